@@ -3,16 +3,16 @@
 #
 # A math verifier tells you whether the final answer is right. It doesn't tell you which of ten steps went wrong, and it gives a lucky guess the same reward as a careful proof. A **process reward model** (PRM) scores every step instead. It promises three things: a better choice among several solutions, the location of the mistake, and a denser reward for reinforcement learning. This week, you'll test all three.
 #
-# The first result is disappointing, and you should know it before you see any good-looking curves: **the process reward model that you train this week doesn't check the arithmetic.** If you replace one digit of a right addition, the model prefers the right version 51% of the time (95% interval: 48% to 55%), averaged over three seeds. A coin would do about as well. The model does recognise answers that aren't worked out, garbled text and stray lines. Its gains come from this *form*: choosing by the number of steps alone works about as well.
+# The first result is disappointing, and you should know it before you see any good-looking curves: **the process reward model that you train this week doesn't check the arithmetic.** If you replace one digit of a right addition, the model prefers the right version 51% of the time (95% interval: 48% to 55%), averaged over three seeds. A coin toss would do about as well. The model does recognise answers that aren't worked out, garbled text and stray lines. Its gains come from this *form*: choosing by the number of steps alone works about as well.
 #
 # The second result shows what was missing. With the digits as input and 32,000 labels, a small head ranks every right addition in a test of 250 held-out sums above every wrong one. But if this head chooses alone on hard sums, even it does worse than the majority vote. More than half of the time, the reply that it picks out of 16 adds a wrong *term* or continues from a wrong total, but does the addition correctly. When the head's scores are used as weights in the vote, they add four points.
 #
-# The third result is about credit. Even when a checker that makes no mistakes gave each step its own credit, the policy didn't learn faster than with the plain outcome reward. We tried two forms of step credit on sums of five and six terms. Over three seeds, the difference from the outcome is +0.1 points for each form (95% interval: -0.5 to +0.6). But the runs hardly diverged in 16 training steps. They mostly learned to stop stating answers without any work, and such an answer is a single step.
+# The third result is about credit. Even when a checker that makes no mistakes gave each step its own credit, the policy didn't learn faster than with the plain outcome reward. We tried two forms of step credit on sums of five and six terms. Over three seeds, the difference from the outcome is +0.1 points for each form (95% interval: -0.5 to +0.6). But the policies hardly diverged in 16 training steps. They mostly learned to stop stating answers without any work, and such an answer is a single step.
 #
 # By the end of the core, you'll be able to explain
 #
 # - what a step label is, which token carries it, and what it costs to get one,
-# - how to find out what a reward model sees and what it misses, and what it needs in order to see it,
+# - how to find out what a reward model sees and what it misses, and what it needs in order to see more,
 # - when a process reward model beats the majority vote, and when it doesn't,
 # - how to turn step scores into an advantage for every token, and whether a policy learns faster from them than from the outcome.
 #
@@ -483,10 +483,10 @@ plot_choice(pd.DataFrame(recorded["choice"]))
 #
 # The process model is only slightly ahead of the outcome model. After a correction for multiple comparisons, none of the six comparisons at $n = 16$ is conclusive ([deeper](#deeper-best)). The reason is the task: most good replies differ from most bad ones in whether the sum is worked out at all. An outcome label shows that as well as step labels do, and so does the number of steps. At $n = 16$, a random reply with as many steps as its sum needs is right on 79% of the prompts, and the process model's choice is right on 80% ([deeper](#deeper-best)).
 #
-# What if the mistakes are *inside* the solutions? [A deeper section](#deeper-hard) has such a task: sums of six terms at temperature 1.5. There, even the head that reads digits chooses badly, although its AUC on wrong additions is 1.00. With 16 replies, its choice is right on only 33% of the prompts, and the majority on 69%. More than half of the replies that it chooses add a wrong term or continue from a wrong total, but add correctly. Used as a weight in the vote, the head gains 4 points over the plain majority. Choosing by the policy's own log-probability gains 9 points, and a single greedy answer gains 11. **If you pick the reply with the highest score, you find the mistakes that the score can't see.**
+# What if the mistakes are *inside* the solutions? [A deeper section](#deeper-hard) has such a task: sums of six terms at temperature 1.5. There, even the head that reads digits chooses badly, although its AUC on wrong additions is 1.00. With 16 replies, its choice is right on only 33% of the prompts, while the majority is right on 69%. More than half of the replies that it chooses add a wrong term or continue from a wrong total, but add correctly. Used as a weight in the vote, the head gains 4 points over the plain majority. Choosing by the policy's own log-probability gains 9 points, and a single greedy answer gains 11. **If you pick the reply with the highest score, you find the mistakes that the score can't see.**
 
 # %% [markdown]
-# **This week's stage** is called `prm`. For each held-out sum, it takes the best of 16 replies according to the process model. All other answers are copied from its parent. Sixteen replies cost more than one greedy answer, so this isn't a comparison at equal cost. We store this caveat with the numbers:
+# **This week's stage** is called `prm`. For each held-out sum, it takes the best of 16 replies according to the process model. All other answers are copied from its parent. Comparing sixteen replies with the parent's one greedy answer isn't a comparison at equal cost, so we store this caveat with the numbers:
 
 # %%
 from postlab.evals import evaluate
@@ -525,14 +525,14 @@ change[["value", "difference", "difference_low", "difference_high", "p", "n"]].r
 #
 # The third promise is a denser reward for reinforcement learning. GRPO gives all tokens of a reply the same advantage, so if the answer is wrong, the right steps are punished along with the wrong one. With a score per step, every step can have an advantage of its own. There are several ways to do this:
 #
-# - **Outcome** (GRPO): The reward is 1 if the answer is right and 0 otherwise. It is normalised in the group and is the same for all tokens.
+# - **Outcome** (GRPO): The reward is 1 if the answer is right and 0 otherwise. It is normalised within the group and is the same for all tokens.
 # - **Summing to the end** (*to go*): This is DeepSeekMath's process supervision. The scores of all steps in a group are normalised together, and a token gets the sum of the normalised scores from its own step to the last one:
 #
 # $$\tilde r_{i,j} = \frac{r_{i,j} - \text{mean}(R)}{\text{std}(R)}, \qquad A_{i,t} = \sum_{j \ge \text{step}(t)} \tilde r_{i,j}$$
 #
 #   Here $r_{i,j}$ is the score of step $j$ of reply $i$, and $R$ contains the scores of all steps of all replies in the group.
 # - **The lowest score to the end** (*lowest to go*): This is PURE's idea, with a minimum in place of the sum. Additional good steps can't make up for a bad one, and extra steps earn nothing.
-# - **The token's own step** (*own step*): A token gets the normalised score of its own step alone. We include this form only for contrast, because it takes nothing that follows into account. (*Rewarding progress*, arXiv 2410.08146, develops the idea that a step should be rewarded for its own contribution, which it measures as the change in the chance of success.)
+# - **The token's own step** (*own step*): A token gets the normalised score of its own step alone. We include this form only for contrast, because it ignores everything that follows. (*Rewarding progress*, arXiv 2410.08146, develops the idea that a step should be rewarded for its own contribution, which it measures as the change in the chance of success.)
 #
 # The picture shows one of the two solutions in a group. In the other one, all steps are right:
 
@@ -564,7 +564,7 @@ draw_credit()
 # </details>
 # <details><summary>Hint 2: the group's mean and deviation</summary>
 #
-# Reshape the scores and the mask to `(groups, group_size * S)`. The mean is the masked sum divided by the number of real steps. Compute the deviation from the masked squared differences to that mean. Add a small number to the deviation before you divide.
+# Reshape the scores and the mask to `(groups, group_size * S)`. The mean is the masked sum divided by the number of real steps. Compute the deviation from the masked squared differences from that mean. Add a small number to the deviation before you divide.
 #
 # </details>
 # <details><summary>Hint 3: from this step to the last</summary>
@@ -588,7 +588,7 @@ step_advantages = credit_build.check(step_advantages)
 # %% [markdown]
 # A short subclass lets TRL's trainer use your advantages ([deeper](#deeper-credit)). Does a policy learn *faster* with step credit than with the outcome? To find out, you need to compare the forms of credit on the same prompts, with several seeds.
 #
-# **Predict first.** The record compares four forms: the outcome, the sum of all step scores as one reward, *to go* and *lowest to go*. Each form has three seeds, and each run takes 16 steps of 32 samples. The checker never makes a mistake. Which form is ahead, and by how much?
+# **Predict first.** The record compares four forms: the outcome, the sum of all step scores as one reward, *to go* and *lowest to go*. Each form was trained with three seeds, for 16 steps of 32 samples. The checker never makes a mistake. Which form is ahead, and by how much?
 
 # %% tags=["aside"]
 from postlab.course.week10 import credit_rows, plot_credit
@@ -601,7 +601,7 @@ plot_credit(credit)
 #
 # These intervals are narrow because the runs hardly diverged. All runs with the same seed see the same prompts and the same random numbers, and after 16 steps their policies are still much alike. Of 1,440 verdicts on held-out replies, *lowest to go* differs from the outcome in 1 and *to go* in 7 ([the numbers](#deeper-credit)). For *lowest to go*, the picture above shows a reason: up to and including its last mistake, a wrong solution gets the same advantages as with the outcome. So the intervals don't tell you what would happen if training went on until the policies differed.
 #
-# The next table shows what the runs learned. It splits the held-out replies at the start and at the end into three groups: right ones, wrong ones that are blurted, and wrong ones that are worked out:
+# The next table shows what the policies learned. It splits the held-out replies at the start and at the end into three groups: right ones, wrong ones that are blurted, and wrong ones that are worked out:
 
 # %% tags=["aside"]
 from postlab.course.week10 import mistakes_left
@@ -628,7 +628,7 @@ mistakes_left(credit).round(1)
 # - this week's stage in `runs/tiny/seed-<n>/prm/`, whose gain comes from sampling 16 replies and choosing one that is worked out;
 # - a test of what a reward model sees, which takes only a few lines: plant a mistake and compare the two scores;
 # - the advantages of process supervision, and [a subclass of TRL's trainer](#deeper-credit) that can use them with any step scores;
-# - two results to keep in mind: the only head that told all right two-digit additions from wrong ones read the digits of the step, and even with a checker that makes no mistakes, step credit didn't speed up learning in our 16 steps.
+# - two results to keep in mind: the only head that could tell all right two-digit additions from wrong ones was one that read the digits of the step, and even with a checker that makes no mistakes, step credit didn't speed up learning in our 16 steps.
 #
 # So far, each run has had a single reward. Next week, you'll combine several rewards.
 #
@@ -669,7 +669,7 @@ for name in ("agreed", "missed", "alarms", "kappa"):
 labels.set_index(["replies", "hard", "seed"]).sort_index()
 
 # %% [markdown]
-# The more common error is to call a wrong step right. In replies with several steps, the rollouts missed 6.5% to 9% of the wrong steps and called at most 0.5% of the right steps wrong. Luck doesn't explain most of these misses: if you require half of the rollouts to be right instead of only one, the share of missed steps hardly falls. Some of the missed steps may be wrong in form only. For example, if a right addition has a stray `A:` in front of it, the oracle rejects that addition and everything after it, but the verifier reads only the final answer. The record doesn't contain the solutions, so we can't count these cases. The next cell shows where the record comes from:
+# In replies with several steps, the rollouts missed 6.5% to 9% of the wrong steps and called at most 0.5% of the right steps wrong. Luck doesn't explain most of these misses: if you require at least half of the rollouts to be right instead of one, the share of missed steps hardly falls. Some of the missed steps may be wrong in form only. For example, if a right addition has a stray `A:` in front of it, the oracle rejects that addition and everything after it, but the verifier reads only the final answer. The record doesn't contain the solutions, so we can't count these cases. The next cell shows where the record comes from:
 
 # %% tags=["aside"]
 pd.Series(recorded["provenance"], name="recorded").to_frame()
@@ -708,7 +708,7 @@ f"{math.comb(64, 16):,} ways to take 16 of 64 replies"
 # %% [markdown]
 # ### Exercise 10.2 · about 20 minutes · hard
 #
-# `scores` and `right`, of shape `(P, N)`, hold the values of N replies to each of P prompts. The scores of a prompt are all different. Return the expected accuracy of the best of `n` replies, of shape `(P,)`.
+# `scores` and `right` have shape `(P, N)`: there are P prompts with N replies each. The scores of a prompt are all different. Return the expected accuracy of the best of `n` replies, of shape `(P,)`.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -742,7 +742,7 @@ best_of = check.best_of(best_of)
 #
 # </details>
 #
-# If the score is the verdict itself, best-of-n becomes pass@n from week 7:
+# If the score says exactly which replies are right, best-of-n becomes pass@n from week 7:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -767,7 +767,7 @@ points = gains(recorded["by_prompt"], names)
 points.set_index("selector")[["value", "points", "low", "high", "p"]].round(2)
 
 # %% [markdown]
-# At $n = 16$, every reward model on its own beats the majority by about 16 to 17 points. The choice of $n$ matters, though: at $n = 32$ they are about equal, and at $n = 64$ the majority is far ahead.
+# At $n = 16$, every reward model on its own beats the majority by about 16 to 17 points. The choice of $n$ matters, though: at $n = 32$ the two are about equal, and at $n = 64$ the majority is far ahead.
 #
 # The next table compares each process score with the outcome model. The column `p, all` is corrected for the six comparisons (Holm, week 6):
 
@@ -779,7 +779,7 @@ over_outcome = gains(recorded["by_prompt"], among, over="outcome, last")
 over_outcome.assign(**{"p, all": holm(over_outcome["p"])}).round(2)
 
 # %% [markdown]
-# **We found no clear advantage of step labels on short sums.** At $n = 16$, all six comparisons are inconclusive after the correction, and the largest gain is 1.2 points. The intervals cover the choice of prompts; only the three seeds tell you about the variation between training runs. At $n = 64$, all the models are past their best. There, *process, min* is 4.7 points above the outcome model, but *process, last* is only 0.3 points above it, so it's the minimum over the steps that helps. (The record has no results per prompt at $n = 64$ for the outcome model, so we can't give a paired interval.)
+# **We found no clear advantage of step labels on short sums.** At $n = 16$, all six comparisons are inconclusive after the correction, and the largest gain is 1.2 points. The intervals cover the choice of prompts; only the three seeds tell you about the variation between training runs. At $n = 64$, all the models are past their peak. There, *process, min* is 4.7 points above the outcome model, but *process, last* is only 0.3 points above it, so it's the minimum over the steps that helps. (The record has no results per prompt at $n = 64$ for the outcome model, so we can't give a paired interval.)
 #
 # **How much of the gain comes from form?** Suppose you only count steps. A sum of three terms needs two additions and an answer, so you pick a random reply with three steps. For four terms, you pick one with four steps. The next table compares the two reward models with this choice at $n = 16$. (The choice uses the first 16 replies of each prompt, while the reward models' numbers are averages over all subsets of 16.)
 
@@ -800,7 +800,7 @@ over_form.set_index("selector")[["value", "points", "low", "high", "p"]].round(2
 # <a id="deeper-hard" name="deeper-hard"></a>
 # ## Deeper: when the mistakes are inside the solutions
 #
-# Step labels should pay off when most wrong replies contain their mistake *inside* a worked solution. That is the case for sums of six terms, sampled at temperature 1.5. Our first heads failed on this kind of task ([what we tried](#deeper-tried)). The record (`notebooks/experiments/week10_hard.py`) has 100 held-out sums, 16 replies to each and three seeds. It compares three scores per step: the head that reads digits (section 5, trained on 32,000 planted labels), the policy's own log-probability, and the oracle.
+# Step labels should pay off when most wrong replies contain their mistake *inside* a worked solution. That is the case for sums of six terms, sampled at temperature 1.5. Our first heads failed on this kind of task ([what we tried](#deeper-tried)). The record (`notebooks/experiments/week10_hard.py`) has 100 held-out sums, 16 replies to each, and three seeds. It compares three scores per step: the head that reads digits (section 5, trained on 32,000 planted labels), the policy's own log-probability, and the oracle.
 #
 # **Predict first.** Which of the scores beat the majority of 16 replies? And how good is one greedy answer?
 
@@ -829,11 +829,11 @@ hard_gains(hard["runs"], greedy=hard["greedy"]).round(digits)
 # %% [markdown]
 # Three things work:
 #
-# - **A vote weighted by the digit-reading head** gains 4.2 points over the plain majority (95% interval: 1.9 to 6.5). Weighting by form alone (1 if all steps have the right form, 0 otherwise) gains 1.3 points. The difference between these two votes, paired by prompt, is 2.8 points (0.8 to 5.2). So most of the gain seems to come from checking the arithmetic. Here, a process reward model beats the majority because it checks steps.
-# - **The policy's own log-probability** gains 8.8 points with the lowest step, and 10.8 points with the mean over all tokens. It needs no labels. Unlike the digit-reading head, the policy has read the question, so it can also find a wrong term unlikely. The selector *digits, then log-prob* uses the lowest step, but ranks the replies that the head rejects last. It also reaches 79.7%. We added it after we had seen the results of seed 0 ([what we tried](#deeper-tried)).
-# - **One greedy answer** gains 11.1 points, at a sixteenth of the cost. The task is hard because the temperature is high: most mistakes are sampling noise, which the policy itself finds unlikely. Choosing by log-probability mostly undoes the sampling noise. Except for the oracle (89%), no selector that we tried is above the greedy answer.
+# - **A vote weighted by the digit-reading head** gains 4.2 points over the plain majority (95% interval: 1.9 to 6.5). Weighting by form alone (1 if all steps have the right form, 0 otherwise) gains 1.3 points. The difference between these two votes, paired by prompt, is 2.8 points (0.8 to 5.2). So most of the gain seems to come from checking the arithmetic. If so, a process reward model beats the majority here because it checks steps.
+# - **The policy's own log-probability** gains 8.8 points with the lowest step, and 10.8 points with the mean over all tokens. It needs no labels. Unlike the digit-reading head, the policy has read the question, so a wrong term can also look unlikely to it. The selector *digits, then log-prob* uses the lowest step, but ranks the replies that the head rejects last. It reaches 79.7%, as does the mean. We added it after we had seen the results of seed 0 ([what we tried](#deeper-tried)).
+# - **One greedy answer** gains 11.1 points, at a sixteenth of the cost. The task is hard because the temperature is high: most mistakes are sampling noise, which the policy itself considers unlikely. Choosing by log-probability mostly removes this noise. Except for the oracle (89%), no selector that we tried beats the greedy answer.
 #
-# In short, the process reward model helps against sampling noise on this task, but turning the temperature down helps more: the greedy answer is 7.0 points above the vote weighted by the head (0.9 to 12.4).
+# In short, the process reward model helps against sampling noise on this task, but turning the temperature down helps more: the greedy answer is 7.0 points (0.9 to 12.4) above the vote weighted by the head.
 
 # %% tags=["aside"]
 natural_rows(hard["runs"]).set_index("head").round(2)
@@ -917,9 +917,9 @@ from postlab.course.week10 import hits_by_place
 hits_by_place(recorded["errors"]).round(3)
 
 # %% [markdown]
-# **The process model hardly ever finds a mistake after the first step.** Of the 53 replies whose first wrong step comes later, it names that step in one. Of the 193 replies that already go wrong at the first step, it flags 77. The record doesn't say which of these are garbled and which are wrong additions. But the number of steps gives a hint: a right solution has as many steps as the sum has terms. The model names the first wrong step in 21 of the 182 wrong replies with that number of steps, and in 57 of the 64 with another number.
+# **The process model hardly ever finds a mistake after the first step.** In the 53 replies whose first wrong step comes later, it names that step only once. Of the 193 replies that already go wrong at the first step, it flags 77. The record doesn't say which of these replies are garbled and which contain wrong additions. But the number of steps gives a hint: a right solution that is worked out has as many steps as the sum has terms. The model names the first wrong step in 21 of the 182 wrong replies with that number of steps, and in 57 of the 64 with another number.
 #
-# Among replies with at least two steps, the process model does name more first wrong steps than the outcome model: 32%, compared with 16% at best. The model trained on *rollouts*, whose labels come from final answers alone, does equally well. All of them say 'wrong' below a score of 0.5. With another threshold, the comparison could come out differently, but we haven't tested that.
+# Among replies with at least two steps, the process model does name more first wrong steps than the outcome model: 32%, compared with 16% at best. The model trained on *rollouts*, whose labels come from final answers alone, does equally well. All these models call a step wrong if its score is below 0.5. With another threshold, the comparison could come out differently, but we haven't tested that.
 #
 # The lesson for benchmarks is that their composition matters. Over all replies, every model that recognises a blurted answer looks excellent.
 
@@ -984,7 +984,7 @@ pd.DataFrame(sides.values(), index=pd.Index(sides, name="n")).round(2)
 #
 # ### In the small world
 #
-# Your advantages were checked in a world of four steps. There, a reply is right only if all four steps are. So at first, the outcome rewards one sample in 81, and most groups have no right reply to learn from. The step scores are informative in every group. But be careful with such worlds, because they are built to show the effect. With a learning rate four times as high, the outcome gets nearly as far in the same 60 updates:
+# Your advantages were checked in a world of four steps. There, a reply is right only if all four steps are. So at first, the outcome rewards one sample in 81, and most groups have no right reply to learn from. By contrast, the step scores are informative in every group. But be careful with such worlds, because they are built to show the effect. With a learning rate four times as high, the outcome gets nearly as far in the same 60 updates:
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -1086,13 +1086,13 @@ print(f"before {share_right(policy):.2f}, after {share_right(trainer.model.eval(
 #
 # ### The comparison in numbers
 #
-# For each run, the table averages the share of right answers over the measurements at steps 4, 8, 12 and 16, so that early learning counts. It then compares this average with the outcome's. The seed is the unit: the intervals come from `blocked_differences` (week 8), and `p, all` is corrected for the three comparisons:
+# For each run, the table averages the share of right answers over the measurements at steps 4, 8, 12 and 16, so that early learning counts. It then compares this average with that of the outcome. The seed is the unit: the intervals come from `blocked_differences` (week 8), and `p, all` is corrected for the three comparisons:
 
 # %% tags=["aside"]
 credit_rows(credit).round(2)
 
 # %% [markdown]
-# The intervals cover the seeds, with one variance assumed for all the forms. They don't cover the choice of the 120 prompts. How far did the runs diverge at all? All measurements use the same prompts and random numbers, so we can follow each held-out reply. The table counts what became of the replies that were wrong at the start, over the three seeds. Its last row counts the verdicts at the four measurements that differ from those of the run with the outcome:
+# The intervals cover the seeds, with one variance assumed for all the forms. They don't cover the choice of the 120 prompts. How far did the runs diverge at all? All measurements use the same prompts and random numbers, so we can follow each held-out reply. Over the three seeds, the table counts what became of the replies that were wrong at the start. Its last row counts the verdicts at the four measurements that differ from those of the run with the outcome:
 
 # %% tags=["aside"]
 from postlab.course.week10 import mended
@@ -1119,8 +1119,8 @@ plot_gamed(*curves(recorded["grpo"]))
 # %% [markdown]
 # At first, all three rewards teach the policy to work out its sums. Greedy accuracy on held-out sums rises from 2% to at least 95% within 20 steps. Two of the three rewards do this without a verifier. Then the runs diverge:
 #
-# - **The sum** rewards every additional step that looks right, so the cheapest way to earn more is to add steps. In one of three seeds, the policy discovers this between training steps 40 and 60. Its replies get longer and its reward rises, while its accuracy falls to zero.
-# - **The lowest score** gives nothing for extra steps, but that isn't enough. In one of three seeds, accuracy falls to 20% while the reward stays where it was, at about 0.87. This policy writes well-formed steps with wrong additions. One of its recorded answers begins with `40+59=199`. Since the reward doesn't fall, the model must score such steps about as high as right ones.
+# - **The sum** rewards every additional step that looks right, so the cheapest way to earn more is to add steps. In one of three seeds, the policy discovers this between training steps 40 and 60. The number of steps per reply and the reward rise, while the accuracy falls to zero.
+# - **The lowest score** doesn't reward extra steps, but that isn't enough. In one of three seeds, accuracy falls to 20% while the reward stays where it was, at about 0.87. This policy writes well-formed steps with wrong additions. One of its recorded answers begins with `40+59=199`. Since the reward doesn't fall, the model must score such steps about as high as right ones.
 # - **The gated sum** keeps accuracy at 97% to 98% in all three seeds. Here a verifier rejects the wrong answers.
 #
 # The second case is the other side of the null result from the beginning of this notebook: a reward model that can't see wrong additions can't teach a policy to avoid them. Which weakness the policy finds within 80 steps, if any, differs between the seeds. 'One of three' also depends on where you draw the line. The other four runs without the verifier end 3 to 8 points below their accuracy at step 20 (2 to 5 of the 64 held-out sums), and the gated runs end at most 2 points below theirs. Here is the share of held-out sums that each run gets right:
@@ -1313,11 +1313,11 @@ with tempfile.TemporaryDirectory() as place:
 #
 # $$r_\phi(y_t) = \beta \log \frac{\pi_\phi(y_t \mid x, y_{<t})}{\pi_\text{ref}(y_t \mid x, y_{<t})}$$
 #
-# It needs no step labels. Because outcome labels are cheap, the reward model can be updated on the policy's own samples during training, which works against reward hacking. You know the form from week 5: it's DPO's implicit reward. Section 5 showed why a language model's probabilities may well say something about steps: there, the policy's own log-probability separated right from wrong results without any label. (PRIME's reward is a trained ratio to a reference. Ours is the plain log-probability of a policy that wasn't trained as a reward model. It finds slips in samples drawn at a high temperature, but it can't find an error that the policy itself considers likely.)
+# It needs no step labels. Because outcome labels are cheap, the reward model can be updated on the policy's own samples during training, which works against reward hacking. You know the form from week 4: it's DPO's implicit reward. Section 5 showed why a language model's probabilities may well say something about steps: there, the policy's own log-probability separated right from wrong results without any label. (PRIME's reward is a trained ratio to a reference. Ours is the plain log-probability of a policy that wasn't trained as a reward model. It finds slips in samples drawn at a high temperature, but it can't find an error that the policy itself considers likely.)
 #
 # ### Generative verifiers
 #
-# A classification head reads a solution in one pass. A generative verifier ([2408.15240](https://arxiv.org/abs/2408.15240)) is a language model that is trained by next-token prediction to answer 'Is the answer correct?' with Yes or No. The score is the probability of *Yes*. It can also write out its reasoning first, and then you can sample several such verdicts and average them. The abstract reports that best-of-n on GSM8K rises from 73% to 93.4%, compared with the other verifiers that the authors tried. For our sums, the point is that a verifier that writes can redo the addition, and our policy can add. For a head that reads one hidden state, the sum has to be done by then.
+# A classification head reads a solution in one pass. A generative verifier ([2408.15240](https://arxiv.org/abs/2408.15240)) is a language model that is trained by next-token prediction to answer 'Is the answer correct?' with Yes or No. The score is the probability of *Yes*. It can also write out its reasoning first, and then you can sample several such verdicts and average them. The abstract reports that best-of-n on GSM8K rises from 73% to 93.4%, compared with the other verifiers that the authors tried. For our sums, the point is that a verifier that writes can redo the addition, and our policy can add. By the time a head reads its one hidden state, the sum must already be done.
 #
 # If you have an endpoint or the model of `smol`, you can try it on your own solutions. Plant a wrong digit in half of the steps, and ask for a verdict on each step. Then compute the AUC as in section 5, before you look at any best-of-n curve. We haven't recorded such a run.
 
@@ -1327,13 +1327,13 @@ with tempfile.TemporaryDirectory() as place:
 #
 # What you saw this week isn't everything that we ran, and some settings were chosen after we had seen results.
 #
-# **The first task failed.** In our first attempts, on training prompts, the sums had five or six terms, sampled at higher temperatures. There, most wrong replies go wrong *inside* a worked solution, so a process reward model should be useful. It wasn't. With 2,400 solutions, 150 training steps and two learning rates, the AUC for right steps against slips was 0.43 to 0.49. Best-of-16 was right on 29% of the prompts, and the majority on 66%. Neither a longer run (stopped at step 300 of 500 because its loss was flat) nor eight layers instead of four changed that. These pilots have no record. [The section on mistakes inside the solutions](#deeper-hard) repeats the task with other scores, but not with the lesson's own recipe. That part was planned but dropped without a record.
+# **The first task failed.** In our first attempts, on training prompts, the sums had five or six terms, and the replies were sampled at higher temperatures. There, most wrong replies go wrong *inside* a worked solution, so a process reward model should be useful. It wasn't. With 2,400 solutions, 150 training steps and two learning rates, the AUC for right steps against slips was 0.43 to 0.49. Best-of-16 was right on 29% of the prompts, and the majority on 66%. Neither a longer run (stopped at step 300 of 500 when its loss was flat) nor eight layers instead of four changed that. These pilots have no record. [The section on mistakes inside the solutions](#deeper-hard) repeats the task with other scores, but not with the lesson's own recipe. That part was planned but dropped without a record.
 #
 # **Then we changed the task.** With five terms at temperatures of 0.7 to 1.4, the majority of 16 was right on 95% of the prompts, which leaves little to gain. So sections 3 to 6 use short sums, where most wrong replies are blurted and even our model can see the difference. The choice of task explains most of the success in the figure of section 6.
 #
 # **We changed the prompts after a first run.** With four terms, a temperature of 0.9 and held-out *wordings*, the policy works out twice as many sums. In a first run of seed 0, the majority of 16 was right on 96% of the prompts, while best-of-$n$ by the process model peaked at 89% for $n = 8$ and fell to 65% at $n = 64$. We moved to held-out numbers in the training wordings because we wanted sums that are neither solved nor out of reach.
 #
-# **We looked for reward hacking.** The [runs that are rewarded by the head](#deeper-gamed) aren't the first ones either. With four terms per sum, no policy exploited its reward in 40 steps: 95% of the answers were right under both of the rewards we had. None of the sampled replies had an extra step, so there was nothing to reinforce. For this reason, we mixed in sums of three terms, where the policy sometimes writes an extra step, and trained for 80 steps. The record shows that reward hacking happens; it can't tell you how often it would happen elsewhere.
+# **We looked for reward hacking.** The [runs that are rewarded by the head](#deeper-gamed) weren't our first ones either. With four terms per sum, no policy exploited its reward in 40 steps: 95% of the answers were right under both of our rewards. None of the sampled replies had an extra step, so there was nothing to reinforce. For this reason, we mixed in sums of three terms, where the policy sometimes writes an extra step, and trained for 80 steps. The record shows that reward hacking happens; it can't tell you how often it would happen elsewhere.
 #
 # The next table lists **the heads of section 5**, with the AUC of each seed:
 
@@ -1342,12 +1342,12 @@ by_seed = [", ".join(f"{x:.2f}" for x in one) for one in heads["seeds"]]
 heads.assign(seeds=by_seed).drop(columns="kind").set_index("head").round(2)
 
 # %% [markdown]
-# The column *twins* is the share of sums whose right step scores above its own planted version. The AUC compares it with the planted steps of all sums. (The record rounds scores to three digits. For the lesson's head on sums of three and four terms, 23 to 121 of the 250 twins tie, and these count as half.)
+# The column *twins* is the share of sums whose right step scores above its own planted version. The AUC compares it with the planted steps of all sums. (The record rounds scores to three digits. For the lesson's head on sums of three and four terms, 23 to 121 of the 250 pairs tie, and ties count as half.)
 #
-# The heads were recorded with the first settings that we tried: no size, rate or number of epochs was tuned. But we shortened the experiment while it ran. We dropped two parts: one trained all weights of the policy on planted labels, and the other trained heads on frozen states with 8,000 labels. A third part, a choice among replies, became the experiment on hard sums. None of the dropped parts has a record. So this table doesn't tell you whether training *all* weights on planted labels would have been enough. The planted mistakes are single wrong digits. In training and in the test, about half of the steps are planted; in real solutions, wrong steps are rarer.
+# The heads were recorded with the first settings that we tried: no size, rate or number of epochs was tuned. But we shortened the experiment while it ran. We dropped two parts: one trained all weights of the policy on planted labels, and the other trained heads on frozen states with 8,000 labels. A third part, a choice among replies, became the experiment on hard sums. None of the dropped parts has a record. So this table doesn't tell you whether training *all* weights on planted labels would have been enough. The planted mistakes are single wrong digits. In training and in the test, about half of the steps have a planted mistake; in real solutions, wrong steps are rarer.
 
 # %% [markdown]
-# Were the 32,000 labels needed, or the longer training that comes with them? Every head saw its labels 30 times, so more labels also meant more optimizer steps. A control trains the heads that have fewer labels for as many steps (`notebooks/experiments/week10_head_steps.py`):
+# Was it the 32,000 labels that helped, or the longer training that comes with them? Every head saw its labels 30 times, so more labels also meant more optimizer steps. A control trains the heads that have fewer labels for just as many steps (`notebooks/experiments/week10_head_steps.py`):
 
 # %% tags=["aside"]
 from postlab.course import numbers
@@ -1363,7 +1363,7 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# Both matter. With as many steps, 8,000 labels reach an AUC of 0.97 to 0.99; with 937 steps, they had reached only 0.78 to 0.81. With 2,000 labels, the AUC is still only 0.65 to 0.67. And the head doesn't just remember sums: about one in twelve held-out steps (18 to 23 per seed) adds two numbers that no training row adds. With 32,000 labels, the AUC over all held-out steps is 1.00, so these are separated too.
+# Both matter. With as many steps, 8,000 labels reach an AUC of 0.97 to 0.99; with 937 steps, they had reached only 0.78 to 0.81. With 2,000 labels, the AUC is still only 0.65 to 0.67. And the head doesn't just remember sums: about one in twelve held-out steps (18 to 23 per seed) adds two numbers that no training row adds. With 32,000 labels, the AUC over all held-out steps is 1.00, so these steps are separated too.
 
 # %% [markdown]
 # **On hard sums, some comparisons were added after we had seen results.** We added the selector *digits, then log-prob* and the list of flaws after seed 0, and *vote by form* after two seeds. All of them only evaluate the same replies and scores in another way, and nothing was resampled or retrained. But the correction over nine comparisons doesn't make up for choosing them afterwards, so treat these two selectors and the list as exploratory. The planned selectors are the digit-reading head, alone and as a weight in the vote, and the log-probabilities.
@@ -1376,7 +1376,7 @@ pd.DataFrame(
 #
 # So far, we have had an oracle that knows every step. Now we work without it. The model that you trained with GRPO in week 7 under `smol`, `t4` or `rented` samples solutions to its training problems. Rollouts label their steps, and a reward model is trained on those labels. It then chooses among replies to held-out problems. The data are the same as for GRPO: GSM8K, or one-step word problems on `smol`.
 #
-# We estimate that this takes about 7 minutes on the two cores of `smol`, 20 minutes on a T4 (with the 1.5B model) and 10 minutes on an H100. It hasn't been run on a GPU yet. It doesn't use Unsloth, because it needs none of TRL's trainers, and Unsloth would replace the classes that the reward model is built from.
+# We estimate that this takes about 7 minutes on two cores under `smol`, 20 minutes on a T4 (with the 1.5B model) and 10 minutes on an H100. It hasn't been run on a GPU yet. It doesn't use Unsloth, because it needs none of TRL's trainers, and Unsloth would replace the classes that the reward model is built from.
 
 # %%
 own = bool(lab.profile.base_model)  # not the embedded one
@@ -1431,7 +1431,7 @@ if own:
 # %% [markdown]
 # ### Sample solutions and label them with rollouts
 #
-# We sample four solutions per problem and split them into one step per line. Nobody has labelled these steps, so we use rollouts as in section 3: four completions from each prefix. The label of the last step is the outcome. A step counts as right if at least two of its four completions get the right answer. Most replies of `smol` are one line long, so they have only one step. For them, the process reward model is just an outcome reward model.
+# We sample four solutions per problem and split them into one step per line. Nobody has labelled these steps, so we use rollouts as in section 3: four completions from each prefix. The label of the last step is the outcome. A step counts as right if at least two of its four completions get the right answer. Most replies under `smol` are one line long, so they have only one step. For them, the process reward model is just an outcome reward model.
 
 # %%
 if own:
@@ -1637,7 +1637,7 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# First, I'd check whether the comparison is fair: the solutions, starting weights, model size and training steps should be the same, and the labels' cost should be counted. Then I'd ask how the step scores were aggregated, and on which data that choice was made. I'd want paired intervals over prompts, several seeds, and the majority and the weighted vote as baselines. Finally, I'd check whether a difference in style explains the gain, since an outcome model could see that too.
+# First, I'd check whether the comparison is fair: the solutions, starting weights, model size and training steps should be the same, and the cost of the labels should be counted. Then I'd ask how the step scores were aggregated, and on which data that choice was made. I'd want paired intervals over prompts, several seeds, and the majority and the weighted vote as baselines. Finally, I'd check whether a difference in style explains the gain, since an outcome model could see that too.
 #
 # *A likely follow-up:* How do you test the last point? I'd measure how well the model separates right steps from wrong ones among well-formed steps only, for example with an AUC on held-out solutions.
 #
@@ -1679,6 +1679,6 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 #
 # **Papers.** *Labels and models:* Lightman et al. 2023, *Let's verify step by step* ([2305.20050](https://arxiv.org/abs/2305.20050)): section 2 on labels, section 3 on process against outcome supervision, and appendix F on aggregation. Uesato et al. 2022 ([2211.14275](https://arxiv.org/abs/2211.14275)): a reward model trained on outcome labels alone came to agree with process labels. Wang et al. 2023, *Math-Shepherd* ([2312.08935](https://arxiv.org/abs/2312.08935)): section 3.3 on labels from rollouts. Zheng et al. 2024, *ProcessBench* ([2412.06559](https://arxiv.org/abs/2412.06559)): section 3 defines the measure. Zhang et al. 2025 ([2501.07301](https://arxiv.org/abs/2501.07301)): the weaknesses of Monte Carlo labels and of best-of-n as an evaluation. Zhang et al. 2024, *Generative verifiers* ([2408.15240](https://arxiv.org/abs/2408.15240)).
 #
-# *Choosing and searching:* Wang et al. 2022, *self-consistency* ([2203.11171](https://arxiv.org/abs/2203.11171)). Snell et al. 2024 ([2408.03314](https://arxiv.org/abs/2408.03314)): search against best-of-n at equal compute.
+# *Choosing and searching:* Wang et al. 2022, *self-consistency* ([2203.11171](https://arxiv.org/abs/2203.11171)). Snell et al. 2024 ([2408.03314](https://arxiv.org/abs/2408.03314)): search compared with best-of-n at equal compute.
 #
 # *Credit:* Shao et al. 2024, *DeepSeekMath* ([2402.03300](https://arxiv.org/abs/2402.03300)): section 4.1.3 on process supervision with GRPO. Cheng et al. 2025, *PURE* ([2504.15275](https://arxiv.org/abs/2504.15275)): why a sum of step rewards gets hacked. Setlur et al. 2024, *Rewarding progress* ([2410.08146](https://arxiv.org/abs/2410.08146)): a step's reward is how much it changes the chance of success. Cui et al. 2025, *PRIME* ([2502.01456](https://arxiv.org/abs/2502.01456)): implicit process rewards. DeepSeek-AI 2025, *DeepSeek-R1* ([2501.12948](https://arxiv.org/abs/2501.12948)): 'unsuccessful attempts', on why they dropped process reward models.
