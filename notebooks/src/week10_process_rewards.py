@@ -1,26 +1,26 @@
 # %% [markdown]
 # # Week 10 · Process rewards
 #
-# A math verifier tells you whether the final answer is right. It doesn't tell you which of ten steps went wrong, and it gives a lucky guess the same reward as a careful proof. A **process reward model** (PRM) scores every step instead. It promises three things: a better choice among several solutions, the location of the mistake, and a denser reward for reinforcement learning. This week, you test all three.
+# A math verifier tells you whether the final answer is right. It doesn't tell you which of ten steps went wrong, and it gives a lucky guess the same reward as a careful proof. A **process reward model** (PRM) scores every step instead. It promises three things: a better choice among several solutions, the location of the mistake, and a denser reward for reinforcement learning. This week, you'll test all three.
 #
-# The first result is a disappointing one, so you should know it before you see any good-looking curve: **the process reward model that you train this week doesn't check the arithmetic.** Replace one digit of a right addition, and on average over three seeds, the model prefers the right version 51% of the time (95% interval: 48% to 55%), about as often as a coin would. The model recognises answers that aren't worked out, garbled text and stray lines, and this *form* is what its gains come from: counting the steps alone chooses about as well.
+# The first result is disappointing, and you should know it before you see any good-looking curves: **the process reward model that you train this week doesn't check the arithmetic.** If you replace one digit of a right addition, the model prefers the right version 51% of the time (95% interval: 48% to 55%), averaged over three seeds. A coin toss would do about as well. The model does recognise answers that aren't worked out, garbled text and stray lines. Its gains come from this *form*: choosing by the number of steps alone works about as well.
 #
-# The second result says what was missing: with input that shows the digits and with 32,000 labels, a small head ranks every right addition in a test of 250 held-out sums above every wrong one. But on hard sums, even this head loses to the majority vote if it chooses alone: more than half of the time, the reply that it picks out of 16 adds a wrong *term* or continues from a wrong total, and does the addition correctly. As a weight in the vote, it adds four points.
+# The second result shows what was missing. With the digits as input and 32,000 labels, a small head ranks every right addition in a test of 250 held-out sums above every wrong one. But if this head chooses alone on hard sums, even it does worse than the majority vote. More than half of the time, the reply that it picks out of 16 adds a wrong *term* or continues from a wrong total, but does the addition correctly. When the head's scores are used as weights in the vote, they add four points.
 #
-# The third result is about credit: even with a checker that makes no mistakes, giving each step its own credit didn't teach faster than the plain outcome reward. We tried two forms of it, on sums of five and six terms: over three seeds, each differs from the outcome by +0.1 points (95% interval: -0.5 to +0.6). But in 16 steps, the runs hardly came apart at all. What they learned was mostly to stop stating answers without any work, and such an answer is a single step.
+# The third result is about credit. Even when a checker that makes no mistakes gave each step its own credit, the policy didn't learn faster than with the plain outcome reward. We tried two forms of step credit on sums of five and six terms. Over three seeds, the difference from the outcome is +0.1 points for each form (95% interval: -0.5 to +0.6). But the policies hardly diverged in 16 training steps. They mostly learned to stop stating answers without any work, and such an answer is a single step.
 #
-# By the end of the core you can explain
+# By the end of the core, you'll be able to explain
 #
 # - what a step label is, which token carries it, and what it costs to get one,
-# - how to find out what a reward model sees and what it misses, and what it takes to make it see,
+# - how to find out what a reward model sees and what it misses, and what it needs in order to see more,
 # - when a process reward model beats the majority vote, and when it doesn't,
-# - how to turn step scores into an advantage for every token, and whether that teaches faster than the outcome.
+# - how to turn step scores into an advantage for every token, and whether a policy learns faster from them than from the outcome.
 #
-# **The core** takes about 90 minutes. It contains one exercise, one build (you write the advantages) and one paper.
+# **The core** takes about 90 minutes. It contains one exercise, one build (in which you write the advantages) and one paper.
 #
 # 1. [What is a step?](#steps) · 2. [Which token carries the label?](#labels) · 3. [Where do the labels come from?](#rollouts) · 4. [Two models, one budget](#heads) · 5. [What does the model see?](#sees) · 6. [Choosing among replies](#choice) · 7. [Build: credit for each step](#credit) · 8. [The paper, and what you have now](#end)
 #
-# **The deeper sections** take almost three hours in all. You can read them in any order, or skip them: neither the core nor a later week needs them.
+# **The deeper sections** take almost three hours in total. You can read them in any order, or skip them: neither the core nor a later week needs them.
 #
 # - [How good are labels from rollouts?](#deeper-rollouts) · 5 minutes
 # - [Best of n, without bias](#deeper-best) · 30 minutes, one exercise
@@ -33,11 +33,11 @@
 # - [Real data](#deeper-real) · 10 minutes
 # - [Without step labels: implicit rewards, generative verifiers, and why DeepSeek-R1 dropped PRMs](#deeper-others) · 10 minutes
 # - [What we tried](#deeper-tried) · 5 minutes
-# - [Your profile's own model](#deeper-own) · 20 minutes to read, plus 7 to 20 of training
+# - [Your profile's own model](#deeper-own) · 20 minutes to read, plus 7 to 20 minutes of training
 #
-# At the end are [five interview questions](#interview) and the week's [readings](#papers).
+# The notebook ends with [five interview questions](#interview) and the week's [readings](#papers).
 #
-# Everything but the last deeper section uses the embedded model, in every profile. There, an oracle knows whether each step is right, so we can check every claim. It shows you the *mechanism, not what large models can do*. The last one repeats the procedure with the model of `smol`, `t4` or `rented`.
+# Whichever profile you choose, everything except the last deeper section uses the embedded model. An oracle knows whether each of its steps is right, so we can check every claim. The results show you the *mechanism, not what large models can do*. The last deeper section repeats the procedure with the model of the `smol`, `t4` or `rented` profile.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -68,7 +68,7 @@ lab = postlab.start(week=10)
 # <a id="steps" name="steps"></a>
 # ## 1. What is a step?
 #
-# Before you can score steps, you have to decide where they end, and that choice is yours. In our sums, a step ends at a comma or a full stop. In GSM8K, it ends at a line break. A reply that only states its answer, without any work, is a single step. We'll say that such a reply *blurts* the answer.
+# Before you can score steps, you have to decide where each step ends. In our sums, a step ends at a comma or a full stop. In GSM8K, it ends at a line break. A reply that states only its answer, without any work, is a single step. We'll say that such a reply *blurts* the answer.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -81,7 +81,7 @@ process.split_steps("Half of 48 is 24.\n48 + 24 = 72\n#### 72", at=process.LINES
 # %% [markdown]
 # In this notebook, a step is *right* if the solution is still on track after it. An oracle follows the sum and checks every addition. Once one step is wrong, all later steps count as wrong too, even if the final answer happens to be right.
 #
-# **Predict first.** The third reply below makes two mistakes that cancel out. What are its three labels, and what does a verifier of final answers say about it?
+# **Predict first.** The third reply below makes two mistakes that cancel out. What are its three labels, and what would a verifier of final answers say about it?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -114,12 +114,12 @@ draw_rewards()
 # <a id="labels" name="labels"></a>
 # ## 2. Which token carries the label?
 #
-# A process reward model is a token-classification model. It outputs two logits at every token, but only a few tokens have a label. The label of a step belongs on the step's *last* token: there, a causal model has read the whole step and nothing of the next one. All other tokens get the label -100, which the loss ignores.
+# A process reward model is a token-classification model. It outputs two logits at every token, but only a few tokens have a label. The label of a step belongs on the step's *last* token: at that point, a causal model has read the whole step but nothing of the next one. All other tokens get the label -100, which the loss ignores.
 
 # %% [markdown]
 # ### Exercise 10.1 · about 15 minutes · medium
 #
-# `steps` `(B, T)` gives the number of the step that each token belongs to, and -1 for the prompt and for padding. `right` `(B, S)` contains a 1 or a 0 per step. Return the labels, `(B, T)`, with the same dtype as `right`.
+# `steps`, of shape `(B, T)`, gives the number of the step that each token belongs to. It is -1 for the prompt and for padding. `right`, of shape `(B, S)`, contains a 1 or a 0 for each step. Return labels of shape `(B, T)`, with the same dtype as `right`.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -184,7 +184,7 @@ pd.DataFrame(
 # <a id="rollouts" name="rollouts"></a>
 # ## 3. Where do the labels come from?
 #
-# For PRM800K, people labelled 800,000 steps by hand. You probably can't pay for that. **Math-Shepherd** only needs the final answers. It takes the solution up to the end of a step and lets the policy finish it $K$ times. These completions are called rollouts. The share of rollouts with the right answer is the step's *soft* label. The *hard* label is 1 if at least one rollout gets the right answer.
+# For PRM800K, people labelled 800,000 steps by hand. You probably can't afford that. **Math-Shepherd** needs only the final answers. It takes the solution up to the end of a step and lets the policy finish it $K$ times. These completions are called rollouts. The share of rollouts that reach the right answer is the step's *soft* label. The *hard* label is 1 if at least one rollout reaches the right answer, and 0 otherwise.
 #
 # $$y^\text{soft}_i = \frac{1}{K} \sum_{k=1}^{K} \mathbb{1}[a_k = a^*], \qquad y^\text{hard}_i = \mathbb{1}[\exists k : a_k = a^*]$$
 #
@@ -228,7 +228,7 @@ truth = [process.oracle_labels(r["prompt"][-1]["content"], r["completions"]) for
 outcome = [right(r["prompt"], " ".join(r["completions"])) for r in rows]
 
 # %% [markdown]
-# Here are the replies by number of steps:
+# The table groups the replies by their number of steps:
 
 # %% tags=["aside"]
 about = pd.DataFrame(
@@ -240,15 +240,15 @@ about.groupby("steps").agg(replies=("right", "size"), right=("right", "mean")).r
 # %% [markdown]
 # Four out of five replies are blurted, and only about 1% of those are right. Of the replies with three or four steps, 87% to 90% are right. Remember this table: it means that a model can tell most good replies from most bad ones without checking a single addition.
 #
-# These labels cost $K$ completions per step, and they are only as good as the policy that completes them. If it solves a problem one time in fifty, then 'none of eight rollouts was right' tells you little about the step. [A deeper section](#deeper-rollouts) shows such labels beside the oracle's, and how often they are wrong.
+# Labels from rollouts cost $K$ completions per step, and they are only as good as the policy that writes the completions. If the policy solves a problem one time in fifty, then 'none of eight rollouts was right' tells you little about the step. [A deeper section](#deeper-rollouts) shows such labels next to the oracle's labels and tells you how often they are wrong.
 
 # %% [markdown]
 # <a id="heads" name="heads"></a>
 # ## 4. Two models, one budget
 #
-# Do step labels help at all? To find out, we train a **process** and an **outcome** reward model on the *same* solutions, from the same starting weights, for the same number of optimizer steps. They differ in one thing: the outcome model has a label on the last token only, which says whether the final answer is right. Many comparisons don't control for all of this.
+# Do step labels help at all? To find out, we train a **process** reward model and an **outcome** reward model on the *same* solutions, from the same starting weights, for the same number of optimizer steps. The two differ in only one way: the outcome model has a single label, on the last token, which says whether the final answer is right. Many comparisons don't control for all of this.
 #
-# TRL no longer has a trainer for process reward models, and you don't need one. A classification head with two classes, the `Trainer` from transformers and a collator that pads the labels with -100 are enough.
+# TRL no longer has a trainer for process reward models, but you don't need one. All it takes is a classification head with two classes, the `Trainer` from transformers, and a collator that pads the labels with -100.
 
 # %%
 import contextlib
@@ -278,7 +278,7 @@ def new_head():
 
 
 # %% [markdown]
-# The training arguments are ordinary:
+# The training arguments are the usual ones:
 
 # %%
 HOW = {"per_device_train_batch_size": 32, "learning_rate": 1e-3, "warmup_steps": 10}
@@ -312,7 +312,7 @@ def trained_head(encoded, max_steps=60, run=None):
 
 
 # %% [markdown]
-# Now we make the same call twice, on the same rows with different labels. Each takes about half a minute on two cores:
+# Now we call `trained_head` twice, on the same rows but with different labels. Each call takes about half a minute on two cores:
 
 # %%
 process_rows = [row | {"labels": labels} for row, labels in zip(rows, truth, strict=True)]
@@ -323,7 +323,7 @@ outcome_encoded = process.encode_steps(process.outcome_rows(rows, outcome), toke
 outcome_head, outcome_log = trained_head(outcome_encoded)
 
 # %% [markdown]
-# Both losses fall, but that doesn't tell you what the models have learned. ([The bug hunt](#deeper-bug) shows a loss that is low for a bad reason.) So let's look at the process model's scores for six held-out replies. The first four have several steps and go wrong, with the latest mistakes first. Then comes a reply that is worked out correctly, and one that is blurted. Wrong steps are in bold:
+# Both losses fall, but that doesn't tell you what the models have learned. ([The bug hunt](#deeper-bug) shows a loss that is low for a bad reason.) So let's look at the process model's scores for six held-out replies. The first four have several steps and contain mistakes; those whose first mistake comes latest are at the top. The fifth reply is worked out correctly, and the sixth is blurted. Wrong steps are in bold:
 
 # %% tags=["aside"]
 from postlab.course.week10 import plot_step_scores
@@ -343,17 +343,17 @@ late = sorted(worked, key=lambda r: -process.first_wrong(r["labels"]))[:4]
 plot_step_scores([*late, worked[0], next(r for r in flat if len(r["completions"]) == 1)])
 
 # %% [markdown]
-# Look at the rows one by one. The blurted answer gets almost zero. So do a stray `#### 9` and a list that has nothing to do with the question. But `53+33=96` is a wrong addition, and it scores 0.94, as high as a right one. After it, `#### 126` gets 0.92. The second solution starts with a number that isn't in its sum, and no step scores below 0.88. Six solutions are an anecdote, so the next section measures it.
+# Look at the rows one by one. The blurted answer scores close to zero. So do a stray `#### 9` and a list that has nothing to do with the question. But the wrong addition `53+33=96` scores 0.94, as high as a right one, and the `#### 126` that follows from it scores 0.92. The second solution starts with a number that isn't in its sum, yet none of its steps scores below 0.88. Six solutions are only an anecdote, so the next section measures what the model sees.
 
 # %% [markdown]
 # <a id="sees" name="sees"></a>
 # ## 5. What does the model see?
 #
-# **Before you trust the scores of a reward model, find out what it sees.** The cleanest test changes one thing: take a right solution, replace one digit in the result of one step, and compare the scores of the two versions of this step. Everything before the step is the same.
+# **Before you trust the scores of a reward model, find out what it sees.** The cleanest test changes only one thing. Take a right solution, replace one digit in the result of one step, and compare the scores of the two versions of this step. Everything before the step stays the same.
 #
-# The measure is the AUC: how often a right step scores above a wrong one, over all pairs of one right and one wrong step, whether or not they belong to the same sum. 1 means that the two are perfectly separated, and 0.5 is chance.
+# The measure is the AUC. It looks at all pairs of one right and one wrong step, whether or not they belong to the same sum, and says how often the right step has the higher score. An AUC of 1 means that right and wrong steps are perfectly separated, and 0.5 is chance.
 #
-# **Predict first.** What will be the AUC of your process model? It was trained on some 1,900 solutions with the oracle's labels for every step.
+# **Predict first.** What will the AUC of your process model be? The model was trained on about 1,900 solutions, with the oracle's label for every step.
 
 # %% tags=["aside"]
 import numpy as np
@@ -382,7 +382,7 @@ for asked in sums("heldout", 200, "planted"):
 twins[0][0]["completions"][:-1], twins[0][1]["completions"][:-1]
 
 # %% [markdown]
-# These are the two versions of the first solution, up to the changed step. The final `#### 0` only serves to let the solution go on; your model can't look ahead.
+# These are the two versions of the first solution, up to the changed step. A final `#### 0` (not shown) only lets the solution continue after this step. It doesn't affect the step's score, because your model can't look ahead.
 
 # %% tags=["aside"]
 seen = [
@@ -394,11 +394,11 @@ print(f"AUC for planted wrong additions: {auc(*seen).mean():.2f}; mean score of 
 # %% [markdown]
 # The AUC is close to chance: your model can hardly tell the two versions apart, and it gives both of them high scores.
 #
-# What would it take for a head to see wrong additions? The recorded experiment (`notebooks/experiments/week10_heads.py`) tries several ways, three seeds each, on 250 other held-out sums. The lesson's own recipe comes first (all weights are trained, on the policy's own solutions with the oracle's labels; here on 300 prompts for 100 steps). Then:
+# What would it take for a head to see wrong additions? The recorded experiment (`notebooks/experiments/week10_heads.py`) tries several approaches with three seeds each, and tests them on 250 other held-out sums. The lesson's own recipe comes first: all weights are trained on the policy's own solutions with the oracle's labels, here for 100 steps on 300 prompts. There are three other approaches:
 #
-# - **A frozen policy** with a head on its hidden states: linear or with a hidden layer, on the last layer, on all layers, or on all tokens of the step, with 2,000 planted labels.
-# - **The digits of the step itself**: a small network that reads the digits of `a+b=c`, with 2,000, 8,000 or 32,000 labels. The same for single-digit steps, with 2,000 or 8,000. (These can't be held out: there are only 100 pairs of digits.)
-# - **No head at all**: the log-probability that the policy itself gives to the digits of the result.
+# - **A frozen policy** with a trained head on its hidden states. The head is linear or has a hidden layer, and it reads the last layer, all layers, or all tokens of the step. It gets 2,000 *planted labels*, which say whether a mistake was planted in the step.
+# - **The digits of the step itself.** A small network reads the digits of `a+b=c` and is trained on 2,000, 8,000 or 32,000 planted labels. Another version uses single-digit steps, with 2,000 or 8,000 labels. (Single-digit steps can't be held out, because there are only 100 pairs of digits.)
+# - **No head at all.** The score is the log-probability that the policy itself assigns to the digits of the result.
 
 # %% tags=["aside"]
 import json
@@ -412,23 +412,23 @@ heads = auc_rows(levers["runs"])
 plot_auc(heads)
 
 # %% [markdown]
-# From top to bottom:
+# From top to bottom, the figure shows the following:
 #
-# - **The lesson's head is close to chance**, with an AUC of 0.51 on held-out sums. The 95% interval is 0.50 to 0.53 over the sums, for these three heads, and 0.44 to 0.59 with the three seeds as the unit. Compared with its own planted version only, the right step wins 51% of the time on average (48% to 55% over the sums), but 49%, 45% and 59% in the three seeds. In the third, it wins 135 of the 223 pairs that don't tie, which is more than chance ($p = 0.01$ after Holm's correction for six tests). So a single head may see a little. Most wrong steps in its training data are blurted answers, so nothing forced it to look at digits.
-# - **The frozen policy's hidden states contain some of the information.** A linear head reaches 0.62, a head with a hidden layer 0.67. Using all layers instead of the last one changes nothing (0.67). Using all tokens of the step instead of its last one helps (0.75). This head knows more than its AUC shows: compared with its own planted version, the right step wins 90% of the time. Its scores also differ from sum to sum, and the AUC counts that against it.
-# - **A head that sees the digits can learn to add, if it gets enough labels.** With 2,000 labels its AUC is 0.64, with 8,000 it is 0.80, and with 32,000 it is 1.00 in all three seeds: no pair is in the wrong order. (That doesn't mean that the head never errs. After 250 of 250, a Wilson interval still begins at 98.5%. More labels also meant more training here. [A control](#deeper-tried) shows that both are needed.)
-# - **Single-digit steps are easier**: 0.96 with 2,000 labels and 1.00 with 8,000. All the pairs of digits in the test also occur in training, so they can be learned by heart.
-# - **The policy's own log-probability** separates the two versions almost perfectly (the AUC rounds to 1.00), without a single label. The policy can add: its probabilities contain what the trained head misses.
+# - **The lesson's head is close to chance.** Its AUC on held-out sums is 0.51. The 95% interval over the sums, for these three heads, is 0.50 to 0.53. With the three seeds as the unit, it is 0.44 to 0.59. If you compare each right step only with its own planted version, the right step wins 51% of the time on average (48% to 55% over the sums). In the three seeds, it wins 49%, 45% and 59% of the time. In the third seed, it wins 135 of the 223 pairs that don't tie, which is more than chance would explain ($p = 0.01$ after Holm's correction for six tests). So a single head may see a little. Most wrong steps in the training data are blurted answers, so nothing forced the head to look at digits.
+# - **The frozen policy's hidden states contain some of the information.** A linear head reaches an AUC of 0.62, and a head with a hidden layer reaches 0.67. Reading all layers instead of the last one changes nothing (0.67), but reading all tokens of the step instead of its last token helps (0.75). This last head knows more than its AUC shows: the right step scores above its own planted version 90% of the time. But the head's scores also differ from sum to sum, and that lowers its AUC.
+# - **A head that sees the digits can learn to add, if it gets enough labels.** Its AUC is 0.64 with 2,000 labels and 0.80 with 8,000. With 32,000 labels it is 1.00 in all three seeds: no pair is in the wrong order. (That doesn't mean that the head never errs: after 250 right results out of 250, a Wilson interval still begins at 98.5%. More labels also meant more training here. [A control](#deeper-tried) shows that both are needed.)
+# - **Single-digit steps are easier.** The AUC is 0.96 with 2,000 labels and 1.00 with 8,000. All the pairs of digits in the test also occur in training, so the head can simply memorise them.
+# - **The policy's own log-probability** separates the two versions almost perfectly (the AUC rounds to 1.00), without needing a single label. The policy can add: its probabilities contain what the trained head misses.
 #
-# So a head needs an input that shows the step's digits, as such or in the hidden states of all the step's tokens, and enough labels about additions. The lesson's head has neither: it reads one hidden state per step, and more than half of its labels are about blurted answers.
+# So a head needs two things: enough labels for additions, and an input that shows the step's digits, either directly or through the hidden states of all the step's tokens. The lesson's head has neither: it reads one hidden state per step, and more than half of its labels are for blurted answers.
 
 # %% [markdown]
 # <a id="choice" name="choice"></a>
 # ## 6. Choosing among replies
 #
-# To choose among replies, you need one score per reply. A chain is only as strong as its weakest link, so a common choice is the *minimum* over the steps. *Let's verify step by step* multiplies the scores instead. (The [deeper section](#deeper-best) compares several ways and has an exercise.) In **best-of-n**, you sample $n$ replies and keep the one with the highest score. The rival that any reward model has to beat is the **majority vote**, also known as self-consistency: it needs no reward model at all.
+# To choose among replies, you need one score per reply. A chain is only as strong as its weakest link, so a common choice is the *minimum* over the steps. *Let's verify step by step* multiplies the scores instead. (A [deeper section](#deeper-best) compares several ways and has an exercise.) In **best-of-n**, you sample $n$ replies and keep the one with the highest score. The baseline that any reward model has to beat is the **majority vote**, also known as self-consistency, which needs no reward model at all.
 #
-# `process.best_of_n` and `process.vote_of_n` estimate both from a pool of replies. Let's apply them to the 40 held-out prompts from section 4, with your two models:
+# `process.best_of_n` and `process.vote_of_n` estimate the accuracy of both from a pool of replies. Let's apply them, with your two models, to the 40 held-out prompts from section 4:
 
 # %% tags=["aside"]
 import re
@@ -468,7 +468,7 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# On these 40 prompts, both reward models beat the majority for every $n$ above 1. But they differ from each other by about one prompt at $n = 16$, so this table can't tell you which one is better.
+# On these 40 prompts, both reward models beat the majority for every $n$ above 1. But at $n = 16$, they differ from each other by only about one prompt, so this table can't tell you which one is better.
 #
 # **Predict first.** The recorded experiment has 200 prompts, 64 replies per prompt and three seeds. Which curves keep rising with $n$, and which ones turn down?
 
@@ -479,14 +479,14 @@ recorded = json.loads((folder / "prm.json").read_text(encoding="utf-8"))
 plot_choice(pd.DataFrame(recorded["choice"]))
 
 # %% [markdown]
-# The majority, the weighted vote and the oracle keep rising. Best-of-$n$ flattens between $n = 16$ and $n = 32$ and then falls, for all the reward models in the figure. Among 64 replies, there is often one that the model overrates, and best-of-$n$ picks it. This is overoptimisation, and it happens without any training. A single overrated reply can't change a vote by much: at $n = 64$, the plain majority is right on 93% of the prompts, and the best of the reward models on 73%.
+# The majority, the oracle and the weighted vote (which adds up the scores of all replies with the same answer) keep rising. For all the reward models in the figure, best-of-$n$ flattens between $n = 16$ and $n = 32$ and then falls. Among 64 replies, there is often one that the model overrates, and best-of-$n$ picks it. This is overoptimisation, and it happens without any training. By contrast, a single overrated reply can't change a vote by much. At $n = 64$, the plain majority is right on 93% of the prompts, and the best of the reward models is right on only 73%.
 #
-# The process model is only slightly ahead of the outcome model, and none of the six comparisons at $n = 16$ is conclusive after a correction ([deeper](#deeper-best)). The reason is the task: most good replies differ from most bad ones in whether the sum is worked out at all. An outcome label shows that as well as step labels do, and so does the number of steps: a random reply with as many steps as its sum needs is right on 79% of the prompts at $n = 16$, and the process model's choice on 80% ([deeper](#deeper-best)).
+# The process model is only slightly ahead of the outcome model. After a correction for multiple comparisons, none of the six comparisons at $n = 16$ is conclusive ([deeper](#deeper-best)). The reason is the task: most good replies differ from most bad ones in whether the sum is worked out at all. An outcome label shows that as well as step labels do, and so does the number of steps. At $n = 16$, a random reply with as many steps as its sum needs is right on 79% of the prompts, and the process model's choice is right on 80% ([deeper](#deeper-best)).
 #
-# What if the mistakes are *inside* the solutions? [A deeper section](#deeper-hard) has such a task: sums of six terms at temperature 1.5. There, even the head that reads digits, whose AUC on wrong additions is 1.00, is right on only 33% of the prompts with 16 replies (the majority: 69%). More than half of the replies it likes best add a wrong term or continue from a wrong total, and add correctly. As a weight in the vote, it gains 4 points over the plain majority. Choosing by the policy's own log-probability gains 9 points, and a single greedy answer gains 11. **If you pick the reply with the highest score, you find the mistakes that the score can't see.**
+# What if the mistakes are *inside* the solutions? [A deeper section](#deeper-hard) has such a task: sums of six terms at temperature 1.5. There, even the head that reads digits chooses badly, although its AUC on wrong additions is 1.00. With 16 replies, its choice is right on only 33% of the prompts, while the majority is right on 69%. More than half of the replies that it chooses add a wrong term or continue from a wrong total, but add correctly. Used as a weight in the vote, the head gains 4 points over the plain majority. Choosing by the policy's own log-probability gains 9 points, and a single greedy answer gains 11. **If you pick the reply with the highest score, you find the mistakes that the score can't see.**
 
 # %% [markdown]
-# **The stage of this week** is called `prm`. For each held-out sum, it takes the best of 16 replies according to the process model. All other answers are copied from its parent. Sixteen replies against one greedy answer is not a comparison at equal cost, so we store this caveat with the numbers:
+# **This week's stage** is called `prm`. For each held-out sum, it takes the best of 16 replies according to the process model. All other answers are copied from its parent. Comparing sixteen replies with the parent's one greedy answer isn't a comparison at equal cost, so we store this caveat with the numbers:
 
 # %%
 from postlab.evals import evaluate
@@ -523,18 +523,18 @@ change[["value", "difference", "difference_low", "difference_high", "p", "n"]].r
 # <a id="credit" name="credit"></a>
 # ## 7. Build: credit for each step
 #
-# The third promise is a denser reward for reinforcement learning. GRPO gives all tokens of a reply the same advantage: if the answer is wrong, the right steps are punished together with the wrong one. With a score per step, every step can have an advantage of its own. There are several ways to do this:
+# The third promise is a denser reward for reinforcement learning. GRPO gives all tokens of a reply the same advantage, so if the answer is wrong, the right steps are punished along with the wrong one. With a score per step, every step can have an advantage of its own. There are several ways to do this:
 #
-# - **Outcome** (GRPO): 1 if the answer is right, normalised in the group, the same for all tokens.
-# - **Summing to the end** (*to go*): DeepSeekMath's process supervision. The scores of all steps in a group are normalised together, and a token gets the sum of the normalised scores from its own step to the last one:
+# - **Outcome** (GRPO): The reward is 1 if the answer is right and 0 otherwise. It is normalised within the group and is the same for all tokens.
+# - **Summing to the end** (*to go*): This is DeepSeekMath's process supervision. The scores of all steps in a group are normalised together, and a token gets the sum of the normalised scores from its own step to the last one:
 #
 # $$\tilde r_{i,j} = \frac{r_{i,j} - \text{mean}(R)}{\text{std}(R)}, \qquad A_{i,t} = \sum_{j \ge \text{step}(t)} \tilde r_{i,j}$$
 #
 #   Here $r_{i,j}$ is the score of step $j$ of reply $i$, and $R$ contains the scores of all steps of all replies in the group.
-# - **The lowest score to the end** (*lowest to go*): PURE's idea, with a minimum in place of the sum. More good steps can't make up for a bad one, and extra steps earn nothing.
-# - **The own step alone**: a token gets the normalised score of its own step. It's only here for contrast, because nothing that follows is taken into account. (The idea that a step should be paid for its own contribution is developed in *Rewarding progress*, arXiv 2410.08146, where it's the change in the chance of success.)
+# - **The lowest score to the end** (*lowest to go*): This is PURE's idea, with a minimum in place of the sum. Additional good steps can't make up for a bad one, and extra steps earn nothing.
+# - **The token's own step** (*own step*): A token gets the normalised score of its own step alone. We include this form only for contrast, because it ignores everything that follows. (*Rewarding progress*, arXiv 2410.08146, develops the idea that a step should be rewarded for its own contribution, which it measures as the change in the chance of success.)
 #
-# The group in the picture has two solutions. The other one is right in all its steps:
+# The picture shows one of the two solutions in a group. In the other one, all steps are right:
 
 # %% tags=["aside"]
 from postlab.course.week10 import draw_credit
@@ -542,38 +542,38 @@ from postlab.course.week10 import draw_credit
 draw_credit()
 
 # %% [markdown]
-# The scores here come from a checker that judges every step by itself: `42+15=67` is wrong, and `#### 67` correctly repeats the total. If every step after a mistake counted as wrong, as in the labels of the previous sections, the lowest score to the end would be 0 for *all* steps of a wrong solution, right ones included. *Lowest to go* would then be the outcome reward under another name. What the scores mean matters as much as the formula.
+# The scores here come from a checker that judges every step on its own: `42+15=67` is wrong, and `#### 67` correctly repeats the total. In the labels of the previous sections, every step after a mistake counts as wrong. With such scores, the lowest score to the end would be 0 for *all* steps of a wrong solution, including the right ones. *Lowest to go* would then be the outcome reward under another name. What the scores mean matters as much as the formula.
 
 # %% [markdown]
 # ### Build 10.1 · about 30 minutes · hard
 #
-# Write process supervision: `step_advantages(scores, steps, group_size)`.
+# Write `step_advantages(scores, steps, group_size)`, which computes the advantages of process supervision (*to go*).
 #
-# - `scores` is `(B, S)`, the score of each step. Replies have different numbers of steps, so the rows are padded, and the numbers in the padding mean nothing.
-# - `steps` is `(B, T)`, the number of the step that each token belongs to, from 0; it's -1 for padding. A step that isn't in a reply's row of `steps` doesn't exist in that reply.
-# - The rows of a group are neighbours: the first `group_size` rows belong to the first prompt, and so on.
+# - `scores`, of shape `(B, S)`, contains the score of each step. Replies have different numbers of steps, so the rows are padded, and the numbers in the padding mean nothing.
+# - `steps`, of shape `(B, T)`, contains the number of the step that each token belongs to, counting from 0. It is -1 for padding. If a number doesn't occur in a reply's row of `steps`, the reply has no such step.
+# - The rows of a group are adjacent: the first `group_size` rows belong to the first prompt, and so on.
 #
-# Return the advantages, `(B, T)`: 0 on padding, and the same for all tokens of a step. If all steps of a group have the same score, all its advantages must be 0 and not NaN.
+# Return the advantages, of shape `(B, T)`. They are 0 on padding and the same for all tokens of a step. If all steps of a group have the same score, all advantages of the group must be 0 and not NaN.
 #
-# The check compares your numbers with the formula. Then it trains a policy with your advantages in a world that is small enough to know exactly: four steps, each right with a chance of 1 in 3 at the start.
+# The check compares your numbers with the formula. Then it trains a policy with your advantages in a world so small that the policy's success rate can be computed exactly. A reply has four steps there, and at the start, each is right with a chance of 1 in 3.
 #
 # <details><summary>Hint 1: which steps exist</summary>
 #
-# `(steps[:, :, None] == torch.arange(S)).any(dim=1)` is `(B, S)`, true where a reply has this step. Both the mean and the sum need it.
+# `(steps[:, :, None] == torch.arange(S)).any(dim=1)` has shape `(B, S)` and is true where a reply has the step. You need it for both the mean and the sum.
 #
 # </details>
 # <details><summary>Hint 2: the group's mean and deviation</summary>
 #
-# Reshape scores and mask to `(groups, group_size * S)`. The mean is the masked sum divided by the number of real steps, and the deviation is computed from the masked squares. Add a small number to the deviation before you divide.
+# Reshape the scores and the mask to `(groups, group_size * S)`. The mean is the masked sum divided by the number of real steps. Compute the deviation from the masked squared differences from that mean. Add a small number to the deviation before you divide.
 #
 # </details>
 # <details><summary>Hint 3: from this step to the last</summary>
 #
-# Set the normalised scores of missing steps to 0. `flip(1).cumsum(1).flip(1)` sums each row from the right. At the end, `gather` gives every token the value of its step; `steps.clamp(min=0)` keeps the index valid for padding, which you then set to 0.
+# Set the normalised scores of missing steps to 0. `flip(1).cumsum(1).flip(1)` sums each row from the right. At the end, `gather` gives every token the value of its step. `steps.clamp(min=0)` keeps the index valid for padding, where you then set the result to 0.
 #
 # </details>
 #
-# Our own version is `postlab/process/credit.py`. If yours isn't right yet, the cells below use ours.
+# Our own version is in `postlab/process/credit.py`. If yours isn't right yet, the cells below use ours.
 
 # %% tags=["aside"]
 from postlab.course.week10 import credit_build
@@ -586,9 +586,9 @@ def step_advantages(scores, steps, group_size):
 step_advantages = credit_build.check(step_advantages)
 
 # %% [markdown]
-# Your advantages fit into TRL's trainer with a short subclass ([deeper](#deeper-credit)). Does step credit teach *faster* than the outcome? To find out, you need the same prompts, several seeds, and the other forms beside it.
+# A short subclass lets TRL's trainer use your advantages ([deeper](#deeper-credit)). Does a policy learn *faster* with step credit than with the outcome? To find out, you need to compare the forms of credit on the same prompts, with several seeds.
 #
-# **Predict first.** The record compares the outcome, the sum of all step scores as one reward, and the first two forms of step credit: three seeds, and 16 steps of 32 samples. The checker never makes a mistake. Which one is ahead, and by how much?
+# **Predict first.** The record compares four forms: the outcome, the sum of all step scores as one reward, *to go* and *lowest to go*. Each form was trained with three seeds, for 16 steps of 32 samples. The checker never makes a mistake. Which form is ahead, and by how much?
 
 # %% tags=["aside"]
 from postlab.course.week10 import credit_rows, plot_credit
@@ -597,11 +597,11 @@ credit = json.loads((folder / "credit.json").read_text(encoding="utf-8"))
 plot_credit(credit)
 
 # %% [markdown]
-# **No form of credit taught faster than the outcome in these 16 steps.** All runs of a seed rise together. Averaged over the measurements at steps 4, 8, 12 and 16, *to go* and *lowest to go* are each 0.1 points above the outcome (95% interval over the three seeds: -0.5 to +0.6), and *sum of steps* is 0.1 points below it (-0.7 to +0.4).
+# **No form of step credit led to faster learning than the outcome in these 16 steps.** With the same seed, all runs improve together. The comparison averages the measurements at steps 4, 8, 12 and 16. *To go* and *lowest to go* are each 0.1 points above the outcome (95% interval over the three seeds: -0.5 to +0.6), and *sum of steps* is 0.1 points below it (-0.7 to +0.4).
 #
-# These intervals are narrow because the runs hardly came apart. All runs of a seed see the same prompts and the same random numbers, and after 16 steps their policies are still much alike. Of 1,440 held-out replies, *lowest to go* and the outcome differ in whether 1 is right, and *to go* and the outcome in 7 ([the numbers](#deeper-credit)). For *lowest to go*, the picture above shows a reason: a wrong solution gets the same advantages as with the outcome, up to and including its last mistake. So the intervals don't tell you what happens when training goes on until the policies differ.
+# These intervals are narrow because the runs hardly diverged. All runs with the same seed see the same prompts and the same random numbers, and after 16 steps their policies are still much alike. Of 1,440 verdicts on held-out replies, *lowest to go* differs from the outcome in 1 and *to go* in 7 ([the numbers](#deeper-credit)). For *lowest to go*, the picture above shows a reason: up to and including its last mistake, a wrong solution gets the same advantages as with the outcome. So the intervals don't tell you what would happen if training went on until the policies differed.
 #
-# The next table shows what the runs learned. It splits the held-out replies, at the start and at the end, into right ones, wrong ones that are blurted, and wrong ones that are worked out:
+# The next table shows what the policies learned. It splits the held-out replies at the start and at the end into three groups: right ones, wrong ones that are blurted, and wrong ones that are worked out:
 
 # %% tags=["aside"]
 from postlab.course.week10 import mistakes_left
@@ -609,36 +609,36 @@ from postlab.course.week10 import mistakes_left
 mistakes_left(credit).round(1)
 
 # %% [markdown]
-# Most of the gain comes from one thing: blurted answers disappear, from 19% of all replies to 3 or 4%. The share of replies that are worked out and wrong changes little: it goes from 18% to 16 or 17%, with or without step credit. (More replies are worked out at the end, and some of the new ones are wrong. Of those that were worked out and wrong at the start, 15% to 20% are right at the end.) A blurted answer has only one step, so there is nothing to distribute within it. The forms of credit differ in how they treat mistakes *inside* a solution, and none of them removed more of those than the outcome did.
+# Most of the gain comes from one change: wrong answers that are blurted fall from 19% of all replies to 3% or 4%. The share of replies that are worked out but wrong changes little. It falls from 18% to 16% or 17%, with or without step credit. (More replies are worked out at the end, and some of the new ones are wrong. Of the replies that were worked out but wrong at the start, 15% to 20% are right at the end.) A blurted answer has only one step, so there is no credit to distribute within it. The forms of credit differ in how they treat mistakes *inside* a solution, and none of them removed more of those mistakes than the outcome did.
 #
-# So this experiment doesn't show that credit for steps is useless. It shows how little this task needs it: 62.5% of the held-out samples are right from the start, so the outcome already tells good replies from bad ones. In the small world of the build, one sample in 81 is right at first, and most groups give the outcome nothing to learn from. There, your advantages do learn faster ([deeper](#deeper-credit)). **Denser rewards matter where the outcome is rarely informative.** DeepSeekMath's own comparison found process supervision ahead of outcome supervision (figure 5 of the paper, on GSM8K and MATH, with a learned reward model, without seeds or intervals). We haven't tested longer training, longer solutions, a policy that no longer blurts, or scores from a learned head. What a policy does when a learned head pays it is [in a deeper section](#deeper-gamed).
+# So this experiment doesn't show that credit for steps is useless. It shows how little this task needs it: 62.5% of the held-out samples are right from the start, so the outcome already tells good replies from bad ones. In the small world of the build, only one sample in 81 is right at first, and most groups give the outcome nothing to learn from. There, the policy does learn faster with your advantages ([deeper](#deeper-credit)). **Denser rewards matter where the outcome is rarely informative.** DeepSeekMath's own comparison found process supervision ahead of outcome supervision (figure 5 of the paper). It used GSM8K and MATH with a learned reward model, and it reports no seeds or intervals. We haven't tested longer training, longer solutions, a policy that no longer blurts, or scores from a learned head. [A deeper section](#deeper-gamed) shows what a policy does when its reward comes from a learned head.
 
 # %% [markdown]
 # <a id="end" name="end"></a>
 # ## 8. The paper, and what you have now
 #
-# **Read one paper this week: *Let's verify step by step*** ([Lightman et al. 2023](https://arxiv.org/abs/2305.20050)), sections 2 to 4. Three questions to take along:
+# **Read one paper this week: *Let's verify step by step*** ([Lightman et al. 2023](https://arxiv.org/abs/2305.20050)), sections 2 to 4. Keep three questions in mind as you read:
 #
 # 1. What did the labellers see, and where did they stop? Why does the paper choose solutions for labelling that look convincing but end in a wrong answer?
-# 2. Which models are compared in figure 3, with what training data, and with what baseline?
-# 3. How would you test, with the means of section 5, whether their model checks the mathematics?
+# 2. Which models does figure 3 compare, what data were they trained on, and what is the baseline?
+# 3. How would you use the test from section 5 to find out whether their model checks the mathematics?
 #
-# **What you have now:**
+# **You now have**
 #
-# - `runs/tiny/seed-<n>/prm/`, the stage of this week, whose gain comes from sampling 16 replies and choosing one that is worked out;
-# - a test for what a reward model sees that costs a few lines: plant a mistake, compare the two scores;
+# - this week's stage in `runs/tiny/seed-<n>/prm/`, whose gain comes from sampling 16 replies and choosing one that is worked out;
+# - a test of what a reward model sees, which takes only a few lines: plant a mistake and compare the two scores;
 # - the advantages of process supervision, and [a subclass of TRL's trainer](#deeper-credit) that can use them with any step scores;
-# - two results to keep in mind: the only head that told all right two-digit additions from wrong ones read the digits of the step, and even a checker that makes no mistakes didn't make training faster in our 16 steps.
+# - two results to keep in mind: the only head that could tell all right two-digit additions from wrong ones was one that read the digits of the step, and even with a checker that makes no mistakes, step credit didn't speed up learning in our 16 steps.
 #
-# So far, each run was paid by a single reward. Next week, you combine several rewards.
+# So far, each run has had a single reward. Next week, you'll combine several rewards.
 #
-# This is the end of the core. The next sections go deeper. Skip any you like.
+# This is the end of the core. The remaining sections go deeper, and you can skip any of them.
 
 # %% [markdown]
 # <a id="deeper-rollouts" name="deeper-rollouts"></a>
 # ## Deeper: how good are labels from rollouts?
 #
-# Rollouts can be wrong in two ways. They can call a right step wrong because the policy fails to finish from there, or they can call a wrong step right because the policy recovers. First, look at a few replies of your own sample, each step with eight rollouts:
+# Rollouts can be wrong in two ways. They can call a right step wrong because the policy fails to finish the solution from there, or they can call a wrong step right because the policy recovers. First, look at a few replies from your own sample, with eight rollouts for each step:
 
 # %% tags=["aside"]
 some = [i for i, r in enumerate(rows) if len(r["completions"]) > 1][:60]
@@ -656,9 +656,9 @@ pd.DataFrame(
 ).head(6)
 
 # %% [markdown]
-# The table shows the first six solutions that contain a wrong step. Here the rollouts never call a wrong step right. In the last two rows they call a right step wrong: the sum is already complete after 40, but the step ends with a comma, and none of the eight rollouts gets the right answer from there. Over three recorded seeds, the more common error is the other one: in replies with several steps, rollouts call 6.5% to 9% of the wrong steps right.
+# The table shows the first six solutions that contain a wrong step. Here the rollouts never call a wrong step right. In the last two rows, they call a right step wrong. The sum is already complete after 40, but the step ends with a comma, and none of the eight rollouts gets the right answer from there. Over the three recorded seeds, the other error is more common: in replies with several steps, rollouts call 6.5% to 9% of the wrong steps right.
 #
-# The next table uses all the solutions that were recorded for three seeds (`notebooks/experiments/week10_prm.py`). *missed* is the share of wrong steps that the rollouts call right. *alarms* is the share of right steps that they call wrong. The column *hard* says how the soft label was turned into a 0 or a 1: 'any' means that at least one of the eight rollouts was right, and 'half' that at least half of them were.
+# The next table uses all the solutions that were recorded for three seeds (`notebooks/experiments/week10_prm.py`). *missed* is the share of wrong steps that the rollouts call right. *alarms* is the share of right steps that they call wrong. The column *hard* says how the soft label was turned into a 0 or a 1: 'any' means that at least one of the eight rollouts was right, and 'half' means that at least half of them were.
 
 # %% tags=["aside"]
 labels = pd.DataFrame(recorded["labels"])
@@ -669,7 +669,7 @@ for name in ("agreed", "missed", "alarms", "kappa"):
 labels.set_index(["replies", "hard", "seed"]).sort_index()
 
 # %% [markdown]
-# The more common error is to call a wrong step right. In replies with several steps, the rollouts missed 6.5% to 9% of the wrong steps, and called at most 0.5% of the right steps wrong. Luck doesn't explain most of these misses: if you ask for at least half of the rollouts instead of one, the share of missed steps hardly falls. Some of them may be mistakes of form only. For example, the oracle rejects a right addition with a stray `A:` in front of it, and everything after that addition, but the verifier only reads the final answer. The record doesn't contain the solutions, so we can't count these cases. Here is where the record comes from:
+# In replies with several steps, the rollouts missed 6.5% to 9% of the wrong steps and called at most 0.5% of the right steps wrong. Luck doesn't explain most of these misses: if you require at least half of the rollouts to be right instead of one, the share of missed steps hardly falls. Some of the missed steps may be wrong in form only. For example, if a right addition has a stray `A:` in front of it, the oracle rejects that addition and everything after it, but the verifier reads only the final answer. The record doesn't contain the solutions, so we can't count these cases. The next cell shows where the record comes from:
 
 # %% tags=["aside"]
 pd.Series(recorded["provenance"], name="recorded").to_frame()
@@ -680,7 +680,7 @@ pd.Series(recorded["provenance"], name="recorded").to_frame()
 #
 # ### From step scores to one score
 #
-# There are several ways to combine the scores of the steps. *min* takes the lowest one. *product* treats the scores as independent probabilities that each step is right. *last* takes the score of the last step, because its label says whether all the steps up to there were right.
+# There are several ways to combine the scores of the steps. *min* takes the lowest score. *product* multiplies the scores, as if they were independent probabilities that each step is right. *last* takes the score of the last step, because its label says whether all the steps up to there were right.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -691,13 +691,13 @@ pd.DataFrame(
 ).round(3)  # fmt: skip
 
 # %% [markdown]
-# With every further step, *product* gets smaller, so it favours short replies. *sum* gets larger and favours long replies, and [a later section](#deeper-gamed) shows what that leads to.
+# With every additional step, *product* gets smaller, so it favours short replies. *sum* gets larger, so it favours long replies, and [a later section](#deeper-gamed) shows what that leads to.
 #
 # ### The estimator
 #
-# To plot the accuracy of best-of-n against $n$, you need an estimate for many values of $n$ from one pool of $N$ replies.
+# To plot the accuracy of best-of-n against $n$, you need estimates for many values of $n$ from one pool of $N$ replies.
 #
-# If you only use the first $n$ replies, you waste the rest. If you sample with replacement, the same reply can be chosen twice, which biases the estimate. Averaging over *all* subsets of size $n$ avoids both problems, and it doesn't require going through them. Sort the replies by score, and let the best have rank 0. The reply at rank $r$ wins if the other $n-1$ replies all come from the $N-1-r$ below it. That is the case in $\binom{N-1-r}{n-1}$ of the $\binom{N}{n}$ subsets.
+# If you use only the first $n$ replies, you waste the rest. If you sample with replacement, the same reply can be chosen twice, which biases the estimate. Averaging over *all* subsets of size $n$ avoids both problems, and you don't have to enumerate them. Sort the replies by score, and let the best have rank 0. The reply at rank $r$ wins if the other $n-1$ replies of its subset all come from the $N-1-r$ replies below it. This is true of $\binom{N-1-r}{n-1}$ of the $\binom{N}{n}$ subsets.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -708,7 +708,7 @@ f"{math.comb(64, 16):,} ways to take 16 of 64 replies"
 # %% [markdown]
 # ### Exercise 10.2 · about 20 minutes · hard
 #
-# `scores` and `right` are `(P, N)`: P prompts with N replies each. The scores of a prompt are all different. Return the expected accuracy of the best of `n` replies, `(P,)`.
+# `scores` and `right` have shape `(P, N)`: there are P prompts with N replies each. The scores of a prompt are all different. Return the expected accuracy of the best of `n` replies, of shape `(P,)`.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -742,7 +742,7 @@ best_of = check.best_of(best_of)
 #
 # </details>
 #
-# If the score is the truth itself, best-of-n becomes pass@n from week 7:
+# If the score says exactly which replies are right, best-of-n becomes pass@n from week 7:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -757,7 +757,7 @@ tiebreak = good + 0.001 * torch.arange(8)
 #
 # ### Do step labels help?
 #
-# First, the recorded comparison with the majority at $n = 16$, paired on the same prompts, with the paired test from week 6:
+# The first table compares each selector in the record with the majority at $n = 16$, on the same prompts and with the paired test from week 6:
 
 # %% tags=["aside"]
 from postlab.course.week10 import gains
@@ -767,7 +767,7 @@ points = gains(recorded["by_prompt"], names)
 points.set_index("selector")[["value", "points", "low", "high", "p"]].round(2)
 
 # %% [markdown]
-# At $n = 16$, every reward model beats the majority by about 16 to 17 points. The choice of $n$ matters, though: at $n = 32$ the two are about equal, and at $n = 64$ the majority is far ahead.
+# At $n = 16$, every reward model on its own beats the majority by about 16 to 17 points. The choice of $n$ matters, though: at $n = 32$ the two are about equal, and at $n = 64$ the majority is far ahead.
 #
 # The next table compares each process score with the outcome model. The column `p, all` is corrected for the six comparisons (Holm, week 6):
 
@@ -779,9 +779,9 @@ over_outcome = gains(recorded["by_prompt"], among, over="outcome, last")
 over_outcome.assign(**{"p, all": holm(over_outcome["p"])}).round(2)
 
 # %% [markdown]
-# **We found no clear advantage of step labels on short sums.** At $n = 16$, all six comparisons are inconclusive after the correction, and the largest gain is 1.2 points. The intervals cover the choice of prompts; for the variation between training runs, you only have the three seeds. At $n = 64$, where all of them are past their best, *process, min* is 4.7 points above the outcome model, but *process, last* only 0.3: there, it's the minimum over the steps that helps. (The record has no results per prompt at $n = 64$ for the outcome model, so we can't give a paired interval.)
+# **We found no clear advantage of step labels on short sums.** At $n = 16$, all six comparisons are inconclusive after the correction, and the largest gain is 1.2 points. The intervals cover the choice of prompts; only the three seeds tell you about the variation between training runs. At $n = 64$, all the models are past their peak. There, *process, min* is 4.7 points above the outcome model, but *process, last* is only 0.3 points above it, so it's the minimum over the steps that helps. (The record has no results per prompt at $n = 64$ for the outcome model, so we can't give a paired interval.)
 #
-# **How much of the gain is form?** Suppose you only count steps. A sum of three terms needs two additions and an answer, so take a random reply with three steps, and with four for four terms. The next table compares the two reward models with this choice, at $n = 16$. (It uses the first 16 replies of each prompt, and the reward models' numbers are averages over all subsets of 16.)
+# **How much of the gain comes from form?** Suppose you only count steps. A sum of three terms needs two additions and an answer, so you pick a random reply with three steps. For four terms, you pick one with four steps. The next table compares the two reward models with this choice at $n = 16$. (The choice uses the first 16 replies of each prompt, while the reward models' numbers are averages over all subsets of 16.)
 
 # %% tags=["aside"]
 from postlab.course.week10 import form_only
@@ -792,17 +792,17 @@ over_form = gains(recorded["by_prompt"] | {"form": by_form}, ["process, min", "o
 over_form.set_index("selector")[["value", "points", "low", "high", "p"]].round(2)
 
 # %% [markdown]
-# Counting steps is right on 79.1% of the prompts, and neither reward model is clearly better than that. So nearly everything that the reward models gain over the majority can be had without a model that reads the steps.
+# Counting steps is right on 79.1% of the prompts, and neither reward model is clearly better than that. So you can get nearly all of the reward models' gain over the majority without a model that reads the steps.
 #
-# **The weighted vote combines the two.** It adds up the scores of all replies with the same answer. The reward model rules out replies that aren't worked out, which is what it is good at. The vote then decides which of the worked answers is right, which the model doesn't know. At $n = 64$ it is right on 97.5% of the prompts with the process scores, and on 97.3% with the outcome scores.
+# **The weighted vote combines a reward model with the majority vote.** It adds up the scores of all replies with the same answer. The reward model rules out replies that aren't worked out, which is what it is good at. The vote then decides which of the worked-out answers is right, which the model doesn't know. At $n = 64$, the weighted vote is right on 97.5% of the prompts with the process scores, and on 97.3% with the outcome scores.
 
 # %% [markdown]
 # <a id="deeper-hard" name="deeper-hard"></a>
 # ## Deeper: when the mistakes are inside the solutions
 #
-# Step labels should pay off where most wrong replies go wrong *inside* a worked solution. That is the case for sums of six terms, sampled at temperature 1.5. Our first heads failed on this kind of task ([what we tried](#deeper-tried)). The record (`notebooks/experiments/week10_hard.py`) has 100 held-out sums, 16 replies each and three seeds. It compares three scores per step: the head that reads digits (trained on 32,000 planted labels, section 5), the policy's own log-probability, and the oracle.
+# Step labels should pay off when most wrong replies contain their mistake *inside* a worked solution. That is the case for sums of six terms, sampled at temperature 1.5. Our first heads failed on this kind of task ([what we tried](#deeper-tried)). The record (`notebooks/experiments/week10_hard.py`) has 100 held-out sums, 16 replies to each, and three seeds. It compares three scores per step: the head that reads digits (section 5, trained on 32,000 planted labels), the policy's own log-probability, and the oracle.
 #
-# **Predict first.** Which of the scores beats the majority of 16? And how good is one greedy answer?
+# **Predict first.** Which of the scores beat the majority of 16 replies? And how good is one greedy answer?
 
 # %% tags=["aside"]
 from postlab.course.week10 import hard_choice, hard_gains, natural_rows, plot_hard_choice
@@ -812,15 +812,15 @@ hard = json.loads((folder / "hard.json").read_text(encoding="utf-8"))
 plot_hard_choice(hard_choice(hard["runs"]), greedy=hard["greedy"])
 
 # %% [markdown]
-# Best-of-16 by the head that reads digits is right on only 33% of the prompts, far below the majority (69%). Is that because it misses wrong additions? Count the first mistake in the reply that it likes best, for 100 prompts in each of three seeds:
+# Best-of-16 by the head that reads digits is right on only 33% of the prompts, far below the majority (69%). Is that because the head misses wrong additions? The table counts the first mistake in the reply that it scores highest, for 100 prompts in each of three seeds:
 
 # %% tags=["aside"]
 pd.DataFrame([run["flaws"] for run in hard["runs"]]).fillna(0).astype(int).T
 
 # %% [markdown]
-# No: only one of the 300 chosen replies has a wrong addition as its first mistake. In more than half of them, the reply adds a wrong term or continues from a wrong total, and adds correctly. The head can't notice, because it only reads `a+b=c` and never sees the question. It's the same lesson as before: **if you pick the reply with the highest score, you find the mistakes that the score can't see**, however good the score is at the others.
+# No: only one of the 300 chosen replies has a wrong addition as its first mistake. More than half of them add a wrong term or continue from a wrong total, but add correctly. The head can't notice, because it reads only `a+b=c` and never sees the question. It's the same lesson as before: **if you pick the reply with the highest score, you find the mistakes that the score can't see**, however well it sees the others.
 #
-# Here are the differences from the majority at $n = 16$, paired on the prompts. `p, all` is corrected for the nine comparisons, and the last column has one number per seed:
+# Here are the differences from the majority at $n = 16$, paired by prompt. The column `p, all` is corrected for the nine comparisons, and the last column has one number per seed:
 
 # %% tags=["aside"]
 digits = {"right": 1, "points": 1, "low": 1, "high": 1, "p": 4, "p, all": 4}
@@ -829,28 +829,28 @@ hard_gains(hard["runs"], greedy=hard["greedy"]).round(digits)
 # %% [markdown]
 # Three things work:
 #
-# - **A vote weighted by the digits' head** gains 4.2 points over the plain majority (95% interval: 1.9 to 6.5). Weighting by form alone, 1 if all steps have the right form and 0 otherwise, gains 1.3 points. The difference between the two, paired on the prompts, is 2.8 points (0.8 to 5.2). So most of the gain seems to come from checking the arithmetic: here is a process reward model that beats the majority because it checks steps.
-# - **The policy's own log-probability** gains 8.8 points with the lowest step, and 10.8 with the mean over all tokens. It needs no labels, and unlike the digits' head, it has read the question, so it can also find a wrong term unlikely. Ranking the replies that the digits' head rejects last (*digits, then log-prob*) brings the lowest step to 79.7% as well. We added this selector after we had seen the results of seed 0 ([what we tried](#deeper-tried)).
-# - **One greedy answer** gains 11.1 points, at a sixteenth of the cost. The hard task is hard because the temperature is high: most mistakes are sampling noise, which the policy itself finds unlikely. Choosing by log-probability mostly undoes the sampling. No selector that we tried is above the greedy answer, except the oracle (89%).
+# - **A vote weighted by the digit-reading head** gains 4.2 points over the plain majority (95% interval: 1.9 to 6.5). Weighting by form alone (1 if all steps have the right form, 0 otherwise) gains 1.3 points. The difference between these two votes, paired by prompt, is 2.8 points (0.8 to 5.2). So most of the gain seems to come from checking the arithmetic. If so, a process reward model beats the majority here because it checks steps.
+# - **The policy's own log-probability** gains 8.8 points with the lowest step, and 10.8 points with the mean over all tokens. It needs no labels. Unlike the digit-reading head, the policy has read the question, so a wrong term can also look unlikely to it. The selector *digits, then log-prob* uses the lowest step, but ranks the replies that the head rejects last. It reaches 79.7%, as does the mean. We added it after we had seen the results of seed 0 ([what we tried](#deeper-tried)).
+# - **One greedy answer** gains 11.1 points, at a sixteenth of the cost. The task is hard because the temperature is high: most mistakes are sampling noise, which the policy itself considers unlikely. Choosing by log-probability mostly removes this noise. Except for the oracle (89%), no selector that we tried beats the greedy answer.
 #
-# In short: on this task, the process reward model helps against sampling noise, but less than turning the temperature down: the greedy answer is 7.0 points above the vote weighted by the digits' head (0.9 to 12.4).
+# In short, the process reward model helps against sampling noise on this task, but turning the temperature down helps more: the greedy answer is 7.0 points (0.9 to 12.4) above the vote weighted by the head.
 
 # %% tags=["aside"]
 natural_rows(hard["runs"]).set_index("head").round(2)
 
 # %% [markdown]
-# This table shows the AUC on the policy's *own* wrong additions in these replies: 398 that are the first mistake of their solution, against 7,602 right ones. The digits' head was trained on planted mistakes only, and it separates these almost perfectly too (the AUC rounds to 1.00). The log-probability does nearly as well, which is no surprise: the same policy sampled these mistakes at temperature 1.5.
+# This table shows the AUC on the policy's *own* wrong additions in these replies. It compares the 398 wrong additions that are the first mistake of their solution with 7,602 right ones. The digit-reading head was trained only on planted mistakes, but it separates these almost perfectly too (the AUC rounds to 1.00). The log-probability does nearly as well, which is no surprise: the same policy sampled these mistakes at temperature 1.5.
 
 # %% [markdown]
 # <a id="deeper-where" name="deeper-where"></a>
 # ## Deeper: where is the mistake?
 #
-# The second promise was that a process reward model can show you *where* a solution goes wrong. ProcessBench measures this by the *first wrong step*. For wrong solutions, it counts how often exactly this step is named. For right solutions, it counts how often no step is named. The F1 score is the harmonic mean of the two shares.
+# The second promise was that a process reward model can show you *where* a solution goes wrong. ProcessBench measures this by the *first wrong step*. For wrong solutions, it counts how often the model names exactly this step. For right solutions, it counts how often the model names no step. The F1 score is the harmonic mean of the two shares.
 
 # %% [markdown]
 # ### Exercise 10.3 · about 10 minutes · easy
 #
-# `found` and `truth` are `(n,)`. They contain the position of the first wrong step, or -1 if there is none. Return the F1 as a scalar tensor, and 0 if both shares are 0.
+# `found` and `truth`, of shape `(n,)`, contain the predicted and the true position of the first wrong step, or -1 if there is none. Return the F1 as a scalar tensor. If both shares are 0, return 0.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -883,7 +883,7 @@ process_f1 = check.process_f1(process_f1)
 #
 # </details>
 #
-# Why the harmonic mean? Consider two lazy predictors on ten solutions, of which eight are wrong at step 0. The first number is the accuracy, the second is the F1:
+# Why the harmonic mean? Consider two lazy predictors on ten solutions, of which eight are wrong at step 0. The first number is the accuracy, and the second is the F1:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -892,9 +892,9 @@ lazy = {"always step 0": torch.zeros(10).long(), "always right": torch.full((10,
 {name: (round((said == first).float().mean().item(), 2), process_f1(said, first).item()) for name, said in lazy.items()}  # fmt: skip
 
 # %% [markdown]
-# The predictor that always says 'step 0' has an accuracy of 80%, but it flags every right solution too. Its F1 is 0, as it is for the one that never flags anything.
+# The predictor that always says 'step 0' has an accuracy of 80%, but it flags every right solution too. Its F1 is 0, and so is that of the predictor that never flags anything.
 #
-# A blurted answer has only one step, so its first wrong step is easy to name. How much of the F1 is left if we only count replies with at least two steps?
+# A blurted answer has only one step, so its first wrong step is easy to name. How much of the F1 is left if we count only replies with at least two steps?
 
 # %% tags=["aside"]
 from postlab.course.week10 import found_errors, plot_errors
@@ -906,7 +906,7 @@ groups = {
 plot_errors(groups)
 
 # %% [markdown]
-# About half of it is left: the F1 of the process model falls from 0.96 to 0.48. Here is the right-hand panel as numbers, where *slips* is the number of wrong replies. The outcome model doesn't name a position, so we read its 'wrong' in two ways: as the *last* step and as the *first* step. The second table shows, for each position of the first wrong step, how often each method names it.
+# About half of it is left: the F1 of the process model falls from 0.96 to 0.48. The next table contains the numbers of the right-hand panel, where *slips* is the number of wrong replies. The outcome model doesn't name a position, so we read its 'wrong' in two ways: as the *last* step and as the *first* step. The second table shows, for each position of the first wrong step, how often each method names it.
 
 # %% tags=["aside"]
 groups["with steps"].set_index("finder").round(3)
@@ -917,17 +917,17 @@ from postlab.course.week10 import hits_by_place
 hits_by_place(recorded["errors"]).round(3)
 
 # %% [markdown]
-# **The process model doesn't find mistakes after the first step.** Of the 53 replies whose first wrong step comes later, it names one. It flags 77 of the 193 replies that already go wrong at the first step. The record doesn't say which of these are garbled and which are wrong additions. But the number of steps is telling: a correct worked solution has as many steps as the sum has terms. Among the 182 wrong replies with that number of steps, the model names the first wrong step in 21. Among the 64 with another number of steps, it does so in 57.
+# **The process model hardly ever finds a mistake after the first step.** In the 53 replies whose first wrong step comes later, it names that step only once. Of the 193 replies that already go wrong at the first step, it flags 77. The record doesn't say which of these replies are garbled and which contain wrong additions. But the number of steps gives a hint: a right solution that is worked out has as many steps as the sum has terms. The model names the first wrong step in 21 of the 182 wrong replies with that number of steps, and in 57 of the 64 with another number.
 #
-# Among replies with steps, the process model does name more first wrong steps than the outcome model, 32% against 16% at best. The model trained on *rollouts*, whose labels come from final answers alone, does equally well. All of them say 'wrong' below a score of 0.5. With another threshold, the comparison could come out differently, and we haven't tested that.
+# Among replies with at least two steps, the process model does name more first wrong steps than the outcome model: 32%, compared with 16% at best. The model trained on *rollouts*, whose labels come from final answers alone, does equally well. All these models call a step wrong if its score is below 0.5. With another threshold, the comparison could come out differently, but we haven't tested that.
 #
-# The lesson for benchmarks is that composition matters. Over all replies, every model that recognises a blurted answer looks excellent.
+# The lesson for benchmarks is that their composition matters. Over all replies, every model that recognises a blurted answer looks excellent.
 
 # %% [markdown]
 # <a id="deeper-search" name="deeper-search"></a>
 # ## Deeper: search over steps
 #
-# Best-of-$n$ scores complete replies. Beam search already scores the beginnings, so it can drop a bad solution early. In every round, it continues each of four prefixes with four possible next steps, scores them all, and keeps the best four. The cost is the number of tokens that it generates.
+# Best-of-$n$ scores complete replies. Beam search scores their beginnings, so it can drop a bad solution early. In every round, it continues each of four prefixes with four possible next steps, scores them all, and keeps the best four. We measure its cost by the number of tokens that it generates.
 
 # %% tags=["aside"]
 from functools import partial
@@ -936,7 +936,7 @@ score = partial(process.step_scores, process_head, tokenizer)
 found = process.beam_search(policy, tokenizer, fresh[:4], score, beams=4, width=4)
 
 # %% [markdown]
-# The table shows the reply that was kept, its score, and the number of tokens that were generated on the way:
+# The table shows the reply that was kept, its score, and the number of tokens that were generated along the way:
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -946,7 +946,7 @@ pd.DataFrame(
 )  # fmt: skip
 
 # %% [markdown]
-# The record has 100 held-out prompts and three seeds. How many complete replies could you sample with the tokens of one search?
+# The record has 100 held-out prompts and three seeds. How many complete replies could you sample for as many tokens as one search takes?
 
 # %% tags=["aside"]
 from postlab.course import numbers
@@ -957,7 +957,7 @@ same_cost = tokens / np.mean(recorded["reply_tokens"])
 print(f"a search draws {tokens:.0f} tokens a prompt: as many as {same_cost:.1f} whole replies")
 
 # %% [markdown]
-# The comparison below uses the nearest recorded values of $n$, one below and one above, on the same prompts. *cost* is the number of tokens that beam search uses, divided by the number that best-of-$n$ uses:
+# The comparison below uses the nearest recorded values of $n$, one below and one above that number, on the same prompts. *cost* is the number of tokens that beam search uses, divided by the number that best-of-$n$ uses:
 
 # %% tags=["aside"]
 from postlab.stats import paired_difference, verdict
@@ -974,9 +974,9 @@ for n in (max(x for x in sizes if x <= same_cost), min(x for x in sizes if x > s
 pd.DataFrame(sides.values(), index=pd.Index(sides, name="n")).round(2)
 
 # %% [markdown]
-# Both comparisons are inconclusive. Beam search is right on 78% of the prompts, best of 16 on 79% and best of 32 on 81%. Neither comparison is at exactly equal cost: where *cost* is above 1, beam search used more tokens. We only count the generated tokens here, not the forward passes of the reward model.
+# Both comparisons are inconclusive. Beam search is right on 78% of the prompts, best-of-16 on 79% and best-of-32 on 81%. Neither comparison is at exactly equal cost: where *cost* is above 1, beam search used more tokens. We count only the generated tokens here, not the forward passes of the reward model.
 #
-# Why isn't search clearly better? We haven't tested the reasons, but these are likely. It can drop a blurted beginning in the first round, but best-of-$n$ rules out blurted replies too. And since the model can't see wrong additions, it can't prune them either. Search also uses the model's judgment in every round, so it has more chances to follow a mistake that the model likes.
+# Why isn't search clearly better? We haven't tested the reasons, but these are likely. Search can drop a blurted beginning in the first round, but best-of-$n$ rules out blurted replies too. And since the reward model can't see wrong additions, search can't prune them. Search also uses the model's judgment in every round, so it has more chances to follow a mistake that the model scores highly.
 
 # %% [markdown]
 # <a id="deeper-credit" name="deeper-credit"></a>
@@ -984,7 +984,7 @@ pd.DataFrame(sides.values(), index=pd.Index(sides, name="n")).round(2)
 #
 # ### In the small world
 #
-# Your advantages were checked in a world of four steps. There, a reply is right only if all four steps are, so at first the outcome rewards one sample in 81, and most groups have no right reply to learn from. The scores of the steps say something in every group. But be careful with such worlds: they are built to show the effect. With a learning rate four times as high, the outcome gets nearly as far in the same 60 updates:
+# Your advantages were checked in a world of four steps. There, a reply is right only if all four steps are. So at first, the outcome rewards one sample in 81, and most groups have no right reply to learn from. By contrast, the step scores are informative in every group. But be careful with such worlds, because they are built to show the effect. With a learning rate four times as high, the outcome gets nearly as far in the same 60 updates:
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -1000,7 +1000,7 @@ pd.DataFrame(
 # %% [markdown]
 # ### In TRL's trainer
 #
-# TRL's `GRPOTrainer` has no option for step scores, but its loss accepts advantages of shape `(B, T)`. So a subclass only has to replace them after they are computed. `process.token_steps` finds the step of every token, and the checker is the oracle, which judges each step by itself:
+# TRL's `GRPOTrainer` has no option for step scores, but its loss accepts advantages of shape `(B, T)`. So a subclass only has to replace them after GRPO has computed them. `process.token_steps` finds the step of every token, and the checker is the oracle, which judges each step on its own:
 
 # %% tags=["aside"]
 from trl import GRPOConfig, GRPOTrainer
@@ -1035,7 +1035,7 @@ class StepGRPOTrainer(GRPOTrainer):
 
 
 # %% [markdown]
-# Let's train for eight steps, 32 samples each, on sums of five and six terms. The reward function is only logged here, because the subclass replaces the advantages that GRPO computes from it:
+# Let's train for eight steps of 32 samples each, on sums of five and six terms. The reward is only logged here, because the subclass replaces the advantages that GRPO computes from it:
 
 # %% tags=["aside"]
 from postlab.models import trainable
@@ -1068,7 +1068,7 @@ with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as
     trainer.train()
 
 # %% [markdown]
-# Here is the share of sampled replies with the right answer on 40 held-out sums, before and after:
+# Here is the share of sampled replies with the right answer on 40 held-out sums, before and after training:
 
 
 # %% tags=["aside"]
@@ -1082,17 +1082,17 @@ def share_right(model):
 print(f"before {share_right(policy):.2f}, after {share_right(trainer.model.eval()):.2f}")
 
 # %% [markdown]
-# It learns. Whether it learns *faster* than with the outcome is the question of [section 7](#credit), and one run can't answer it.
+# The policy learns. Whether it learns *faster* than with the outcome is the question of [section 7](#credit), and one run can't answer it.
 #
 # ### The comparison in numbers
 #
-# The table averages the share of right answers in each run over its measurements at steps 4, 8, 12 and 16, which rewards early learning, and compares it with the outcome. The seed is the unit: the intervals come from `blocked_differences` (week 8), and `p, all` is corrected for the three comparisons:
+# For each run, the table averages the share of right answers over the measurements at steps 4, 8, 12 and 16, so that early learning counts. It then compares this average with that of the outcome. The seed is the unit: the intervals come from `blocked_differences` (week 8), and `p, all` is corrected for the three comparisons:
 
 # %% tags=["aside"]
 credit_rows(credit).round(2)
 
 # %% [markdown]
-# The intervals cover the seeds, with one variance for all the forms, and not the choice of the 120 prompts. How far did the runs come apart at all? All measurements use the same prompts and random numbers, so we can follow each held-out reply. The table counts, over the three seeds, what became of the replies that were wrong at the start, and how many verdicts at the four measurements differ from those of the run with the outcome:
+# The intervals cover the seeds, with one variance assumed for all the forms. They don't cover the choice of the 120 prompts. How far did the runs diverge at all? All measurements use the same prompts and random numbers, so we can follow each held-out reply. Over the three seeds, the table counts what became of the replies that were wrong at the start. Its last row counts the verdicts at the four measurements that differ from those of the run with the outcome:
 
 # %% tags=["aside"]
 from postlab.course.week10 import mended
@@ -1100,15 +1100,15 @@ from postlab.course.week10 import mended
 mended(credit).T
 
 # %% [markdown]
-# *Lowest to go* and the outcome trained practically the same policy. *Sum of steps* and *to go* differ from it in 16 and 7 of 1,440 verdicts. With so few differences, counting right answers couldn't have shown that one form is better.
+# *Lowest to go* and the outcome led to practically the same policy. Of 1,440 verdicts, *sum of steps* differs from the outcome in 16 and *to go* in 7. With so few differences, counting right answers couldn't have shown that one form is better.
 
 # %% [markdown]
 # <a id="deeper-gamed" name="deeper-gamed"></a>
 # ## Deeper: a process reward that is gamed
 #
-# What happens if GRPO optimises the scores of our process reward model, without any verifier? The recorded runs compare three rewards: the **sum** of the step scores, the **lowest** step score, and the sum **only if the answer is right**, which brings the verifier back.
+# What happens if GRPO optimises the scores of our process reward model, without any verifier? The recorded runs compare three rewards: the **sum** of the step scores, the **lowest** step score, and the sum **only if the answer is right** (the gated sum), which brings the verifier back.
 #
-# Note what these runs don't test. All three turn the step scores into *one number per reply*, so no step gets credit of its own. Credit for each step is the topic of [section 7](#credit).
+# Note what these runs don't test. All three rewards turn the step scores into *one number per reply*, so no step gets credit of its own. Credit for each step is the topic of [section 7](#credit).
 
 # %% tags=["aside"]
 from postlab.course import numbers
@@ -1117,13 +1117,13 @@ from postlab.course.week10 import curves, plot_gamed
 plot_gamed(*curves(recorded["grpo"]))
 
 # %% [markdown]
-# At first, all three rewards teach the policy to work out its sums. Greedy accuracy on held-out sums rises from 2% to at least 95% within 20 steps. Two of the three rewards do this without a verifier. Then the runs separate:
+# At first, all three rewards teach the policy to work out its sums. Greedy accuracy on held-out sums rises from 2% to at least 95% within 20 steps. Two of the three rewards do this without a verifier. Then the runs diverge:
 #
-# - **The sum** pays for every further step that looks right, so the cheapest way to earn more is to add steps. In one of three seeds, the policy finds this between steps 40 and 60. Its number of steps and its reward rise, and its accuracy falls to zero.
-# - **The lowest score** pays nothing for extra steps, but that isn't enough. In one of three seeds, accuracy falls to 20% while the reward stays where it was, at about 0.87. This policy writes well-formed steps with wrong additions. One of its recorded answers begins with `40+59=199`. Since the reward doesn't fall, the model must score such steps about as high as right ones.
-# - **The gated sum** stays at 97% to 98% in all three seeds. Here a verifier rejects the wrong answers.
+# - **The sum** rewards every additional step that looks right, so the cheapest way to earn more is to add steps. In one of three seeds, the policy discovers this between training steps 40 and 60. The number of steps per reply and the reward rise, while the accuracy falls to zero.
+# - **The lowest score** doesn't reward extra steps, but that isn't enough. In one of three seeds, accuracy falls to 20% while the reward stays where it was, at about 0.87. This policy writes well-formed steps with wrong additions. One of its recorded answers begins with `40+59=199`. Since the reward doesn't fall, the model must score such steps about as high as right ones.
+# - **The gated sum** keeps accuracy at 97% to 98% in all three seeds. Here a verifier rejects the wrong answers.
 #
-# The second case is the null result from the beginning of this notebook, seen from the other side. A reward model that can't see wrong additions can't teach a policy to avoid them. Which weakness the policy finds within 80 steps, if any, differs between the seeds. 'One of three' also depends on where you draw the line: without the verifier, the other four runs end 3 to 8 points below their accuracy at step 20 (2 to 5 of the 64 held-out sums), and the gated runs at most 2 points. Here is the share of held-out sums that are right, per seed:
+# The second case is the other side of the null result from the beginning of this notebook: a reward model that can't see wrong additions can't teach a policy to avoid them. Which weakness the policy finds within 80 steps, if any, differs between the seeds. 'One of three' also depends on where you draw the line. The other four runs without the verifier end 3 to 8 points below their accuracy at step 20 (2 to 5 of the 64 held-out sums), and the gated runs end at most 2 points below theirs. Here is the share of held-out sums that each run gets right:
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -1133,7 +1133,7 @@ pd.DataFrame(
 ).sort_values(["arm", "seed"]).round(2).set_index(["arm", "seed"])
 
 # %% [markdown]
-# What does a policy write when it has learned to exploit the sum? Here are some answers of the seed with the most steps per reply:
+# What does a policy write when it has learned to exploit the sum? Here are some answers from the seed with the most steps per reply:
 
 # %% tags=["aside"]
 summed = [run for run in recorded["grpo"] if run["arm"] == "sum of steps"]
@@ -1143,7 +1143,7 @@ pd.DataFrame(gamed["heldout"][-1]["answers"], columns=["asked", "said"])
 # %% [markdown]
 # Every addition is right, but the last one shouldn't be there: the policy adds the last number twice. The model scores whether a step looks right, not whether it belongs in the solution.
 #
-# Would the doctor have caught this? It reads a log with the reward and the length, but without the accuracy:
+# Would the doctor have caught this? We give it a log with the reward and the length, but without the accuracy:
 
 # %% tags=["aside"]
 KEYS = {"proxy": "reward", "length": "completions/mean_length", "silent": "frac_reward_zero_std"}
@@ -1158,7 +1158,7 @@ def log_of(run):
 
 
 # %% [markdown]
-# We show it the log of this run and those of the gated runs:
+# It reads the log of this run and those of the gated runs:
 
 # %% tags=["aside"]
 from postlab.doctor import diagnose
@@ -1169,13 +1169,13 @@ for run in (gamed, *gates):
     print(f"{run['arm']}, seed {run['seed']}: {codes or 'nothing to report'}")
 
 # %% [markdown]
-# The doctor has nothing to report on the gated runs, and nothing on the run that ended at 0% either. From the reward and the length alone, it can't tell a good run from a hacked one. You need a second measure. **Always log something that the reward doesn't pay for.**
+# The doctor has nothing to report on the gated runs, and nothing to report on the run that ended at 0% either. From the reward and the length alone, it can't tell a good run from a hacked one. You need a second measure. **Always log something that the reward doesn't pay for.**
 
 # %% [markdown]
 # <a id="deeper-bug" name="deeper-bug"></a>
 # ## Deeper: a bug hunt
 #
-# A colleague has trained a process reward model of his own. After half as many steps, his loss is far below yours. His best-of-16 accuracy is almost the same. But his model calls every right solution wrong. What went wrong?
+# A colleague has trained a process reward model of his own. After half as many steps, his loss is far below yours, and his best-of-16 accuracy is almost the same. But his model calls every right solution wrong. What is the bug?
 
 
 # %% tags=["aside"]
@@ -1197,7 +1197,7 @@ again = iter(their_scores)
 by_theirs = table(flat, lambda r: process.aggregate(next(again), "min"))
 
 # %% [markdown]
-# The first row is your model, the second is his:
+# The first row shows your model, and the second shows his:
 
 # %% tags=["aside"]
 first = [process.first_wrong(r["labels"]) for r in flat]
@@ -1213,7 +1213,7 @@ pd.DataFrame(
 # %% [markdown]
 # <details><summary>What is wrong?</summary>
 #
-# `max(label, 0)` turns -100 into 0, so every token of the prompt, and every token inside a step, is now labelled *wrong*. That applies to more than nine tokens in ten, whatever the solution says, so a model that answers 'wrong' almost everywhere has a small loss. The replies are still ranked in a similar order, which is why best-of-16 hardly changes. But the scores no longer mean what they should: none of the right solutions passes a threshold of 0.5, and the F1 is 0. Nothing crashes, because 0 is a valid class. Count your labels before you train.
+# `max(label, 0)` turns -100 into 0, so all tokens of the prompt, and all tokens of a step except the last, are now labelled *wrong*. More than nine tokens in ten get this label whatever the solution says, so a model that answers 'wrong' almost everywhere has a small loss. The replies are still ranked in a similar order, which is why best-of-16 hardly changes. But the scores no longer mean what they should: none of the right solutions passes a threshold of 0.5, and the F1 is 0. Nothing crashes, because 0 is a valid class. Count your labels before you train.
 #
 # </details>
 
@@ -1223,7 +1223,7 @@ one = process.step_row(prompt, replies[1], [1, 0, 0])
 [sum(x != -100 for x in process.encode_steps([one], tokenizer)[0]["labels"]), sum(x != -100 for x in colleagues_rows([one])[0]["labels"])]  # fmt: skip
 
 # %% [markdown]
-# For comparison, here are your own two models: how many labels each one got, and its loss. Don't compare the two losses with each other, because they are averages over different tokens.
+# For comparison, the table shows how many labels each of your own two models got, and its loss. Don't compare the two losses with each other, because they are averages over different tokens.
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -1240,13 +1240,13 @@ pd.DataFrame(
 # <a id="deeper-real" name="deeper-real"></a>
 # ## Deeper: real data
 #
-# `step_rows` reads ProcessBench, PRM800K, Math-Shepherd and TRL's stepwise format, and converts them into the rows used above. The three sets disagree about what a label is and where it stands:
+# `step_rows` reads ProcessBench, PRM800K, Math-Shepherd and TRL's stepwise format, and converts them into the rows used above. The three datasets disagree about what a label is and where it belongs:
 #
-# - **ProcessBench** has a list of steps and the position of the first wrong one. It says nothing about the steps after that, so these labels stay `None`. Don't make them up.
-# - **PRM800K** has several candidates per step, each with a rating of 1, 0 (neutral) or -1, and the one that the annotator continued with. It ends at the first wrong step.
-# - **Math-Shepherd** has one string with a mark behind every step (the Cyrillic letters `ки`), and the same string with `+` or `-` in its place. Its labels come from rollouts.
+# - **ProcessBench** has a list of steps and the position of the first wrong one. It says nothing about the steps after that one, so their labels stay `None`. Don't make them up.
+# - **PRM800K** has several candidates per step, each rated 1, 0 (neutral) or -1. It also says which candidate the annotator continued with. It ends at the first wrong step.
+# - **Math-Shepherd** has one string with a mark after every step (the Cyrillic letters `ки`), and a second string with `+` or `-` in place of the mark. Its labels come from rollouts.
 #
-# Here is the same solution as a row of each, in the form of the set's own files:
+# Here is the same solution as a row of each dataset, in the format of its own files:
 
 # %% tags=["aside"]
 import pathlib
@@ -1276,7 +1276,7 @@ shepherd = {
 shepherd
 
 # %% [markdown]
-# And here is what the loader makes of them:
+# The loader turns them into this:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1295,7 +1295,7 @@ with tempfile.TemporaryDirectory() as place:
 # 3. Train a 1.5B or 7B model with LoRA and `num_labels=2`.
 # 4. Load the benchmark with `step_rows("Qwen/ProcessBench", split="gsm8k")`, score it with `step_scores(head, tokenizer, rows, separator="\n")`, and evaluate with `error_f1`.
 #
-# We haven't run this with a large model. [The last section](#deeper-own) does it on a small scale, with the model of your profile.
+# We haven't run this with a large model. [The last section](#deeper-own) does it on a small scale, with your profile's model.
 
 # %% [markdown]
 # <a id="deeper-others" name="deeper-others"></a>
@@ -1303,23 +1303,23 @@ with tempfile.TemporaryDirectory() as place:
 #
 # ### Why DeepSeek-R1 dropped process reward models
 #
-# The authors of DeepSeek-R1 report process reward models among their unsuccessful attempts ([2501.12948](https://arxiv.org/abs/2501.12948), section 4.2 of the first version). They name three reasons: it is hard to define a fine-grained step for general reasoning; it is hard to decide whether an intermediate step is right, since automatic labels may be unsatisfactory and labels by people don't scale; and a learned reward model leads to reward hacking, while retraining it costs resources and complicates the pipeline. They still consider such models useful for reranking replies and for guided search.
+# The authors of DeepSeek-R1 report process reward models among their unsuccessful attempts ([2501.12948](https://arxiv.org/abs/2501.12948), section 4.2 of the first version). They give three reasons. First, it is hard to define a fine-grained step for general reasoning. Second, it is hard to decide whether an intermediate step is right: automatic labels may be unsatisfactory, and human labels don't scale. Third, a learned reward model leads to reward hacking, and retraining it costs resources and complicates the pipeline. They still consider such models useful for reranking replies and for guided search.
 #
-# You have met a small version of each this week. A step was easy to define only because our sums have commas. The labels from rollouts missed 6.5% to 9% of the wrong steps in worked solutions. And [a policy that was paid by the head](#deeper-gamed) exploited it in one of three seeds with either aggregation.
+# You have met a small version of each problem this week. A step was easy to define only because our sums have commas. The labels from rollouts missed 6.5% to 9% of the wrong steps in worked solutions. And with the sum as well as with the lowest score, [a policy that was rewarded by the head](#deeper-gamed) exploited it in one of three seeds.
 #
 # ### Implicit process rewards
 #
-# A log-ratio of two language models is a reward for every token. PRIME ([2502.01456](https://arxiv.org/abs/2502.01456)) trains a language model $\pi_\phi$ on *outcome* labels only, with the reward of a whole reply defined as $\beta \log \frac{\pi_\phi(y)}{\pi_\text{ref}(y)}$. This is a sum over tokens, so each token has a reward too:
+# The log-ratio of two language models can serve as a reward for every token. PRIME ([2502.01456](https://arxiv.org/abs/2502.01456)) trains a language model $\pi_\phi$ on *outcome* labels only. It defines the reward of a whole reply as $\beta \log \frac{\pi_\phi(y)}{\pi_\text{ref}(y)}$. This is a sum over tokens, so each token has a reward too:
 #
 # $$r_\phi(y_t) = \beta \log \frac{\pi_\phi(y_t \mid x, y_{<t})}{\pi_\text{ref}(y_t \mid x, y_{<t})}$$
 #
-# It needs no step labels, and because outcome labels are cheap, the reward model can be updated on the policy's own samples during training, which works against reward hacking. You know the form from week 5: it's DPO's implicit reward. Section 5 showed why it's plausible that a language model's probabilities say something about steps: there, the policy's own log-probability separated right from wrong results without any label. (PRIME's reward is a trained ratio to a reference; ours is the plain log-probability of an untrained policy. It finds slips in samples drawn at a high temperature, but it can't find an error that the policy itself considers likely.)
+# It needs no step labels. Because outcome labels are cheap, the reward model can be updated on the policy's own samples during training, which works against reward hacking. You know the form from week 4: it's DPO's implicit reward. Section 5 showed why a language model's probabilities may well say something about steps: there, the policy's own log-probability separated right from wrong results without any label. (PRIME's reward is a trained ratio to a reference. Ours is the plain log-probability of a policy that wasn't trained as a reward model. It finds slips in samples drawn at a high temperature, but it can't find an error that the policy itself considers likely.)
 #
 # ### Generative verifiers
 #
-# A classification head reads a solution in one pass. A generative verifier ([2408.15240](https://arxiv.org/abs/2408.15240)) is a language model that is trained by next-token prediction to answer 'Is the answer correct?' with Yes or No. The score is the probability of *Yes*. It can also write out its reasoning first, and then several such verdicts can be sampled and averaged. The abstract reports that best-of-n rises from 73% to 93.4% on GSM8K, compared with the other verifiers that they tried. The point for our sums: a verifier that writes can redo the addition, and our policy can add. A head that reads one hidden state has to have done the sum by then.
+# A classification head reads a solution in one pass. A generative verifier ([2408.15240](https://arxiv.org/abs/2408.15240)) is a language model that is trained by next-token prediction to answer 'Is the answer correct?' with Yes or No. The score is the probability of *Yes*. It can also write out its reasoning first, and then you can sample several such verdicts and average them. The abstract reports that best-of-n on GSM8K rises from 73% to 93.4%, compared with the other verifiers that the authors tried. For our sums, the point is that a verifier that writes can redo the addition, and our policy can add. By the time a head reads its one hidden state, the sum must already be done.
 #
-# If you have an endpoint or the model of `smol`, you can try it on your own solutions: ask for a verdict per step, and plant a wrong digit in half of them. Then compute the AUC as in section 5, before you look at any best-of-n curve. We haven't recorded such a run.
+# If you have an endpoint or the model of `smol`, you can try it on your own solutions. Plant a wrong digit in half of the steps, and ask for a verdict on each step. Then compute the AUC as in section 5, before you look at any best-of-n curve. We haven't recorded such a run.
 
 # %% [markdown]
 # <a id="deeper-tried" name="deeper-tried"></a>
@@ -1327,27 +1327,27 @@ with tempfile.TemporaryDirectory() as place:
 #
 # What you saw this week isn't everything that we ran, and some settings were chosen after we had seen results.
 #
-# **The first task failed.** In our first attempts on training prompts, the sums had five or six terms, sampled at higher temperatures. There, most wrong replies go wrong *inside* a worked solution, so a process reward model should be useful. It wasn't: with 2,400 solutions, 150 training steps and two learning rates, the AUC for right steps against slips was 0.43 to 0.49, best of 16 was right on 29% of the prompts and the majority on 66%. Neither a longer run (stopped at step 300 of 500, its loss flat) nor eight layers instead of four changed that. These pilots have no record. [The section on mistakes inside the solutions](#deeper-hard) repeats the task with other scores, but not with the lesson's own recipe: that part was planned, and dropped without a record.
+# **The first task failed.** In our first attempts, on training prompts, the sums had five or six terms, and the replies were sampled at higher temperatures. There, most wrong replies go wrong *inside* a worked solution, so a process reward model should be useful. It wasn't. With 2,400 solutions, 150 training steps and two learning rates, the AUC for right steps against slips was 0.43 to 0.49. Best-of-16 was right on 29% of the prompts, and the majority on 66%. Neither a longer run (stopped at step 300 of 500 when its loss was flat) nor eight layers instead of four changed that. These pilots have no record. [The section on mistakes inside the solutions](#deeper-hard) repeats the task with other scores, but not with the lesson's own recipe. That part was planned but dropped without a record.
 #
-# **Then we changed the task.** With five terms at temperatures of 0.7 to 1.4, the majority of 16 was right on 95%, which leaves nothing to choose. So sections 3 to 6 use short sums, where most wrong replies are blurted and even our model can see the difference. The choice of task explains most of the success in the figure of section 6.
+# **Then we changed the task.** With five terms at temperatures of 0.7 to 1.4, the majority of 16 was right on 95% of the prompts, which leaves little to gain. So sections 3 to 6 use short sums, where most wrong replies are blurted and even our model can see the difference. The choice of task explains most of the success in the figure of section 6.
 #
-# **Prompts were changed after a first run.** With four terms, a temperature of 0.9 and held-out *wordings*, the policy works out twice as many sums. In a first run of seed 0, the majority of 16 was right on 96%, while best-of-$n$ by the process model peaked at 89% for $n = 8$ and fell to 65% at $n = 64$. We moved to held-out numbers in the training wordings because the sums should be neither solved nor out of reach.
+# **We changed the prompts after a first run.** With four terms, a temperature of 0.9 and held-out *wordings*, the policy works out twice as many sums. In a first run of seed 0, the majority of 16 was right on 96% of the prompts, while best-of-$n$ by the process model peaked at 89% for $n = 8$ and fell to 65% at $n = 64$. We moved to held-out numbers in the training wordings because we wanted sums that are neither solved nor out of reach.
 #
-# **We looked for reward hacking.** The [runs that are paid by the head](#deeper-gamed) aren't the first ones either. With four terms per sum, no policy exploited its reward in 40 steps: 95% of the answers were right under both of the rewards we had. None of the sampled replies had a step too many, so there was nothing to reinforce. For this reason we mixed in sums of three terms, where the policy sometimes writes an extra step, and trained for 80 steps. The record shows that reward hacking happens; it can't tell you how often it would happen elsewhere.
+# **We looked for reward hacking.** The [runs that are rewarded by the head](#deeper-gamed) weren't our first ones either. With four terms per sum, no policy exploited its reward in 40 steps: 95% of the answers were right under both of our rewards. None of the sampled replies had an extra step, so there was nothing to reinforce. For this reason, we mixed in sums of three terms, where the policy sometimes writes an extra step, and trained for 80 steps. The record shows that reward hacking happens; it can't tell you how often it would happen elsewhere.
 #
-# **The heads of section 5**, in numbers, with the AUC of each seed:
+# The next table lists **the heads of section 5**, with the AUC of each seed:
 
 # %% tags=["aside"]
 by_seed = [", ".join(f"{x:.2f}" for x in one) for one in heads["seeds"]]
 heads.assign(seeds=by_seed).drop(columns="kind").set_index("head").round(2)
 
 # %% [markdown]
-# The column *twins* is the share of sums whose right step scores above its own planted version; the AUC compares with the planted steps of all sums. (The record rounds scores to three digits. For the lesson's head on sums of three and four terms, 23 to 121 of the 250 twins tie, and count as half.)
+# The column *twins* is the share of sums whose right step scores above its own planted version. The AUC compares it with the planted steps of all sums. (The record rounds scores to three digits. For the lesson's head on sums of three and four terms, 23 to 121 of the 250 pairs tie, and ties count as half.)
 #
-# The heads were recorded with the first settings that we tried: no size, rate or number of epochs was tuned. But we shortened the experiment while it ran. We dropped a part that trained all weights of the policy on planted labels and the heads on frozen states with 8,000 labels. A third part, a choice among replies, became the experiment on hard sums. None of the dropped parts has a record. So this figure doesn't tell you whether training *all* weights on planted labels would have been enough. The planted mistakes are single wrong digits. In training and in the test, about half of the steps are planted; in real solutions, wrong steps are rarer.
+# The heads were recorded with the first settings that we tried: no size, rate or number of epochs was tuned. But we shortened the experiment while it ran. We dropped two parts: one trained all weights of the policy on planted labels, and the other trained heads on frozen states with 8,000 labels. A third part, a choice among replies, became the experiment on hard sums. None of the dropped parts has a record. So this table doesn't tell you whether training *all* weights on planted labels would have been enough. The planted mistakes are single wrong digits. In training and in the test, about half of the steps have a planted mistake; in real solutions, wrong steps are rarer.
 
 # %% [markdown]
-# Were the 32,000 labels needed, or the longer training that comes with them? Every head saw its labels 30 times, so more labels also meant more steps of the optimizer. A control trains the heads with fewer labels for as many steps (`notebooks/experiments/week10_head_steps.py`):
+# Was it the 32,000 labels that helped, or the longer training that comes with them? Every head saw its labels 30 times, so more labels also meant more optimizer steps. A control trains the heads that have fewer labels for just as many steps (`notebooks/experiments/week10_head_steps.py`):
 
 # %% tags=["aside"]
 from postlab.course import numbers
@@ -1363,20 +1363,20 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# Both matter. With as many steps, 8,000 labels reach an AUC of 0.97 to 0.99, where 937 steps had reached 0.78 to 0.81. With 2,000 labels, the AUC is still only 0.65 to 0.67. And the head doesn't just remember sums: about one in twelve held-out steps (18 to 23 per seed) adds two numbers that no training row adds. With 32,000 labels, the AUC over all held-out steps is 1.00, so these are separated too.
+# Both matter. With as many steps, 8,000 labels reach an AUC of 0.97 to 0.99; with 937 steps, they had reached only 0.78 to 0.81. With 2,000 labels, the AUC is still only 0.65 to 0.67. And the head doesn't just remember sums: about one in twelve held-out steps (18 to 23 per seed) adds two numbers that no training row adds. With 32,000 labels, the AUC over all held-out steps is 1.00, so these steps are separated too.
 
 # %% [markdown]
-# **On hard sums, some comparisons were added after we had seen results.** The selector *digits, then log-prob* and the list of flaws were added when seed 0 was known, and *vote by form* after two seeds. All of them only evaluate the same replies and scores in another way, and nothing was sampled or trained anew. But the correction over nine comparisons doesn't make up for choosing them afterwards, so treat these two selectors and the list as exploratory. The planned ones are the digits' head alone and as a weight in the vote, and the log-probabilities.
+# **On hard sums, some comparisons were added after we had seen results.** We added the selector *digits, then log-prob* and the list of flaws after seed 0, and *vote by form* after two seeds. All of them only evaluate the same replies and scores in another way, and nothing was resampled or retrained. But the correction over nine comparisons doesn't make up for choosing them afterwards, so treat these two selectors and the list as exploratory. The planned selectors are the digit-reading head, alone and as a weight in the vote, and the log-probabilities.
 #
-# **The comparison of credit** uses sums of five and six terms, because sums of three and four are learned within 20 steps under every reward. We chose them before any run, from the accuracy of 96 samples. A first run (outcome, seed 0) used the learning rate of the earlier GRPO runs, 4e-4. We stopped it after 15 of 24 planned steps: from step 4 on, 75% to 100% of its samples were right, so all the forms would have met at the ceiling. This run has no record. The recorded runs use the profile's own rate, 1e-4, for 16 steps. A fifth arm, with credit for *the own step alone*, was planned and cut for time, so section 7 explains this form but has no result for it. Nothing was tuned per form of credit.
+# **The comparison of credit** uses sums of five and six terms, because sums of three and four are learned within 20 steps under every reward. We chose them before any run, based on the accuracy of 96 samples. A first run (outcome, seed 0) used the learning rate of the earlier GRPO runs, 4e-4. We stopped it after 15 of 24 planned steps: from step 4 on, 75% to 100% of its samples were right, so all the forms would have met at the ceiling. This run has no record. The recorded runs use the profile's own rate, 1e-4, for 16 steps. A fifth arm, with credit for *the token's own step*, was planned but cut to save time, so section 7 explains this form but has no result for it. Nothing was tuned for any single form of credit.
 
 # %% [markdown]
 # <a id="deeper-own" name="deeper-own"></a>
 # ## Deeper: your profile's own model
 #
-# So far, we had an oracle that knows every step. Now we work without it. The model that you trained with GRPO in week 7 under `smol`, `t4` or `rented` samples solutions to its training problems. Rollouts label their steps, a reward model is trained on those labels, and it then chooses among replies to held-out problems. The data are the same as for GRPO: GSM8K, or one-step word problems on `smol`.
+# So far, we have had an oracle that knows every step. Now we work without it. The model that you trained with GRPO in week 7 under `smol`, `t4` or `rented` samples solutions to its training problems. Rollouts label their steps, and a reward model is trained on those labels. It then chooses among replies to held-out problems. The data are the same as for GRPO: GSM8K, or one-step word problems on `smol`.
 #
-# We estimate that this takes about 7 minutes on the two cores of `smol`, 20 minutes on a T4 (with the 1.5B model) and 10 minutes on an H100. It hasn't been run on a GPU yet. It doesn't use Unsloth, because it needs none of TRL's trainers, and Unsloth would replace the classes that the reward model is built from.
+# We estimate that this takes about 7 minutes on two cores under `smol`, 20 minutes on a T4 (with the 1.5B model) and 10 minutes on an H100. It hasn't been run on a GPU yet. It doesn't use Unsloth, because it needs none of TRL's trainers, and Unsloth would replace the classes that the reward model is built from.
 
 # %%
 own = bool(lab.profile.base_model)  # not the embedded one
@@ -1431,7 +1431,7 @@ if own:
 # %% [markdown]
 # ### Sample solutions and label them with rollouts
 #
-# We sample four solutions per problem, with one step per line. Nobody has labelled these steps, so we use the rollouts from section 3: four completions from each prefix, while the label of the last step is the outcome. A step counts as right if at least two of its four completions get the right answer. Most replies of `smol` are one line long and have only one step. In that case, the process reward model is just an outcome reward model.
+# We sample four solutions per problem and split them into one step per line. Nobody has labelled these steps, so we use rollouts as in section 3: four completions from each prefix. The label of the last step is the outcome. A step counts as right if at least two of its four completions get the right answer. Most replies under `smol` are one line long, so they have only one step. For them, the process reward model is just an outcome reward model.
 
 # %%
 if own:
@@ -1454,7 +1454,7 @@ if own:
         row["labels"] = labels
 
 # %% [markdown]
-# For each number of steps, the table shows how many solutions there are, how many have the right answer, and how many of their steps are labelled right. Check both shares: a model can't learn anything if all labels are the same.
+# For each number of steps, the table shows how many solutions there are, what share of them has the right answer, and what share of their steps is labelled right. Check both shares: a model can't learn anything if all labels are the same.
 
 # %%
 if own:
@@ -1465,7 +1465,7 @@ if own:
 about.groupby("steps").agg(solutions=("right", "size"), right=("right", "mean"), labels=("steps right", "mean")).round(2) if own else None  # fmt: skip
 
 # %% [markdown]
-# We also sample the held-out replies now, before the policy has to make room in memory: one greedy answer and eight samples per problem.
+# We also sample replies to the held-out problems now, because the policy is about to be turned into the reward model. We take one greedy answer and eight samples per problem.
 
 # %%
 if own:
@@ -1482,7 +1482,7 @@ if own:
 # %% [markdown]
 # ### The reward model
 #
-# As in section 4, we keep the body of the policy and replace the vocabulary layer with two logits per token. A 4-bit model can't be merged with its adapter, so we keep GRPO's adapter and train it further, together with the new layer. The training arguments are those of the profile's SFT stage, without the ones that only TRL understands.
+# As in section 4, we keep the body of the policy and replace its vocabulary layer with one that outputs two logits per token. A 4-bit model can't be merged with its adapter, so we keep GRPO's adapter and train it further, together with the new layer. The training arguments come from the profile's SFT stage, without the ones that only TRL understands.
 
 # %%
 if own:
@@ -1540,7 +1540,7 @@ pd.DataFrame(head_log)[["step", "loss"]].dropna().iloc[[0, -1]] if own else None
 # %% [markdown]
 # ### Choose among replies
 #
-# The score of a reply is its lowest step score. On the same held-out problems, we compare the best of $n$ by this score, the majority, the vote weighted by the score, and the oracle, which is right if any of the replies is.
+# The score of a reply is its lowest step score. On the same held-out problems, we compare the best of $n$ by this score, the majority, the vote weighted by the score, and the oracle, which is right if any of the replies is right.
 
 # %%
 if own:
@@ -1592,7 +1592,7 @@ if own:
 plot_choice(pd.DataFrame(curves), of=8) if own else None
 
 # %% [markdown]
-# How much does the reward model add? The table shows paired differences in points, on the same problems, with eight replies. The greedy answer costs only one reply, so a gain over greedy is what seven more replies and a reward model buy you together. The gain over the majority is what the reward model itself adds.
+# How much does the reward model add? The table shows paired differences in points on the same problems, with eight replies to each. The greedy answer costs only one reply, so a gain over greedy is what seven more replies and a reward model give you together. The gain over the majority is what the reward model itself adds.
 
 # %%
 if own:
@@ -1617,7 +1617,7 @@ if own:
 pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 
 # %% [markdown]
-# If an interval contains zero, the comparison is *inconclusive*. If the reward model doesn't beat the majority, remember section 6: one overrated reply can't change a vote by much. Also remember how little the model had to learn from. It saw a few hundred solutions to problems that the policy had already been trained on, and its labels are only as good as the policy that completed them.
+# If an interval contains zero, the comparison is *inconclusive*. If the reward model doesn't beat the majority, remember section 6: one overrated reply can't change a vote by much. Also remember how little the model had to learn from. It saw a few hundred solutions to problems that the policy had already been trained on, and its labels are only as good as the policy that completed the solutions.
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>
@@ -1629,7 +1629,7 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 #
 # At an earlier token, a causal model hasn't read the whole step yet. If all tokens have the label, the model learns to predict from the beginning of a step whether it will be right, and long steps count more than short ones. If the label is one token too late, the model has already seen how the next step begins, which leaks information. The prompt and the padding must be labelled -100.
 #
-# *A likely follow-up:* how would you notice that -100 became 0? You would count the labels per row. A loss that falls quickly isn't a sign of success, because most of the extra labels are the same and easy to predict.
+# *A likely follow-up:* How would you notice that -100 had become 0? I'd count the labels per row. A loss that falls quickly isn't a sign of success, because the extra labels are all the same and easy to predict.
 #
 # </details>
 #
@@ -1637,9 +1637,9 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# First, whether the comparison is fair: the same solutions, starting weights, model size and training steps, and a fair account of what the labels cost. Then how the step scores were aggregated, and on which data that choice was made. I'd want paired intervals over prompts, several seeds, and the majority and the weighted vote as baselines. Finally, I'd check whether a difference in style explains the gain, since an outcome model could see that too.
+# First, I'd check whether the comparison is fair: the solutions, starting weights, model size and training steps should be the same, and the cost of the labels should be counted. Then I'd ask how the step scores were aggregated, and on which data that choice was made. I'd want paired intervals over prompts, several seeds, and the majority and the weighted vote as baselines. Finally, I'd check whether a difference in style explains the gain, since an outcome model could see that too.
 #
-# *A likely follow-up:* how do you test the last point? I'd measure how well the model separates right steps from wrong ones among well-formed steps only, for example with an AUC on held-out solutions.
+# *A likely follow-up:* How do you test the last point? I'd measure how well the model separates right steps from wrong ones among well-formed steps only, for example with an AUC on held-out solutions.
 #
 # </details>
 #
@@ -1647,9 +1647,9 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# If the policy that completes the solutions is weak, right steps of hard problems get a 0. If it is strong, wrong steps get a 1, because it corrects them. The label measures how likely *this* policy is to reach the answer, not whether the step is right. More rollouts reduce the noise, but not this bias. To find out how large it is, I'd compare a sample with labels from people or from a stronger judge, by position and by difficulty.
+# If the policy that completes the solutions is weak, right steps of hard problems get a 0. If it is strong, wrong steps get a 1, because it corrects them. The label measures how likely *this* policy is to reach the answer, not whether the step is right. More rollouts reduce the noise, but not this bias. To find out how large the bias is, I'd compare a sample with labels from people or from a stronger judge, by position and by difficulty.
 #
-# *A likely follow-up:* how many rollouts do you need? With a success rate $p$, all $K$ rollouts fail with probability $(1-p)^K$. With $p = 0.02$ and $K = 8$, that is 85%, so a hard label of 0 says very little.
+# *A likely follow-up:* How many rollouts do you need? With a success rate $p$, all $K$ rollouts fail with probability $(1-p)^K$. With $p = 0.02$ and $K = 8$, that is 85%, so a hard label of 0 says very little.
 #
 # </details>
 #
@@ -1657,9 +1657,9 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# I'd compare them at equal cost, including the forward passes of the reward model. Voting works if answers can be compared and wrong answers are spread over many values. Reranking is the choice if they can't be compared, for example in free text. If both are possible, a weighted vote is a good default. Search helps if mistakes happen early and the reward model sees them; otherwise it amplifies the model's errors. I'd also look at the curve over n: if best-of-n falls, the reward model is being overoptimised.
+# I'd compare them at equal cost, including the forward passes of the reward model. Voting works if answers can be compared and wrong answers are spread over many values. If answers can't be compared, as in free text, I'd rerank. If both are possible, a weighted vote is a good default. Search helps if mistakes happen early and the reward model sees them; otherwise it amplifies the model's errors. I'd also look at the curve over n: if best-of-n falls, the reward model is being overoptimised.
 #
-# *A likely follow-up:* when does a majority vote fail? If one wrong answer is more common than the right one. Then more samples make the vote more confident in the wrong answer.
+# *A likely follow-up:* When does a majority vote fail? It fails if one wrong answer is more common than the right one. Then more samples make the vote more confident in the wrong answer.
 #
 # </details>
 #
@@ -1667,9 +1667,9 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# A measure that wasn't rewarded: the accuracy on held-out problems according to a verifier, the number of steps, the length of the replies, and some samples to read. I'd also ask how the step scores are aggregated (a sum pays for extra steps) and how a reply without an answer is rewarded. And I'd want the same run with the outcome reward alone.
+# The paper lacks a measure that wasn't rewarded. I'd ask for the accuracy on held-out problems according to a verifier, the number of steps, the length of the replies, and some samples to read. I'd also ask how the step scores are aggregated (a sum rewards extra steps) and how a reply without an answer is rewarded. And I'd want the same run with the outcome reward alone.
 #
-# *A likely follow-up:* would taking the minimum instead of the sum fix it? It removes the incentive to add steps, but not the incentive to write wrong steps that the model scores highly.
+# *A likely follow-up:* Would taking the minimum instead of the sum fix it? It removes the incentive to add steps, but not the incentive to write wrong steps that the model scores highly.
 #
 # </details>
 
@@ -1679,6 +1679,6 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 #
 # **Papers.** *Labels and models:* Lightman et al. 2023, *Let's verify step by step* ([2305.20050](https://arxiv.org/abs/2305.20050)): section 2 on labels, section 3 on process against outcome supervision, and appendix F on aggregation. Uesato et al. 2022 ([2211.14275](https://arxiv.org/abs/2211.14275)): a reward model trained on outcome labels alone came to agree with process labels. Wang et al. 2023, *Math-Shepherd* ([2312.08935](https://arxiv.org/abs/2312.08935)): section 3.3 on labels from rollouts. Zheng et al. 2024, *ProcessBench* ([2412.06559](https://arxiv.org/abs/2412.06559)): section 3 defines the measure. Zhang et al. 2025 ([2501.07301](https://arxiv.org/abs/2501.07301)): the weaknesses of Monte Carlo labels and of best-of-n as an evaluation. Zhang et al. 2024, *Generative verifiers* ([2408.15240](https://arxiv.org/abs/2408.15240)).
 #
-# *Choosing and searching:* Wang et al. 2022, *self-consistency* ([2203.11171](https://arxiv.org/abs/2203.11171)). Snell et al. 2024 ([2408.03314](https://arxiv.org/abs/2408.03314)): search against best-of-n at equal compute.
+# *Choosing and searching:* Wang et al. 2022, *self-consistency* ([2203.11171](https://arxiv.org/abs/2203.11171)). Snell et al. 2024 ([2408.03314](https://arxiv.org/abs/2408.03314)): search compared with best-of-n at equal compute.
 #
 # *Credit:* Shao et al. 2024, *DeepSeekMath* ([2402.03300](https://arxiv.org/abs/2402.03300)): section 4.1.3 on process supervision with GRPO. Cheng et al. 2025, *PURE* ([2504.15275](https://arxiv.org/abs/2504.15275)): why a sum of step rewards gets hacked. Setlur et al. 2024, *Rewarding progress* ([2410.08146](https://arxiv.org/abs/2410.08146)): a step's reward is how much it changes the chance of success. Cui et al. 2025, *PRIME* ([2502.01456](https://arxiv.org/abs/2502.01456)): implicit process rewards. DeepSeek-AI 2025, *DeepSeek-R1* ([2501.12948](https://arxiv.org/abs/2501.12948)): 'unsuccessful attempts', on why they dropped process reward models.
