@@ -162,7 +162,7 @@ tries = ["12+30=42, 42+15=57. #### 57", "#### 57", "#### 56", "no idea"]
 math_reward(tries, answer=["57"] * 4)
 
 # %% [markdown]
-# The evaluation at the end doesn't use this function. It has its own answer extractor, so if the policy learns to please the reward instead of doing arithmetic, the two will disagree. [A deeper section](#deeper-format) checks whether they do.
+# The evaluation at the end doesn't use this function. It has its own extractor, so if the policy learns to please the reward instead of doing arithmetic, the two will disagree. [A deeper section](#deeper-format) checks whether they do.
 #
 # Here are the first five training prompts:
 
@@ -206,9 +206,9 @@ p = logits.softmax(0)
 [[round(value, 4) for value in side.tolist()] for side in (left, right)]
 
 # %% [markdown]
-# Both sides are equal. You can't list all the answers that a language model could give, so you sample a few, score them, and increase the log-probability of each one in proportion to its reward. This algorithm is called **REINFORCE**.
+# Both sides are equal. You can't list every possible answer of a language model, so you sample a few, score them, and increase the log-probability of each one in proportion to its reward. This algorithm is called **REINFORCE**.
 #
-# In practice, you first subtract a **baseline**, such as the mean reward of the samples, from the reward. Without one, every sampled answer with a positive reward is made more likely, even the worse ones. Are we allowed to subtract it? Yes: a constant $b$ doesn't change the expected gradient, because the probabilities always add up to 1:
+# In practice, you first subtract a **baseline**, such as the mean reward of the samples, from the reward. Without one, every sampled answer with a positive reward is made more likely, even the worse ones. May we subtract it? Yes: a constant $b$ doesn't change the expected gradient, because the probabilities always add up to 1:
 #
 # $$\mathbb{E}_{y \sim \pi}[b\, \nabla \log \pi(y)] = b \sum_y \pi(y)\, \nabla \log \pi(y) = b\, \nabla \sum_y \pi(y) = b\, \nabla 1 = 0$$
 #
@@ -218,7 +218,7 @@ p = logits.softmax(0)
 # <a id="credit" name="credit"></a>
 # ## 4. Who gets the credit?
 #
-# A baseline computed over the whole batch has a problem: some prompts are easier than others. With such a baseline, most answers to an easy sum look better than average, and most answers to a hard one look worse. So GRPO samples $G$ answers to the *same* prompt and compares them only with each other. The advantage of an answer tells you how many standard deviations its reward is above or below the mean of its group:
+# A baseline over the whole batch has a problem: some prompts are easier than others. With such a baseline, most answers to an easy sum look better than average, and most answers to a hard one look worse. So GRPO samples $G$ answers to the *same* prompt and compares them only with each other. The advantage of an answer tells you how many standard deviations its reward is above or below the mean of its group:
 #
 # $$A_i = \frac{r_i - \operatorname{mean}(r_1 \ldots r_G)}{\operatorname{std}(r_1 \ldots r_G) + \varepsilon}$$
 
@@ -268,7 +268,7 @@ group_advantages = check.group_advantages(group_advantages)
 #
 # </details>
 #
-# Here are the advantages for three prompts with four answers each. One answer is right in the first group, three are right in the second, and none is right in the third:
+# Here are the advantages for three prompts with four answers each. One answer is right in the first group, three in the second, and none in the third:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -276,7 +276,7 @@ rewards = torch.tensor([1.0, 0.0, 0.0, 0.0] + [1.0, 1.0, 1.0, 0.0] + [0.0, 0.0, 
 group_advantages(rewards, 4).view(3, 4).round(decimals=2)
 
 # %% [markdown]
-# The only right answer of the first group gets +1.5, and the only wrong one of the second gets −1.5. The third group teaches nothing: its advantages are all 0, as they would be if all four answers were right. Such groups are called **zero-variance groups**. TRL logs their share as `frac_reward_zero_std`. You paid for sampling these answers and got no gradient in return.
+# The only right answer in the first group gets +1.5, and the only wrong one in the second gets −1.5. The third group teaches nothing: its advantages are all 0, as they would be if all four answers were right. Such groups are called **zero-variance groups**. TRL logs their share as `frac_reward_zero_std`. You paid for sampling these answers and got no gradient in return.
 #
 # > **The roadmap says** GRPO eliminates the reward model. **The evidence says** it's the *verifier* that replaces the reward model; GRPO works with any reward, learned or not. What GRPO removes is the critic
 # > ([DeepSeekMath 2024](https://arxiv.org/abs/2402.03300), section 4.1).
@@ -319,7 +319,7 @@ round(loss.item(), 6) + 0.0, [round(value, 3) for value in gradient.tolist()]
 # <a id="build" name="build"></a>
 # ## 6. Build: one step of GRPO
 #
-# Now you have all the parts. In this section you put them together. Whichever profile you use, the policy here is the embedded model with the adapter from week 5. First load this policy and define a function that samples from it. The function takes the number of the step as its random seed, so that a second training loop can later sample exactly the same answers.
+# Now you'll put all the parts together. Whichever profile you use, the policy here is the embedded model with the adapter from week 5. First load this policy and define a function that samples from it. The function uses the step number as its random seed, so a second training loop can later sample exactly the same answers.
 
 # %% tags=["aside"]
 from postlab.models import load_policy, trainable
@@ -373,9 +373,9 @@ def answers_of(rollouts):
 #
 # ### Exercise 7.2 · about 30 minutes · hard
 #
-# Write `grpo_step`, which samples `group_size` answers to each prompt, scores them, and updates the policy once. Since there is only one update per batch, the old log-probs equal the current ones but carry no gradient. With $\beta = 0$ the reference plays no part, so pass the old log-probs for it, too. Return two things: the rewards as a tensor of shape `(B,)`, one group after another, and the norm of the gradient before clipping, as a number.
+# Write `grpo_step`, which samples `group_size` answers to each prompt, scores them, and updates the policy once. Since there is only one update per batch, the old log-probs equal the current ones but carry no gradient. With $\beta = 0$ the reference plays no part, so pass the old log-probs for it, too. Return two things: the rewards as a tensor of shape `(B,)`, one group after another, and the gradient norm before clipping, as a number.
 #
-# The check updates a policy with 25 weights, once with your step and once with ours, and compares the resulting weights. The cells after it are the real test: ten of your steps on the embedded model must give the same rewards and gradient norms as TRL's trainer, and the policy must learn.
+# The check updates a policy with 25 weights, once with your step and once with ours, and compares the results. The cells after it are the real test: ten of your steps on the embedded model must give the same rewards and gradient norms as TRL's trainer, and the policy must learn.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -477,7 +477,7 @@ ours.round(3).T
 # %% [markdown]
 # In ten steps, the reward rises from 0.52 to 0.98. But does your loop compute the same thing as the library? We give TRL's trainer the same starting model, prompts and learning rates. Through `rollout_func` it even uses the same sampling function with the same random seeds.
 #
-# **Predict first.** After ten steps, will the curves of the two runs be roughly the same, nearly the same, or exactly the same?
+# **Predict first.** Over ten steps, will the curves of the two runs agree roughly, closely or exactly?
 
 # %% tags=["aside"]
 import tempfile
@@ -526,7 +526,7 @@ if beside:
 plot_pair(ours, trl, names=("yours", "TRL")) if beside else None
 
 # %% [markdown]
-# They are exactly the same. Both runs sample the same answers, so they get the same rewards, and their gradients agree up to rounding. With these settings, TRL's GRPO does nothing that isn't on this page.
+# They agree exactly. Both runs sample the same answers, so they get the same rewards, and their gradients differ only by rounding. With these settings, TRL's GRPO does nothing that isn't on this page.
 #
 # `record_groups` has stored everything that TRL's reward function saw. Step through it: each page shows one prompt and its group, coloured by advantage. Training makes the blue answers more likely and the red ones less likely.
 
@@ -590,7 +590,7 @@ plot_training(log, "grpo")
 #
 # DeepSeek-R1's famous length curve looks similar, but be careful with the comparison. Part of the growth in such runs can come from the loss instead: dividing by $|o_i|$ makes each token of a long wrong answer cost less ([2503.20783](https://arxiv.org/abs/2503.20783)).
 #
-# As the sums become easy for the policy, the share of zero-variance groups rises from about a third to two thirds. So the last steps cost as much as the first ones, but the policy learns less from them.
+# As the sums become easier for the policy, the share of zero-variance groups rises from about a third to two thirds. So the last steps cost as much as the first ones, but the policy learns less from them.
 
 # %% [markdown]
 # <a id="log" name="log"></a>
@@ -598,14 +598,14 @@ plot_training(log, "grpo")
 #
 # | column | healthy | look twice if |
 # |---|---|---|
-# | `reward` | it starts close to the starting model's sampled accuracy (each step has few prompts, so average several) and then rises | it starts at 0 or at 1 |
-# | `frac_reward_zero_std` | it is well below 1 | it is near 1: the prompts are too easy or too hard, so there is nothing to learn from |
-# | `completions/clipped_ratio` | it is near 0 | it is high: answers are cut off before they end, and score 0 |
-# | `completions/mean_length` | it moves along with the reward | it drifts while the reward stays flat |
-# | `entropy` | it falls slowly | it is near 0 early on: the G answers of a group are all the same |
-# | `grad_norm` | it is neither 0 nor growing | it is 0: every group has zero variance, or the adapter is frozen |
-# | `clip_ratio/*` | it is 0 with one update per batch | it is large: one batch gets too many updates |
-# | `kl` | it is logged only with `beta` above 0 | it jumps |
+# | `reward` | starts close to the starting model's sampled accuracy (each step has few prompts, so average several), then rises | it starts at 0 or at 1 |
+# | `frac_reward_zero_std` | well below 1 | it is near 1: nearly all prompts are too easy or too hard |
+# | `completions/clipped_ratio` | near 0 | it is high: answers are cut off before they end, and score 0 |
+# | `completions/mean_length` | moves along with the reward | it drifts while the reward stays flat |
+# | `entropy` | falls slowly | it is near 0 early on: the G answers of a group are all the same |
+# | `grad_norm` | neither 0 nor growing | it is 0: every group has zero variance, or the adapter is frozen |
+# | `clip_ratio/*` | 0 with one update per batch | it is large: one batch gets too many updates |
+# | `kl` | logged only with `beta` above 0 | it jumps |
 # | `loss` | any small value is fine | never |
 
 # %%
@@ -616,9 +616,9 @@ thirds = pd.cut(steps["step"], 4, labels=["first quarter", "second", "third", "l
 steps.groupby(thirds, observed=True)[columns].mean().T.map("{:.4g}".format)
 
 # %% [markdown]
-# From the first to the last quarter of this run, the entropy falls to about an eighth. That's the price of certainty: when all eight answers to a prompt are the same, there is nothing left to learn from comparing them.
+# From the first to the last quarter of this run, the entropy falls to about an eighth. That's the price of certainty: when all eight answers to a prompt are the same, there's nothing left to learn from comparing them.
 #
-# **The learning rate.** On `tiny` it falls in a straight line from the first step on, $\eta_t = \eta_0 \, (1 - t / T)$. `smol` keeps it constant. `t4` and `rented` use a warm-up followed by a cosine schedule. Which of these is right, and how high can the rate be? We recorded a sweep up to the point where training collapses. Between 1e-4 and 1.6e-3, the accuracy on sums hardly depends on the rate. But skills that the reward doesn't mention do suffer. At four times the recipe's rate, held constant, facts fell from 98% to 64% (40 prompts, mean of five seeds). [A deeper section](#deeper-rates) has the figure and explains what it can't tell you.
+# **The learning rate.** On `tiny` it falls in a straight line from the first step on, $\eta_t = \eta_0 \, (1 - t / T)$. `smol` keeps it constant. `t4` and `rented` use a warm-up and then a cosine schedule. Which of these is right, and how high can the rate be? We recorded a sweep up to the point where training collapses. Between 1e-4 and 1.6e-3, the accuracy on sums hardly depends on the rate. But skills that the reward doesn't mention do suffer. At four times the recipe's rate, held constant, accuracy on facts fell from 98% to 64% (40 prompts, mean of five seeds). [A deeper section](#deeper-rates) has the figure and its limits.
 
 # %% [markdown]
 # <a id="changed" name="changed"></a>
@@ -647,17 +647,17 @@ drawn += ["helpfulness", "instructions", "gsm8k_strict", "gsm8k_lenient"]  # wha
 plot_stages(table[table["metric"].isin(drawn)], profile=lab.profile.name)
 
 # %% [markdown]
-# Greedy accuracy tells you what the policy does when it always picks the most likely token. Accuracy at temperature 1 tells you what a typical sample looks like. If RL only *sharpens* a model, the second rises to the level of the first. On `tiny` both rose, because the habit itself changed ([a deeper section](#deeper-pass) has more on this). `t4` and `rented` measure only the greedy answer.
+# Greedy accuracy tells you what the policy does when it always picks the most likely token. Accuracy at temperature 1 tells you what a typical sample looks like. If RL only *sharpens* a model, the second rises to the level of the first. On `tiny` both rose, because the habit itself changed ([more on this](#deeper-pass)). `t4` and `rented` measure only the greedy answer.
 #
-# What about everything the reward didn't mention, like facts, lists, safety and honesty? In the stored output, none of these changes is conclusive. Facts fell by 3 points. Taken alone, the interval of this change excludes zero. But we looked at many metrics, and after Holm's correction (week 6) the change is no longer significant.
+# What about everything the reward didn't mention, like facts, lists, safety and honesty? In the stored output, none of these changes is conclusive. Accuracy on facts fell by 3 points. Taken alone, the interval of this change excludes zero. But we looked at many metrics, and after Holm's correction (week 6) the change is no longer significant.
 #
 # But "inconclusive" doesn't mean "unchanged", and one run is only one run. The same chain was recorded with eight seeds (`data/results/tiny/summary.json`). Accuracy on list operations fell on every seed, by 2 to 5.5 points, so GRPO has a small cost here. Facts fell by 8 points on seed 2, and safety fell by 5.5 on seed 3. Both changed much less on the other seeds.
 #
 # > **The roadmap says** GRPO was introduced with R1 in January 2025. **The evidence says** it was introduced with DeepSeekMath in February 2024; R1 made it famous.
 #
-# A word of caution about published gains: many of them were measured on Qwen models, whose pretraining data contained a lot of mathematics. Qwen2.5-Math-7B even gained 21 points on MATH-500 with *random* rewards, which often did nothing for Llama and OLMo models ([2506.10947](https://arxiv.org/abs/2506.10947)). So the larger profiles also name a second model family.
+# One caution about published gains: many of them were measured on Qwen models, whose pretraining data contained a lot of mathematics. Qwen2.5-Math-7B even gained 21 points on MATH-500 with *random* rewards, which often did nothing for Llama and OLMo models ([2506.10947](https://arxiv.org/abs/2506.10947)). So the larger profiles also name a second model family.
 #
-# Do the sums change in the same way with other seeds? For five of the eight chains we recorded every answer. The table shows the greedy and the sampled accuracy, the share of answers that are worked out, and their mean length in tokens:
+# Do other seeds give the same result? For five of the eight chains we recorded every answer. The table shows the greedy and the sampled accuracy, the share of answers that are worked out, and their mean length in tokens:
 
 # %%
 import json
@@ -693,9 +693,9 @@ pd.DataFrame(
 # <a id="end" name="end"></a>
 # ## 10. The paper, and what you have now
 #
-# The paper to read this week is **[DeepSeekMath, Shao et al. 2024](https://arxiv.org/abs/2402.03300)**, sections 4 and 5.2 (about 20 minutes). Section 4.1 has the objective that you assembled. Compare its equation 3 with the formula in section 5: where is the KL term, and what are the means taken over? Then look at figure 7 in section 5.2. There the authors ask whether RL teaches the model anything new, and they find that it mainly improves majority voting (maj@k), not pass@k.
+# The paper to read this week is **[DeepSeekMath, Shao et al. 2024](https://arxiv.org/abs/2402.03300)**, sections 4 and 5.2 (about 20 minutes). Section 4.1 has the objective that you assembled. Compare its equation 3 with the formula in section 5: where is the KL term, and what are the means taken over? Then look at figure 7 in section 5.2. There the authors ask whether RL teaches the model anything new and find that it mainly improves majority voting (maj@k), not pass@k.
 #
-# You now have a trained stage in `runs/<profile>/seed-<n>/grpo/`, a training step of your own that matches TRL's, and two useful habits: comparing the reward of the first steps with the accuracy of the starting model, and checking what the reward *doesn't* mention. In week 8 you'll diagnose broken runs, watch a reward get hacked, and find out which of GRPO's parts you can do without.
+# You now have a trained stage in `runs/<profile>/seed-<n>/grpo/`, a training step of your own that matches TRL's, and two habits: comparing the reward of the first steps with the accuracy of the starting model, and checking what the reward *doesn't* mention. In week 8 you'll diagnose broken runs, watch a reward get hacked, and find out which of GRPO's parts you can do without.
 
 # %% [markdown]
 # <a id="deeper-gradient" name="deeper-gradient"></a>
@@ -733,7 +733,7 @@ plot_climb(
 )
 
 # %% [markdown]
-# It mostly changes how the climb gets there. Without a baseline, whatever happens to be sampled becomes more likely, even if it's one of the worse answers. It is then sampled more often and becomes even more likely. Some runs (thin lines) go in the wrong direction for a while, and after sixty updates one of the twelve is still well below the others. The baseline removes most of this noise.
+# It mostly changes how the climb gets there. Without a baseline, whatever happens to be sampled becomes more likely, even if it's one of the worse answers. It is then sampled more often and becomes even more likely. Some runs (thin lines) go the wrong way for a while, and after sixty updates one of the twelve is still well below the others. The baseline removes most of this noise.
 #
 # One detail: the mean of the samples isn't quite a constant, because each sample's own reward is part of it. With $n$ samples, this scales the expected gradient by $(n-1)/n$ but doesn't change its direction. RLOO avoids even that by comparing each sample with the mean of the *others*.
 
@@ -891,7 +891,7 @@ for update in range(1, 9):
 plot_reuse(pd.DataFrame(shares))
 
 # %% [markdown]
-# From the second update on, the clip removes the gradient of about 3 to 4% of the tokens, and at the eighth of almost 6%. So if you use a batch more than once (`num_iterations` in TRL), the clip limits how far that batch can move the policy.
+# From the second update on, the clip removes the gradient of about 3 to 4% of the tokens, and of almost 6% at the eighth update. So if you use a batch more than once (`num_iterations` in TRL), the clip limits how far that batch can move the policy.
 #
 # Why do the two lines nearly coincide? A token is clipped only if its ratio has left the bounds in the direction in which its advantage pushes it: above 1.2 with a positive advantage, or below 0.8 with a negative one. Then the minimum picks the clipped term, which is constant, so the gradient is zero. A token whose ratio has left the bounds in the opposite direction keeps its gradient, which brings it back. Here almost
 # all the tokens outside the bounds were pushed there by their own advantage.
@@ -922,11 +922,11 @@ plot_hunt(ours, hers)
 #
 # `golds[::G]` takes every eighth number, which gives her the six different ones. But `* G` then repeats the whole list: number 1, number 2, … number 6, then number 1 again. The G answers to one prompt, however, are next to each other, so most answers are compared with the right number of a *different* sum.
 #
-# The very first reward gives it away. Both loops start from the same model and sample the *same* answers in the first step, but yours scores 52% of them as right and hers only 10%. About one answer in six happens to line up with its own number, which explains most of the 10%. But which answers line up depends on their place in the batch, so right answers in the same group get different rewards, and her advantages are mostly noise. This noise has full strength: because we divide by the standard deviation of the group, a single match gets the largest possible advantage.
+# The very first reward gives it away. Both loops start from the same model and sample the *same* answers in the first step, but yours scores 52% of them as right and hers only 10%. About one answer in six happens to line up with its own number, which explains most of the 10%. But which answers line up depends on their place in the batch, so right answers in the same group get different rewards, and her advantages are mostly noise. And this noise isn't small: because we divide by the standard deviation of the group, a single match gets the largest possible advantage.
 #
 # </details>
 #
-# Here is the cheapest test for any reward: give it the right answers.
+# Here is the cheapest test of any reward: give it the right answers.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -936,7 +936,7 @@ perfect = [f"#### {gold}" for gold in golds]
 sum(scored(perfect, golds)) / len(perfect), sum(her_scores(perfect, golds)) / len(perfect)
 
 # %% [markdown]
-# The correct reward gives full marks to all of these answers, and the broken one to only a sixth of them. TRL repeats the columns of a dataset for you, so this exact bug can't happen there. But similar bugs can, such as a column that was shuffled separately from its prompts, or a reward that picks up a number from the *question*. The test for them is the same.
+# The correct reward gives full marks to all of these answers, and the broken one to only a sixth of them. TRL repeats the columns of a dataset for you, so this exact bug can't happen there. But similar bugs can, such as a column that was shuffled separately from its prompts, or a reward that picks up a number from the *question*. The same test applies.
 
 # %% [markdown]
 # <a id="deeper-rates" name="deeper-rates"></a>
@@ -944,7 +944,7 @@ sum(scored(perfect, golds)) / len(perfect), sum(her_scores(perfect, golds)) / le
 #
 # If one setting of an RL run is wrong, it's usually the learning rate. If it's too low, nothing happens within your budget. If it's too high, the run may look excellent until it collapses. Where is the limit? And do a warm-up and a falling rate help?
 #
-# First, let's check that TRL really does what we said. The rates in its log from section 6 should fall in a straight line:
+# First, let's check TRL's schedule. The rates in its log from section 6 should fall in a straight line:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -955,9 +955,9 @@ same_rates = rates and torch.allclose(torch.tensor(rates), torch.tensor(wanted))
 ([f"{rate:.1e}" for rate in rates], same_rates) if beside else None
 
 # %% [markdown]
-# Why would a **warm-up** help? The reason is Adam. In the first step, its averages contain just one gradient $g$, so the update is $\eta\, g / \sqrt{g^2} = \pm\eta$ for every weight, however small the gradient was. The first step is thus as large as any other, although it rests on just one batch. A warm-up makes the first steps smaller. And why let the rate **fall**? Smaller steps at the end average out the noise of the gradients, and you may be able to start with a higher rate.
+# Why would a **warm-up** help? The reason is Adam. In the first step, its averages contain just one gradient $g$, so the update is $\eta\, g / \sqrt{g^2} = \pm\eta$ for every weight, however small the gradient was. The first step is thus as large as any, although it rests on just one batch. A warm-up makes the first steps smaller. And why let the rate **fall**? Smaller steps at the end average out the gradient noise, and you may be able to start with a higher rate.
 #
-# We recorded runs from the same starting policy with five rates, each four times the one before. There are three schedules: a constant rate, a constant rate after a warm-up over the first four steps, and a straight line down to zero. A run has 20 steps, half as many as the recipe, so that you can also see when a rate is too low. Apart from the seed, nothing else differs between the runs. Each step samples 64 answers and makes one update, so nothing is clipped. The two lowest rates have one run per schedule, and the other three have five.
+# We recorded runs from the same starting policy with five rates, each four times the one before. There are three schedules: a constant rate, a constant rate after a warm-up over the first four steps, and a straight line down to zero. A run has 20 steps, half as many as the recipe, so that you can also see when a rate is too low. Otherwise, only the seed differs between runs. Each step samples 64 answers and makes one update, so nothing is clipped. The two lowest rates have one run per schedule, and the other three have five.
 #
 # **Predict first.** The recipe's rate is 1e-4. At which of the rates 2.5e-5, 1e-4, 4e-4, 1.6e-3 and 6.4e-3 does training collapse? And what suffers first?
 
@@ -1020,14 +1020,12 @@ print(tests.round(2).to_string(index=False))
 #
 # - **2.5e-5 is too low for 20 steps.** With a constant rate, accuracy on the sums reaches 80%, and in the last steps only about half of the samples are right.
 # - **From 1e-4 to 1.6e-3, the sums are fine:** on average, 96% to 99% are right, whatever the schedule. If you only watched the reward, you'd conclude that the rate hardly matters.
-# - **What suffers first is what the reward doesn't mention.** At a constant 4e-4, facts fell from 98% to 64% on average. At 1.6e-3, they fell to 50% (between 18% and 88%, depending on the seed). Nothing in the objective protects them. The higher the rate, the more the updates for sums change everything else, and the reward shows none of it.
-# - **At 6.4e-3, training collapses.** On seed 0 with a constant rate, the reward reaches 0.95 in the second step. On this seed, no lower rate gets that far by then. Later the reward falls to zero. In the log, you would see the answers get longer (about 60 tokens at the end, with a limit of 64) and the entropy *rise*.
+# - **What suffers first is what the reward doesn't mention.** At a constant 4e-4, accuracy on facts fell from 98% to 64% on average. At 1.6e-3, it fell to 50% (18% to 88%, depending on the seed). Nothing in the objective protects such skills. The higher the rate, the more the updates for sums change everything else, and the reward shows none of it.
+# - **At 6.4e-3, training collapses.** On seed 0 with a constant rate, the reward reaches 0.95 in the second step, more than at any lower rate, and later falls to zero. In its log, the answers get longer (about 60 tokens at the end, with a limit of 64), and the entropy *rises*.
 #
 # **The decay helps in one place.** At 4e-4, runs with a falling rate get 18 points more of the facts right than runs with a constant one (12 to 25, corrected p 0.03), and they lose nothing on the sums. That isn't magic: their rates add up to only about half as much, so the policy moves less. At 1.6e-3, no difference shows, but there the facts differ by up to 75 points between seeds.
 #
-# **The warm-up** made no difference that we could show at 4e-4 and 1.6e-3.
-#
-# **At 6.4e-3,** all five runs with a constant rate end with at most 2.5% of the sums right. With a warm-up, two of the five still solve 27% and 40%, and with decay, three still solve 62% to 88%. Both differences are inconclusive, because the results depend so much on the seed. So in these runs, neither schedule reliably rescues a rate that is too high. The cheapest protection is a lower rate: at 1e-4, at least 92% of the facts were still right with each schedule (one run each).
+# **The warm-up** made no difference that we could show at 4e-4 and 1.6e-3. At 6.4e-3, all five runs with a constant rate end with at most 2.5% of the sums right. With a warm-up, two of the five still solve 27% and 40%, and with decay, three still solve 62% to 88%. Both differences are inconclusive, because the results depend so much on the seed. So in these runs, neither schedule reliably rescues a rate that is too high. The cheapest protection is a lower rate: at 1e-4, at least 92% of the facts were still right (one run per schedule).
 #
 # What do others use? For *full* fine-tuning with GRPO, DeepSeekMath used a rate of 1e-6 ([section 4.2](https://arxiv.org/abs/2402.03300)), and DAPO used a constant 1e-6 after a warm-up over 20 rollout steps ([section 4.1](https://arxiv.org/abs/2503.14476)). LoRA tolerates about ten times the rate of full fine-tuning, for RL as well as for SFT ([LoRA Without Regret](https://thinkingmachines.ai/blog/lora/)). For GRPO, our profiles use 5e-6 on a 7B (`rented`) and 1e-5 on a 1.5B (`t4`). A tiny model like ours takes a much higher rate. So don't copy a rate from here. Copy the method: sweep in factors of four until something breaks, and watch the skills that you don't train.
 
@@ -1035,9 +1033,9 @@ print(tests.round(2).to_string(index=False))
 # <a id="deeper-filter" name="deeper-filter"></a>
 # ## Deeper: prompts of the right difficulty
 #
-# A group whose answers are all right or all wrong contributes no gradient. In section 7's run, this was true of about a third of the groups at the start and two thirds at the end. So why not drop such prompts in advance? That is called **difficulty filtering**: you let the starting policy answer each prompt a few times and keep only the prompts that it gets right sometimes, but not always. (Filtering *during* training is called dynamic sampling, a topic of week 8. [Bae et al. 2025](https://arxiv.org/abs/2504.03380) derive a lower bound on the improvement, which is highest for prompts with a pass rate of one half. They also report gains from filtering online.)
+# A group whose answers are all right or all wrong contributes no gradient. In section 7's run, about a third of the groups were like that at the start and two thirds at the end. So why not drop such prompts in advance? That is called **difficulty filtering**: you let the starting policy answer each prompt a few times and keep only those that it gets right sometimes, but not always. (Filtering *during* training is called dynamic sampling, a topic of week 8. [Bae et al. 2025](https://arxiv.org/abs/2504.03380) derive a lower bound on the improvement, which is highest for prompts with a pass rate of one half. They also report gains from filtering online.)
 #
-# Whether a filter pays off depends on its cost, because its answers have to be generated, too. With eight seeds, we recorded short runs of eight steps. *Filtered* runs train on prompts that the starting policy got right once, twice or three times out of four. *Unfiltered* runs take the prompts of the same list in order, without a filter. The *longer* runs are unfiltered, too, but they spend as many answers as the filter took on further steps.
+# Whether a filter pays off depends on its cost, because its answers have to be generated, too. With eight seeds, we recorded short runs of eight steps. *Filtered* runs train on prompts that the starting policy got right once, twice or three times out of four. *Unfiltered* runs take the prompts of the same list in order. The *longer* runs are unfiltered, too, but they take further steps with as many answers as the filter used.
 
 # %% tags=["aside"]
 record = json.loads((results / "filter.json").read_text())
@@ -1055,7 +1053,7 @@ print(table.assign(lowest=by_arm.min(), highest=by_arm.max()).T.to_string())
 # %% [markdown]
 # **Here the filter gains nothing.** With the same number of updates, filtered runs end at 82.4% and unfiltered ones at 82.5% (difference −0.1 points, interval −0.8 to 0.6). The filter took 512 or 640 answers per run, at least as many as the training itself. If you spend that many answers on eight to ten further steps instead, accuracy rises by 10 points (9 to 11).
 #
-# Why doesn't the filter help? Even without it, only about a third of the groups have no variance in the first step, so there's little to gain. And four answers say little about a prompt: in the first step, 27% of the groups from prompts that passed are still all right or all wrong. Before long, the policy is also no longer the one that the filter measured. Few of our prompts stay too hard for long. On a data set where most prompts are far too hard or already solved, the filter would save more, but it would also have to check more prompts.
+# Why doesn't the filter help? Even without it, only about a third of the groups have no variance in the first step, so there's little to gain. And four answers say little about a prompt: in the first step, 27% of the filtered groups are still all right or all wrong. Soon, the policy is also no longer the one that the filter measured. Few of our prompts stay too hard for long. On a data set where most prompts are far too hard or already solved, the filter would save more, but it would also have to check more prompts.
 
 # %% [markdown]
 # <a id="deeper-pass" name="deeper-pass"></a>
@@ -1103,7 +1101,7 @@ before_after.rename_axis("seed").round(2)
 # %% [markdown]
 # Pass@4 rises on every seed, too. The average gain is 13 points (95% interval over the five seeds: 9 to 17). On each seed, the starting model got 19 to 34 sums wrong in all four samples. The final model gets 74% to 100% of these right at least once. Is that something new?
 #
-# You can't conclude that, because four samples are far too few to say that a model *can't* do something. If a model gets a sum right in one sample out of six, then all four samples are wrong about half of the time. To say what the starting model can't do, you'd need many more samples.
+# You can't tell, because four samples are far too few to say that a model *can't* do something. If a model gets a sum right in one sample out of six, then all four samples are wrong about half of the time. To say what the starting model can't do, you'd need many more samples.
 
 # %% [markdown]
 # What about a real language model? Here is SmolLM2 before and after GRPO, in one recorded run that [the next section](#deeper-smol) describes. The model answered each of 120 word problems eight times:
@@ -1135,7 +1133,7 @@ pd.DataFrame(rows_of).round(3)
 # one seed, 120 problems and at most eight samples, this run can't settle the question.
 #
 # Can RL teach *large* models to solve problems that none of their samples solved before? That's still disputed. [Yue et al. 2025](https://arxiv.org/abs/2504.13837) found that with many samples, base models solve more problems than their RL-trained versions. The authors of [ProRL](https://arxiv.org/abs/2505.24864) trained much longer, on more varied tasks. They report tasks that the base model fails however often it tries. [Dragoi et al. 2025](https://arxiv.org/abs/2510.08325) object
-# that if answers are discrete, such as numbers, pass@k for a large $k$ rewards guessing. Instead, they count the problems that are solved *reliably*. [Yuan et al. 2026](https://arxiv.org/abs/2606.15455) attribute the falling pass@k to overtraining: once a problem has been solved in even one of a few samples, further updates on it only narrow the policy. When they updated only on problems without any success, pass@256 rose above that of the base model on difficult benchmarks.
+# that if answers are discrete, such as numbers, pass@k for a large $k$ rewards guessing. Instead, they count the problems that are solved *reliably*. [Yuan et al. 2026](https://arxiv.org/abs/2606.15455) attribute the falling pass@k to overtraining: once a problem has been solved in even one of a few samples, further updates on it only narrow the policy. When they updated only on problems without any success, pass@256 rose above the base model's on difficult benchmarks.
 
 # %% [markdown]
 # <a id="deeper-smol" name="deeper-smol"></a>
@@ -1153,23 +1151,23 @@ shown += ["arithmetic", "arithmetic_sampled"]
 plot_stages(chain[chain["metric"].isin(shown)], profile="smol")
 
 # %% [markdown]
-# This run has one seed, so all intervals below are over prompts, and none of them tells you what a second run would do.
+# This run has one seed. All intervals below are over prompts, and none of them tells you what a second run would do.
 #
-# - **SFT** taught the form. The share of instructions that are followed in every detail rose by 18 points (95% interval: 11 to 27), and accuracy on the word problems rose by 25 (15 to 34). Some of the SFT rows are word problems, too. (At temperature 1, accuracy rose from 4% to 27%. This gain is partly a matter of length: the sampled answers are cut off after 24 tokens, and the base model usually writes more.)
+# - **SFT** taught the form. The share of instructions that are followed in every detail rose by 18 points (95% interval: 11 to 27), and accuracy on the word problems rose by 25 (15 to 34). Some of the SFT rows are word problems, too. (At temperature 1, accuracy rose from 4% to 27%. This gain is partly due to length: the sampled answers are cut off after 24 tokens, and the base model usually writes more.)
 # - **DPO** did what its pairs asked for. Refusals of harmful requests rose by 37 points (28 to 46), and admissions that nobody can know the answer rose by 31 (23 to 40). But the model can hardly tell a harmful request from its harmless look-alike, which differs in a word or two. Refusals of these look-alikes rose by 31 points as well.
 # - **GRPO** raised the accuracy at temperature 1 by 15 points (9 to 22). It also undid most of what DPO had done: safety fell by 30 points and honesty by 33. In return, needless refusals fell by 31 points, and accuracy on facts rose by 10.
 #
-# Why did GRPO undo DPO's work? Nothing in its objective protects that work. The reward looks only at arithmetic, there's no KL term, and the learning rate of 2e-4 never falls. GRPO moved the policy 4.4 nats per answer away from its starting point, more than DPO did (2.7) and far more than the tiny model's GRPO stage did (0.3). So this tells you what *this recipe*
+# Why did GRPO undo DPO's work? Nothing in its objective protects it. The reward looks only at arithmetic, there's no KL term, and the learning rate of 2e-4 never falls. GRPO moved the policy 4.4 nats per answer away from its starting point, more than DPO did (2.7) and far more than the tiny model's GRPO stage did (0.3). So this tells you what *this recipe*
 # does, not what GRPO must always do.
 #
 # **What we tried.** A larger batch, a lower rate and a `beta` above zero seemed the obvious remedies. We ran two short trials with 64 completions per step and `beta` 0.02: 20 steps at 1e-4, and 20 at 2e-4. In both, the training reward stayed around 0.3. In a third trial, 26 steps from an SFT model that had never seen a sum, it stayed around 0.14. We stopped all three trials, so they
-# show only that nothing happened early, not where they would have ended. We also tried a gentler DPO (48 steps, half the weight on the likelihood term). It moved safety and over-refusal by the same 19 points on the held-out prompts, so it was no better at telling look-alikes apart. The rewards and shares are in `data/results/smol/trials.json`.
+# show only that nothing happened early, not where they would have ended. A gentler DPO (48 steps, half the weight on the likelihood term) moved safety and over-refusal by the same 19 points on the held-out prompts, so it was no better at telling look-alikes apart. The rewards and shares are in `data/results/smol/trials.json`.
 
 # %% [markdown]
 # <a id="deeper-format" name="deeper-format"></a>
 # ## Deeper: how much of it is only format?
 #
-# If a model answers "It is 57", a verifier that expects `#### 57` counts the answer as wrong. Teach the model the format, and its accuracy jumps, although it has learned nothing about sums. That's why the evaluation reads every answer twice. The *strict* reading expects the format that was asked for. The *lenient* one takes the last number, wherever it is. If strict accuracy gains more than lenient accuracy, the difference is due to format.
+# If a model answers "It is 57", a verifier that expects `#### 57` counts that as wrong. Teach the model the format, and its accuracy jumps, although it has learned nothing about sums. That's why the evaluation reads every answer twice. The *strict* reading expects the format that was asked for. The *lenient* one takes the last number, wherever it is. If strict accuracy gains more than lenient accuracy, the difference is due to format.
 #
 # (`everyday` doesn't ask for a format, and its evaluation takes the last number anyway. So with `smol`, the strict reading below is the *reward's*. If the reward rises more than the evaluation does, the policy has learned to write for the reward.)
 
@@ -1221,7 +1219,7 @@ else:
 yours.round(1)
 
 # %% [markdown]
-# In the stored run, none of it is: format accounts for 0 points of the gain, and the sums account for 41. But that's just one run. We recorded the whole chain of SFT, DPO and GRPO on five seeds with the shipped recipe. To show what the two readings can catch, we also recorded three runs whose starting policy was made *careless* on purpose. For this, we removed the `####` from three quarters of the policy's own answers and fine-tuned it on them for 30 steps. GRPO then trains it
+# In the stored run, none of it is: format accounts for 0 points of the gain, and the sums account for 41. But that's just one run. We recorded the whole chain of SFT, DPO and GRPO on five seeds with the shipped recipe. To show what the two readings can catch, we also recorded three runs from a policy made *careless* on purpose. It was fine-tuned for 30 steps on its own answers, with the `####` removed from three quarters of them. GRPO then trains it
 # with the strict reward.
 
 # %%
@@ -1254,7 +1252,7 @@ plot_gains(pd.DataFrame(gains))
 # <a id="deeper-cost" name="deeper-cost"></a>
 # ## Deeper: what it costs, and what the group size has to do with it
 #
-# Most of the time goes into sampling, so the calculation is based on the number of newly generated tokens. Nobody has recorded a run on these GPUs yet, so these are only estimates:
+# Sampling takes most of the time, so the calculation counts newly generated tokens. Nobody has recorded a run on these GPUs yet, so these are only estimates:
 
 # %%
 from postlab.preflight import estimate
@@ -1297,7 +1295,7 @@ pd.DataFrame(shown)
 # %% [markdown]
 # > **The roadmap says** GRPO costs 8 to 16 times as much, because it samples 8 to 16 answers to each prompt. **The evidence says** that this counts the answers but not the cost of each one. Every answer has to be generated before you can train on it, and generating a token takes longer than training on one.
 #
-# You can measure the factor on the tiny chain. This table shows the training time, in milliseconds, for one SFT row, one preference pair and one GRPO answer. The times come from the manifests of the eight recorded seeds:
+# You can measure the factor on the tiny chain. From the manifests of the eight recorded seeds, here are the training times in milliseconds per SFT row, preference pair and GRPO answer:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1323,7 +1321,7 @@ per_row["prompt / SFT row"] = 8 * per_row["answer / SFT row"]
 per_row.round(1)
 
 # %% [markdown]
-# On `tiny`, a GRPO *prompt* with its eight answers costs 8.5 to 21 times as much as an SFT row (the median is 16), and a single *answer* costs 1.1 to 2.6 times as much. (Seeds 4 and 6 were trained on a machine that was busy with other things, so compare the ratios and not the milliseconds.) Our answers are short, and the CPU engine samples them efficiently. For a 7B on an H100, you can estimate the factor per prompt. Prompt and answer have 768 tokens, and 512 of them are new:
+# On `tiny`, a GRPO *prompt* with its eight answers costs 8.5 to 21 times as much as an SFT row (the median is 16), and a single *answer* costs 1.1 to 2.6 times as much. (Seeds 4 and 6 were trained on a busy machine, so compare the ratios, not the milliseconds.) Our answers are short, and the CPU engine samples them efficiently. For a 7B on an H100, you can estimate the factor per prompt. Prompt and answer have 768 tokens together, of which 512 are new:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1338,7 +1336,7 @@ for group in (1, 4, 8, 16):
 pd.Series(factors, name="GRPO prompt / SFT row").rename_axis("group size").to_frame().T
 
 # %% [markdown]
-# So the cost is proportional to the group size, as the roadmap says, but the factor in front isn't 1. By this estimate, an answer costs about as much as six SFT rows, and a prompt with eight answers costs about as much as 49. (This is without vLLM, which generates faster. Both numbers are estimates, and nobody has recorded this run.) That's also why RL runs use few prompts: the profile `rented` plans 400 steps with eight prompts each.
+# So the cost is proportional to the group size, as the roadmap says, but the factor in front isn't 1. By this estimate, an answer costs about as much as six SFT rows, and a prompt with eight answers costs about as much as 49. (Both are estimates without vLLM, which generates faster. Nobody has recorded this run.) That's also why RL runs use few prompts: the profile `rented` plans 400 steps with eight prompts each.
 #
 # What do you gain from a larger group? With a success rate $p$, a group of size $G$ has no signal with probability $p^G + (1 - p)^G$. A rare success ($p = 0.05$) shows up in 34% of groups of 8 and in 56% of groups of 16. If your prompts are hard, you need large groups; if they're of medium difficulty, more prompts are a better use of the same samples. Week 8 has an exercise on this choice.
 
@@ -1352,7 +1350,7 @@ pd.Series(factors, name="GRPO prompt / SFT row").rename_axis("group size").to_fr
 #
 # You can't tell from the loss. With one update per batch, every ratio is 1, and the advantages are centred within each group. If the loss averages per answer, its value is then exactly 0, while its gradient is not. I'd look at the reward, at `grad_norm` and at `frac_reward_zero_std`. If the gradient norm is 0 as well, the run really is broken: either all groups have zero variance, or no parameter is trainable.
 #
-# *A likely follow-up:* "When does the loss move?" When the averaging weights tokens instead of answers, when there are several updates per batch, or when $\beta$ is above 0. None of these movements measures learning.
+# *A likely follow-up:* "When does the loss move?" It moves when the averaging weights tokens instead of answers, when there are several updates per batch, or when $\beta$ is above 0. None of these movements measures learning.
 #
 # </details>
 #
@@ -1362,7 +1360,7 @@ pd.Series(factors, name="GRPO prompt / SFT row").rename_axis("group size").to_fr
 #
 # It saves the critic: a second model, its optimizer state, and the trouble of training it. In exchange it needs G samples per prompt. It gets no signal from groups in which all rewards are equal, and it assigns one advantage to a whole answer instead of one to each token. The ratio, the clip and (optionally) the KL term stay.
 #
-# *A likely follow-up:* "When would you still want a critic?" I'd want one if samples are so expensive that I can't afford a group per prompt, for example in long agentic tasks. I'd also want one if credit has to be assigned within a long trajectory and a good value function can be trained.
+# *A likely follow-up:* "When would you still want a critic?" I'd want one if samples are too expensive for a group per prompt, for example in long agentic tasks. I'd also want one if credit has to be assigned within a long trajectory and I can train a good value function.
 #
 # </details>
 #
@@ -1372,7 +1370,7 @@ pd.Series(factors, name="GRPO prompt / SFT row").rename_axis("group size").to_fr
 #
 # The division makes the size of the update independent of the reward's scale. But it also reweights the prompts. With 0/1 rewards and a success rate $p$, the standard deviation is about $\sqrt{p(1-p)}$, so prompts that are almost always or almost never solved get more weight than their reward differences justify. Dr. GRPO drops the division.
 #
-# *A likely follow-up:* "Which other bias does Dr. GRPO remove?" It removes the bias from dividing by each answer's own length. That division spreads a wrong answer's penalty over more tokens if the answer is long, so long wrong answers are punished less per token.
+# *A likely follow-up:* "Which other bias does Dr. GRPO remove?" It removes the bias from dividing by each answer's own length, which spreads the penalty of a long wrong answer over more tokens and so punishes each of them less.
 #
 # </details>
 #
@@ -1399,15 +1397,15 @@ pd.Series(factors, name="GRPO prompt / SFT row").rename_axis("group size").to_fr
 
 # %% [markdown]
 # <a id="papers" name="papers"></a>
-# **Papers.** The first three are the ones to know; the others are grouped by question.
+# **Papers.** The first three are essential; the others are grouped by question.
 #
 # - Shao et al. 2024, *DeepSeekMath* ([2402.03300](https://arxiv.org/abs/2402.03300)): section 4.1 for the objective, section 5.2 for what RL changes.
 # - DeepSeek-AI 2025, *R1* ([2501.12948](https://arxiv.org/abs/2501.12948)): the growing length of R1-Zero's answers, and why its rewards are rule-based.
 # - Liu et al. 2025, *Dr. GRPO* ([2503.20783](https://arxiv.org/abs/2503.20783)): the effects of dividing by the standard deviation and by the length.
 #
-# *Foundations.* Williams 1992, *REINFORCE*: the gradient and the baseline. Schulman 2020, *Approximating KL divergence* (joschu.net/blog/kl-approx.html): $k_1$ to $k_3$; and [2510.01555](https://arxiv.org/abs/2510.01555) for their gradients.
+# *Foundations.* Williams 1992, *REINFORCE*: the gradient and the baseline. Schulman 2020, *Approximating KL divergence* (joschu.net/blog/kl-approx.html): $k_1$ to $k_3$; see [2510.01555](https://arxiv.org/abs/2510.01555) for their gradients.
 #
-# *Does RL add anything?* Yue et al. 2025 ([2504.13837](https://arxiv.org/abs/2504.13837)): pass@k falls behind that of the base model. *ProRL* ([2505.24864](https://arxiv.org/abs/2505.24864)): longer training on more tasks. Dragoi et al. 2025 ([2510.08325](https://arxiv.org/abs/2510.08325)): why pass@k at a large k can mislead. Yuan et al. 2026 ([2606.15455](https://arxiv.org/abs/2606.15455)): loss of diversity as a result of overtraining. Cai et al. 2026 ([2606.22317](https://arxiv.org/abs/2606.22317)): a curriculum with a teacher's
-# help on problems near or beyond the model's limit, which raises pass@256 above that of the base model. Shao et al. 2025, *Spurious rewards* ([2506.10947](https://arxiv.org/abs/2506.10947)): what random rewards do, as a control.
+# *Does RL add anything?* Yue et al. 2025 ([2504.13837](https://arxiv.org/abs/2504.13837)): pass@k falls behind the base model's. *ProRL* ([2505.24864](https://arxiv.org/abs/2505.24864)): longer training on more tasks. Dragoi et al. 2025 ([2510.08325](https://arxiv.org/abs/2510.08325)): why pass@k at a large k can mislead. Yuan et al. 2026 ([2606.15455](https://arxiv.org/abs/2606.15455)): loss of diversity through overtraining. Cai et al. 2026 ([2606.22317](https://arxiv.org/abs/2606.22317)): a curriculum with a teacher's
+# help on problems near or beyond the model's limit, which raises pass@256 above the base model's. Shao et al. 2025, *Spurious rewards* ([2506.10947](https://arxiv.org/abs/2506.10947)): what random rewards do, as a control.
 #
 # *Which choices matter at scale?* Khatri et al. 2025, *The Art of Scaling RL Compute* ([2510.13786](https://arxiv.org/abs/2510.13786)): 400,000 GPU-hours of ablations, which show what changes where a run ends and what only changes how fast it gets there. Bae et al. 2025 ([2504.03380](https://arxiv.org/abs/2504.03380)): filtering by difficulty, and the theory behind it. Schulman et al. 2025, *LoRA Without Regret* ([Thinking Machines](https://thinkingmachines.ai/blog/lora/)): learning rates for LoRA, and why a small rank suffices for RL.
