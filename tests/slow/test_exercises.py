@@ -44,7 +44,7 @@ def answer(found: ExerciseCell, planned: str) -> str | None:
 
 
 def said(cell: nbformat.NotebookNode) -> str:
-    """What a cell's output says; pictures, HTML, and what a processor's libraries warn of left out."""
+    """What a cell says; pictures, HTML and warnings, which depend on the processor, left out."""
     texts = [o.text for o in cell.outputs if o.output_type == "stream" and o.name == "stdout"]
     texts += [o.data.get("text/plain", "") for o in cell.outputs if "data" in o]
     return "".join(texts)
