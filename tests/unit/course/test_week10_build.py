@@ -90,8 +90,8 @@ def test_the_smallest_example_is_wrong_under_both_conventions_for_the_deviation(
     verdict = credit_build.judge(on_the_last_token)
     assert verdict.code == "unknown"
     # Steps of one token are right here, so the example has a longer one; the answer is over N.
-    assert "steps=[[0, 0, 1], [0, 0, 1]]" in verdict.text
-    assert "right is [[1.15, 1.15, -0.58], [-1.15, -1.15, -0.58]]" in verdict.text
+    assert "steps=[[0, 0, 1], [0, 0, 1]]" in verdict.message
+    assert "right is [[1.15, 1.15, -0.58], [-1.15, -1.15, -0.58]]" in verdict.message
 
 
 def test_the_check_hands_back_what_works(capsys):

@@ -137,9 +137,9 @@ def test_start_shows_one_table_and_seeds(capsys):
     ("profile", "week", "line"),
     [
         ("tiny", 3, "about 1 min of training and 0.6 of evaluation on such a device"),
-        ("t4", 5, "about 45 min of training and 11 of evaluation on such a device (estimate)"),
+        ("t4", 5, "about 39 min of training and 11 of evaluation on such a device (estimate)"),
         # with the SFT stage that comes before GRPO there, and both evaluations
-        ("t4", 7, "about 85 min of training and 4 of evaluation on such a device (estimate)"),
+        ("t4", 7, "about 58 min of training and 4 of evaluation on such a device (estimate)"),
     ],
 )
 def test_the_tables_time_includes_evaluation(profile, week, line, capsys):
