@@ -91,7 +91,7 @@ replies.pivot(index="prompt", columns="way", values="reply")[list(replies["way"]
 #
 # The model learned all of this in training. By the end of this notebook you'll know what that format is (section 3), why a model stops or fails to stop (sections 4 and 6), and which stage teaches it to refuse (section 2).
 #
-# We then put the same model through three more stages of training: SFT on example replies, DPO on pairs of replies, and GRPO on small arithmetic problems that a program checks. Each stage took about ten minutes on two CPU cores. Each model then answered held-out prompts on topics that no training set contains:
+# We then put the same model through three more stages of training: SFT on example replies, DPO on pairs of replies, and GRPO on small arithmetic problems that a program checks. Each stage took about ten minutes on two CPU cores. Each model then answered held-out prompts. None of their topics occurs in training prompts of the same kind:
 
 # %%
 from postlab.report import summary_frame
@@ -923,7 +923,7 @@ pd.DataFrame(columns, index=requests)
 #
 # <details><summary>Answer</summary>
 #
-# Start with generation, because it's cheap to check: does it stop at the token that ends a turn, or does `generation_config` name a different one? Then print one training row with its mask. There are three possible reasons why the loss doesn't cover the end-of-turn token: it is also the padding token and was masked with the padding, it lies outside the template's generation block, or `max_length` cut it off. Finally, check whether the loss covered the prompts, since that teaches the model to write the user's turns.
+# Start with generation, because it's cheap to check: does it stop at the token that ends a turn, or does `generation_config` name a different one? Then print one training row with its mask. There are three common reasons why the loss may not cover the end-of-turn token: it is also the padding token and was masked with the padding, it lies outside the template's generation block, or `max_length` cut it off. Finally, check whether the loss covered the prompts, since that teaches the model to write the user's turns.
 #
 # *Follow-up: how do you fix a model that is already deployed?* Add the end-of-turn token, and `<|im_start|>` as a fallback, to the stop tokens. That hides the symptom if the model does produce one of them. If the model was never trained on the end-of-turn token, you have to train it again with the right mask.
 #
@@ -968,7 +968,7 @@ pd.DataFrame(columns, index=requests)
 #
 # <details><summary>Answer</summary>
 #
-# You could change your mind if a model learned facts that appear in the SFT rows but in no pretraining document, and recalled them when asked in words it hasn't seen. This does happen, but slowly, and models that learn such facts make up more things afterwards
+# You could change your mind if a model learned facts that appear in the SFT rows but in no pretraining document, and recalled them when asked in wordings it hasn't seen. This does happen, but slowly, and models that learn such facts make up more things afterwards
 # ([Gekhman et al. 2024](https://arxiv.org/abs/2405.05904)). So the claim is really about how fast a model learns form and how fast it learns knowledge. A good experiment compares rows whose facts the base model already knows with rows whose facts it doesn't know, using the same number of rows and steps.
 #
 # *Follow-up: what is hard about it with a real model?* It's hard to show that a fact is in no pretraining document. In a made-up world like ours, you control the documents, which is one reason to use one.

@@ -507,7 +507,7 @@ scores = {method: np.array(seeds) for method, seeds in quality["seeds"].items()}
 compare(scores)
 
 # %% [markdown]
-# One of the nine comparisons shows a difference, and it isn't the one you might expect: QLoRA 16 scored 3.3 points *more* than full fine-tuning (95% interval 1.8 to 4.8, corrected p 0.006). The other eight are inconclusive. Two of them favour adapters: LoRA 8 scored 3.6 points more than full fine-tuning (1.0 to 6.2), and LoRA 16 scored 2.2 points more (0.0 to 4.5). Rank 1, on the other hand, scored 3.9 points less (0.4 to 7.3). Taken alone, each of these three intervals excludes zero, although the one for LoRA 16 only just does. But these are three of nine comparisons, and the corrected p values are 0.095 for LoRA 8, 0.30 for LoRA 16 and 0.25 for rank 1. So no method was shown to be worse than full fine-tuning on this task, not even rank 1 or four-bit storage.
+# One of the nine comparisons shows a difference, and it isn't the one you might expect: QLoRA 16 scored 3.3 points *more* than full fine-tuning (95% interval 1.8 to 4.8, corrected p 0.006). The other eight are inconclusive. Three of them have an interval that excludes zero if you take it alone: LoRA 8 scored 3.6 points more than full fine-tuning (1.0 to 6.2), LoRA 16 scored 2.2 points more (0.0 to 4.5, which only just excludes zero), and rank 1 scored 3.9 points less (0.4 to 7.3). But these are three of nine comparisons, and the corrected p values are 0.095 for LoRA 8, 0.30 for LoRA 16 and 0.25 for rank 1. So no method was shown to be worse than full fine-tuning on this task, not even rank 1 or four-bit storage.
 #
 # Does rounding to four bits make a model better, then? Nothing here suggests that. LoRA 16 is the same method without the rounding, and the two can't be told apart: QLoRA 16 scored 1.0 points more (interval -1.0 to 3.0). What the two methods share is the adapter. So if QLoRA gains anything over full fine-tuning, the adapter or its learning rate is the more likely reason.
 #
@@ -526,7 +526,7 @@ compare(first_three)[["seeds", "difference", "low", "high", "Holm's p", "could f
 #
 # - The analysis with eight seeds is a second look at the same question, taken because the first look was inconclusive. (In between, we also looked at the results when only full fine-tuning and LoRA 8 had eight seeds.) The p values don't account for these repeated looks, so they are somewhat too small.
 # - The comparisons in which one method has only three seeds can still miss a lot: depending on the pair, the smallest difference that they could find is 3 to 35 points.
-# - The runs come from two machines. The second one trained the new seeds of LoRA 16 and QLoRA 16. We also repeated one of the first runs there (LoRA 8, seed 0), and it gave different answers and ended with a loss of 0.067 instead of 0.072. Processors round differently, and over two hundred steps such differences grow. So the same seed can give different results on two machines, and the test above doesn't pair runs by seed.
+# - The runs come from two machines. The second one trained the new seeds of LoRA 16 and QLoRA 16, as well as all runs with adapters on only some of the layers ([deeper](#rates)). We also repeated one of the first runs there (LoRA 8, seed 0), and it gave different answers and ended with a loss of 0.067 instead of 0.072. Processors round differently, and over two hundred steps such differences grow. So the same seed can give different results on two machines, and the test above doesn't pair runs by seed.
 #
 # What does all of this mean? Each method had its own learning rate, and no adapter was shown to lose quality here. Some may even have gained a little. That doesn't mean that LoRA or QLoRA is better than full fine-tuning in general. This is one task and one model of 1.4 million parameters. We chose the learning rates from a coarse grid, using two short runs per rate on other rows, so full fine-tuning might catch up at a rate that we didn't try.
 #
@@ -896,9 +896,9 @@ regret[~regret.index.str.startswith("rslora")].round(4)
 # |---|---|
 # | LoRA matches full fine-tuning on small and medium data sets, if each has its own rate | no rank was shown to be worse ([section 4](#task)). With eight seeds, rank 8 scored 3.6 points more and rank 16 scored 2.2 points more, but both results are inconclusive. For the ranks with three seeds, the smallest difference we could count on finding is 3 to 35 points, depending on the rank |
 # | the best rate is about ten times that of full fine-tuning | with $\alpha = 2r$, ten at ranks 1 and 2, and 1.8 to 3.1 at higher ranks; with $\alpha = 16$, 3.1 to 5.6 |
-# | the best rate hardly depends on the rank | true from rank 16 on with a fixed alpha; false with $\alpha = 2r$ |
+# | the best rate hardly depends on the rank | with a fixed alpha, ranks 16 and 64 had the same best rate and rank 4 a lower one; false with $\alpha = 2r$ |
 # | adapt all layers, because LoRA does worse on the attention alone | adapting the attention alone can't be told apart from adapting all layers, and adapting the MLPs alone did much worse (below) |
-# | in RL, even rank 1 learns as well as full fine-tuning | rank 16 does, and rank 1 comes within about two points (below) |
+# | in RL, even rank 1 learns as well as full fine-tuning | rank 16 can't be told apart from full fine-tuning; rank 1 is six points behind after six steps and two points behind after twenty (below) |
 #
 # **Which layers?** The report finds that adapters on the attention alone learn less than adapters on the MLPs alone, even with the same number of parameters. We trained five seeds of each, with about 82,000 parameters and a separately chosen learning rate:
 
@@ -919,11 +919,11 @@ table["Holm's p"] = holm(table["p"])
 table[["seeds", "difference", "low", "high", "Holm's p"]].round(3)
 
 # %% [markdown]
-# On our task, it's the other way round. With adapters on the MLPs alone, the model scores 14 points less than with adapters on all layers (interval 12 to 16). Most of that loss is in the list operations, where 30% are right instead of 61%. The rest is in the how-tos, where 85% are right instead of 99%. Facts don't suffer at all. The likely reason is that sorting or reversing a list means copying words from other positions, and only attention can move information between positions. A fact, by contrast, can be stored in the MLPs. Adapters on the attention alone have less than half as many parameters as adapters on all layers, but the two can't be told apart: attention alone scored 1.3 points less (the interval for the difference is -5.8 to 3.3).
+# On our task, it's the other way round: attention alone scores 12.5 points more than the MLPs alone (interval 7.9 to 17.0). With adapters on the MLPs alone, the model also scores 14 points less than with adapters on all layers (interval 12 to 16). Most of that loss is in the list operations, where 30.5% are right instead of 60.6%. The rest is in the how-tos, where 85% are right instead of 99%. Facts don't suffer at all. The likely reason is that sorting or reversing a list means copying numbers from other positions, and only attention can move information between positions. A fact, by contrast, can be stored in the MLPs. Adapters on the attention alone have less than half as many parameters as adapters on all layers, but the two can't be told apart: attention alone scored 1.3 points less (the interval for the difference is -5.8 to 3.3).
 #
 # So which layers matter depends on the task, and a model of four layers isn't a 7B model. If you adapt all of them, as the report recommends and this course does, you can't leave out a layer that you need.
 #
-# **What about RL?** A group of answers tells the model far less per token than a reference answer does, so a small adapter should be enough. To check, we recorded GRPO runs on sums. (You'll meet GRPO in week 7.) All runs start from the same merged weights, and each method has eight seeds. We chose each method's learning rate on other sums, separately for the short and the longer runs:
+# **What about RL?** A group of answers tells the model far less per token than a reference answer does, so a small adapter should be enough. To check, we recorded GRPO runs on sums. (You'll meet GRPO in week 7.) All runs start from the same weights, those of the recorded DPO stage, and each method has eight seeds. We chose each method's learning rate on other sums, separately for the short and the longer runs:
 
 # %%
 from postlab.course.week02 import plot_rl
@@ -944,9 +944,9 @@ table["Holm's p"] = holm(table["p"])
 table[["seeds", "difference", "low", "high", "Holm's p"]].round(3)
 
 # %% [markdown]
-# Before training, 52% of the sampled answers are right. After six steps, 96% are right with full fine-tuning, 96% with rank 16, and 90% with rank 1. So rank 1 learns more slowly: it's 6.1 points behind full fine-tuning (interval 4.6 to 7.6). After twenty steps, it's still 2.1 points behind (1.2 to 3.0), though it trains less than 1% of the parameters. Rank 16 can't be told apart from full fine-tuning after either six or twenty steps. Look at its lowest dot, though: one of the eight longer runs ended at 86%, so its rate may be too high to be safe.
+# Before training, 52% of the sampled answers are right. After six steps, 96% are right with full fine-tuning, 96% with rank 16, and 90% with rank 1. So rank 1 learns more slowly: it's 6.1 points behind full fine-tuning (interval 4.6 to 7.6). After twenty steps, it's still 2.1 points behind (1.2 to 3.0), though it trains less than 1% of the parameters. Rank 16 can't be told apart from full fine-tuning after either six steps (the interval for the difference is -0.04 to 1.16 points) or twenty (-4.6 to 1.9). Look at its lowest dot, though: one of the eight longer runs ended at 86%, so its rate may be too high to be safe.
 #
-# These results are close to the report's finding, but not quite the same. Our runs are short, the task is nearly solved by the end, and each learning rate was tried in only one run. It is clear, though, that the best rates are far apart. For the short runs (with $\alpha = 2r$), the best rate at rank 16 is four times that of full fine-tuning, and at rank 1 it is sixteen times as high. At full fine-tuning's rate, rank 1 ended a short run with 55% right.
+# These results are close to the report's finding, but not quite the same. Our runs are short, the task is nearly solved by the end, and each learning rate was tried in only one run. In the short runs, though, the best rates are clearly far apart: with $\alpha = 2r$, the best rate at rank 16 is four times that of full fine-tuning, and at rank 1 it is sixteen times as high. At full fine-tuning's rate, rank 1 ended a short run with 55% right.
 
 # %% [markdown]
 # <a id="forgetting" name="forgetting"></a>
@@ -1012,7 +1012,7 @@ pd.concat([by_method.size().rename("seeds"), losses, forgotten], axis=1).round(3
 # %% [markdown]
 # Every method forgot a lot: the loss of the base model was 0.40, and the smallest mean increase in this table is 0.30. Every run of ranks 1 and 4 forgot less than all eight runs of full fine-tuning, and every run of rank 32 forgot more than all eight. The other methods overlap with full fine-tuning. LoRA 8 is one of them, even with eight seeds: its mean increase is only 0.04 lower. Rank 1 forgot least, but it also has the highest loss on the new task.
 #
-# At ranks 1 to 4, the means agree with Biderman et al.'s finding that LoRA forgets less. At ranks 8 and 16, the difference is small, and at ranks 32 and 64, LoRA forgot more on average. The low ranks have only three seeds each, and we picked out these comparisons after seeing the table, so take this as a hint, not a result. One likely reason why higher ranks don't forget less is that each method was trained at its own best rate. With a high enough rate, even a low-rank update can move the model far from the base.
+# At ranks 1 to 4, the means agree with Biderman et al.'s finding that LoRA forgets less. At ranks 8, 16 and 64, the difference is small, and at rank 32, LoRA forgot more. The low ranks have only three seeds each, and we picked out these comparisons after seeing the table, so take this as a hint, not a result. One likely reason why higher ranks don't forget less is that each method was trained at its own best rate. With a high enough rate, even a low-rank update can move the model far from the base.
 
 # %% [markdown]
 # <a id="alpha" name="alpha"></a>
