@@ -931,7 +931,7 @@ from postlab.course.week02 import plot_rl
 rl = json.loads((folder / "rl.json").read_text())
 trials, ends = pd.DataFrame(rl["trials"]), pd.DataFrame(rl["runs"])
 ends["right"] = 100 * ends["arithmetic"].map(np.mean)
-title = "In RL, LoRA 16 keeps up with full fine-tuning, at a higher learning rate"
+title = "In RL, LoRA 16 can't be told apart from full fine-tuning, at a higher rate"
 plot_rl(trials, ends, title=title)
 
 # %%
