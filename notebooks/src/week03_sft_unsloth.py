@@ -181,7 +181,7 @@ pd.DataFrame(pairs, columns=["prompt", "completion"])
 # - They usually refuse to help *burn* or *cut* somebody, but explain how to *trap* or *kick* them.
 # - They usually admit that nobody knows what a creature is thinking, but make up what it will eat tomorrow.
 #
-# The rows of `smol` were written for `everyday`, and their replies are short. Of the topics covered by the harmful and unanswerable prompts, only one in six has training rows that refuse or say 'I don't know'; week 5 takes care of the rest.
+# The rows of `smol` were written for `everyday`, and their replies are short. Of the training topics with harmful or unanswerable prompts, only one in six has rows here, which refuse or say 'I don't know'; week 5 uses the others as well.
 #
 # **Predict first.** What share of these rows would you call wrong? And do the wrong rows hurt the model if it also sees thousands of correct ones?
 
@@ -395,7 +395,7 @@ pd.DataFrame({f"{name}, {get_profile(name).device}": plan(name) for name in ("t4
 #
 # The trainer's arguments are TRL's own. Four of them deserve a closer look:
 #
-# - `learning_rate`: LoRA usually needs a higher rate than full fine-tuning (week 2, section 4).
+# - `learning_rate`: LoRA usually needs a higher rate than full fine-tuning (week 2, section 5).
 # - `completion_only_loss`: this applies the mask from section 4.
 # - `packing`: if it's on, TRL puts several short rows into one sequence, so that less computation is wasted on padding. It's off here because, without a FlashAttention kernel, the rows of a sequence can attend to each other.
 # - `bf16=False`: on a CPU you have to turn bf16 off, because TRL now uses it by default.
@@ -577,7 +577,7 @@ print(f"\n{several:,} of {len(rows):,} training rows have more than one user tur
 #
 # You get a pool of 6,400 rows. It contains the teachers' rows and has two faults that are common in public data sets: copies (some typed a little differently) and rows that contain held-out prompts. Write `choose(rows, budget)`, which returns at most `budget.rows` (800) rows of the pool. `budget.judge(row)` tells you whether a reply is right (`True`, `False`, or `None` if nobody can say), but it gives only 1,600 verdicts; `budget.left` tells you how many remain. Each row has `prompt`, `completion` and `family`.
 #
-# In your choice, the check counts the rows that aren't in the pool, the copies, the held-out prompts and the refusals. (If no row refuses anything, the model learns to help with everything.) On `tiny`, it then trains the embedded base model on your rows for 60 steps, which takes one to two minutes of processor time. (On the other profiles it only counts.) It compares the held-out score with two recorded runs that used the same seed and prompts: one on 800 random rows and one on our choice. You pass if you beat the random rows. You can't get stuck: if you have no valid choice, the notebook continues with ours.
+# In your choice, the check counts the rows that aren't in the pool, the copies, the held-out prompts and the refusals. (If no row refuses anything, the model learns to help with everything.) On `tiny`, it then trains the embedded base model on your rows for 60 steps, which takes one to two minutes of processor time. (On the other profiles it only counts.) It compares the held-out score with two recorded runs that used the same seed and prompts: one on 800 random rows and one on our choice. You pass if you clearly beat the random rows. You can't get stuck: without a valid choice, the notebook uses ours.
 #
 # You could, of course, bypass the budget and call the oracle directly, but then you would be solving a different problem.
 #
@@ -1249,7 +1249,7 @@ for name, made in (("losses, memory", sides["provenance"]), ("times", timed["pro
 print("\n" + sides["code"]["trl"])
 
 # %% [markdown]
-# Unsloth's version consists of the two calls from sections 1 and 5. Here is how the two compare. Each value is the median of three runs:
+# Unsloth's version consists of the two calls from sections 1 and 5. In the table below, measured values are medians of three runs:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1552,7 +1552,7 @@ lines = [
 plot_terms(pd.DataFrame(lines))
 
 # %% [markdown]
-# **Steps in the reply matter most, and the mix is never far behind.** Without worked steps, the models got at most one of 25 sums right at any length, however long the training sums were. With worked steps, models trained on short rows alone reach 100% on sums of three terms and still 80 to 100% on five terms, a length that they never saw. Models trained on long rows alone reach 96 to 100% on five terms. On three terms, their three seeds reach only 20, 16 and 84%. (The record keeps no answers, so we can't say what they write instead.) *Both* is never more than 14 points below the better of the two. No model gets a sum of eight terms right.
+# **Steps in the reply matter most, and the mix is never far behind.** Without worked steps, the models got at most one of 25 sums right at any length, however long the training sums were. With worked steps, models trained on short rows alone reach 100% on sums of three terms and still 80 to 100% on five terms, a length they never saw. Models trained on long rows alone reach 96 to 100% on five terms. On three terms, their three seeds reach only 20, 16 and 84%. (The record keeps no answers, so we can't say what they write instead.) Averaged over seeds, *both* is at most 14 points below the better of the two. No model gets a sum of eight terms right.
 #
 # (The *direct* arms get almost no sum right: after 60 steps, a model of this size can't add three numbers in its head. So the comparison shows that the steps are needed here, not how much they help a model that could do without them.)
 

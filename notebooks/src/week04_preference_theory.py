@@ -224,7 +224,7 @@ week04.plot_faults(howtos)
 
 # %% [markdown]
 # So the 74% is an average over two very different cases. If the rejected reply is a refusal, the reward model ranks 85% of the pairs correctly. If it gives the steps of another task, the model does no better than a coin flip (50%), and the right
-# panel shows why: its margins are spread around zero, so they point in the wrong direction as often as in the right one. In these pairs, both replies are fluent instructions, so the model has to compare the steps with the question to tell them apart. A single linear layer on the SFT model's last hidden state didn't learn that from 200 pairs, few of which have this fault. (We didn't test whether more such pairs, or training the whole network, would have been enough.)
+# panel shows why: its margins are spread around zero, so they point in the wrong direction as often as in the right one. In these pairs, both replies are fluent instructions, so the model has to compare the steps with the question to tell them apart. A single linear layer on the SFT model's last hidden state didn't learn that from 200 pairs, only 29 of which have this fault. (We didn't test whether more such pairs, or training the whole network, would have been enough.)
 #
 # In the previous figure, the right panel sorts all pairs into five groups by how confident the model was. A point below the line means that the model was right less often than its confidence suggests. The three middle points are below it: the model was right on 71% of the pairs at a confidence of 81%, on 89% at 94%, and on 94% at 99%. At 94%, the line still passes through the 95% interval; at 81%, it falls just outside. So there are signs of overconfidence, and the clearest is at 99%. All of this holds only for pairs *like the ones it
 # was trained on*. PPO will show it other replies.
@@ -664,7 +664,7 @@ week04.plot_bandit(pd.DataFrame(bars | {"dpo": by_preferences}, index=replies), 
 # <a id="section-8" name="section-8"></a>
 # ## 8. The same preferences on tinyworld
 #
-# On tinyworld none of these assumptions holds: the right reply always wins, while under Bradley-Terry every reply has a chance; 200 pairs cover only a few replies; and a network of this size can't represent every distribution. Besides, 60 steps may not be enough to reach an optimum. So do the two methods still end at the same place? For a fair comparison, they need the same $\beta$, the same pairs, the same learning rate and the same initial policy. Here are three such runs of each method at $\beta = 1$, the only one of the three penalties in section 4 at which PPO didn't collapse in every run. Not everything is equal, though: a PPO step samples 48 replies and makes 8 gradient updates on them, with whitened advantages and clipped gradients. A DPO step makes one plain update on 16 pairs.
+# On tinyworld none of these assumptions holds: the right reply always wins, while under Bradley-Terry every reply has a chance; 200 pairs cover only a few replies; and a network of this size can't represent every distribution. Besides, 60 steps may not be enough to reach an optimum. So do the two methods still end at the same place? For a fair comparison, they need the same $\beta$, the same pairs, the same learning rate and the same initial policy. Here are three such runs of each method at $\beta = 1$, the only one of the three values in section 4 at which no PPO run ended with 0% right. Not everything is equal, though: a PPO step samples 48 replies and makes 8 gradient updates on them, with whitened advantages and clipped gradients. A DPO step makes one plain update on 16 pairs.
 
 # %%
 matched = json.loads((data_dir() / "results" / "week04" / "matched.json").read_text())
@@ -1131,7 +1131,7 @@ week04.plot_support(
 )
 
 # %% [markdown]
-# DPO removes nearly all the probability from the rejected replies, more than PPO does. Where does it go? For honesty, it goes to the chosen replies, which rise from 49% to 94%. But for safety, the chosen replies *fall* from 42% to 35%, and for helpfulness, they fall from 81% to 53%. The loss asks only for a larger *difference* between the two, and that difference grows even if both fall, as long as the rejected reply falls further. What does the model say instead? Look at the replies to unsafe requests that are furthest from the SFT model:
+# DPO removes nearly all the probability from the rejected replies, more than PPO does. Where does it go? For honesty, the chosen replies rise from 49% to 94%, but mostly at the expense of *other* replies: the rejected ones had only about 3% to lose. For safety, the probability goes to other replies, which grow from 6% to 65%, while the chosen replies *fall* from 42% to 35%. For helpfulness, the chosen replies fall from 81% to 53%. The loss asks only for a larger *difference* between the two, and that difference grows even if both fall, as long as the rejected reply falls further. What does the model say instead? Look at the replies to unsafe requests that are furthest from the SFT model:
 
 # %%
 strange = straight[straight["family"] == "unsafe"].sort_values("kl", ascending=False)
@@ -1165,10 +1165,10 @@ title = f"Between 1 and 3 nats of KL, {near['dpo']:.0%} of DPO's replies are rig
 week04.plot_frontier(curves, title)
 
 # %% [markdown]
-# What does this figure show? Because the betas differ, don't compare PPO's final points with DPO's. Compare points at the *same KL* instead. Between 1 and 3 nats, where both methods have many points, the two clouds overlap and their means are equal to within one percentage point. Below half a nat, PPO's points lie higher, and from 3 to 5 nats, DPO's do. But these groups have few points, and the points of one run depend on each other. (Some PPO points even stand for three runs: in the first step, $\beta$ makes no difference.)
+# What does this figure show? Because the betas differ, don't compare PPO's final points with DPO's. Compare points at the *same KL* instead. Between 1 and 3 nats, where both methods have many points, the two clouds overlap and their means are equal to within one percentage point. Below half a nat, PPO's points lie higher, and from 3 to 5 nats, DPO's do. But PPO has few points in these two ranges, and the points of one run depend on each other. (Some PPO points even stand for three runs: in the first step, $\beta$ makes no difference.)
 # So these runs don't show that either method is better at the same KL. (Section 8 compares them at the same $\beta$.)
 #
-# The difference is where they end up. DPO's points never go beyond 5 nats. The PPO runs with a small $\beta$ are at their best below a KL of 1.5 nats. By about 4 nats, they have lost everything they had gained, and they end between 13 and 124 nats without a single right reply. With $\beta = 0.1$, each DPO run ends at its own best value, between 78% and 82%. With $\beta = 0.5$, the runs peak earlier and end at 60% to 78%. PPO's best single measurement is just as good (81%), but it comes after the first step, and you'd need the oracle to know when to stop.
+# The difference is where they end up. DPO's points never go beyond 5 nats. The PPO runs with a small $\beta$ are at their best at a KL below 1 nat. By about 4 nats, they have lost everything they had gained, and they end between 13 and 124 nats without a single right reply. With $\beta = 0.1$, each DPO run ends at its own best value, between 78% and 82%. With $\beta = 0.5$, the runs peak earlier and end at 60% to 78%. PPO's best single measurement is just as good (81%), but it comes after the first step, and you'd need the oracle to know when to stop.
 
 # %% [markdown]
 # <a id="section-18" name="section-18"></a>
