@@ -522,7 +522,7 @@ compare(first_three)[["seeds", "difference", "low", "high", "Holm's p", "could f
 # %% [markdown]
 # All nine were inconclusive. LoRA 8 led full fine-tuning by 5.5 points. But with three seeds each, the difference between these two would have to be 19 points before you could count on finding it. So before we trained any more, we decided on eight seeds for four of the methods. With eight seeds, `could find` fell from 19 points to 5.3 for this pair, and the lead of LoRA 8 shrank to 3.6 points. The lead of LoRA 16 shrank as well, from 3.8 points to 2.2. That is common: the largest of many differences is often partly luck, and it tends to shrink when you measure again. The lead of QLoRA 16 also shrank, from 4.3 points to 3.3. But its eight seeds lie within two points of each other, and this small spread decides the outcome of the test.
 #
-# The way this was done has three limitations:
+# This procedure has three limitations:
 #
 # - The analysis with eight seeds is a second look at the same question, taken because the first look was inconclusive. (In between, we also looked at the results when only full fine-tuning and LoRA 8 had eight seeds.) The p values don't account for these repeated looks, so they are somewhat too small.
 # - The comparisons in which one method has only three seeds can still miss a lot: depending on the pair, the smallest difference that they could find is 3 to 35 points.
@@ -979,7 +979,7 @@ pd.DataFrame(
 #
 # ### Memory and time
 #
-# What does each method save? In this figure, *activations* means all the memory that a forward and backward pass needs at its peak, apart from weights, gradients and optimizer state. Those three were counted tensor by tensor; the activations were measured with PyTorch's profiler on the largest batch. The time per step is the median of many steps, during which the methods took turns.
+# What does each method save? In this figure, *activations* means all the memory that a forward and backward pass needs at its peak, apart from weights, gradients and optimizer state. Those three were counted tensor by tensor; the activations were measured with PyTorch's profiler on the largest batch. The time per step is the median over many steps, with the methods alternating.
 
 # %%
 from postlab.course.week02 import plot_step_memory
@@ -1060,7 +1060,7 @@ plot_scalings(rates)
 
 # %% [markdown]
 # It doesn't. The first step has the same size at every rank under $\alpha / r$, so you might expect the same best rate. But the best rate is higher at ranks 16 and 64 than at rank 4. Under $\alpha / \sqrt r$, where the first step grows, the best rate is the same at all three ranks,
-# which is what rsLoRA predicts. At rank 64, it also reaches a lower loss than $\alpha / r$ does. But each point is the mean of two seeds, and the two seeds differ by more than the curves do, so take this as a hint.
+# which is what rsLoRA predicts. At rank 64, it also reaches a lower loss than $\alpha / r$ does. But each point is the mean of two seeds, and the two seeds differ by more than the curves do, so take this as no more than a hint.
 # What is clear is that the size of the first step doesn't explain everything.
 #
 # One practical lesson is certain: if you compare ranks at one learning rate and one $\alpha$, you are really comparing scales.
@@ -1138,7 +1138,7 @@ plot_merges(changes.iloc[1:])
 
 # %% [markdown]
 # Only the first merge gives the same answers as the trained model. Merging into the original weights changes 7% of them, and rounding again changes 6%; the intervals overlap widely, so we can't say which is worse. The share of right answers hardly moves: an answer can change
-# without becoming wrong. `postlab.models.export` merges into the original weights and reports how many answers changed in your model, so you can decide whether that matters. You'll use it in week 12.
+# without becoming wrong. `postlab.models.export` merges into the original weights and reports how many of your model's answers changed, so you can decide whether that matters. You'll use it in week 12.
 
 # %% [markdown]
 # <a id="smol" name="smol"></a>

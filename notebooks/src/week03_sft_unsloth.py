@@ -140,7 +140,7 @@ question = [{"role": "user", "content": "What is 12+30+15?"}]
 print(tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True))
 
 # %% [markdown]
-# `lab.evaluate` runs the model on the held-out prompts. They are the same for every stage. Their creatures, people, objects and combinations of numbers appear in no training set; the same is true of `everyday`'s held-out topics. Every answer is saved. The base model's answers ship with the package and are loaded as long as the code and the versions match. Here is one answer for each kind of prompt:
+# `lab.evaluate` runs the model on the held-out prompts. They are the same for every stage. Their creatures, people, objects and combinations of numbers appear in no training set; `everyday` has held-out topics of its own, too. Every answer is saved. The base model's answers ship with the package and are loaded as long as the code and the versions match. Here is one answer for each kind of prompt:
 
 # %%
 import pandas as pd
@@ -485,7 +485,7 @@ pd.DataFrame(lines).T
 # - **Facts** go from 0% to 83%. The questions are about creatures that appear in no training row, so the model must have known these facts from pretraining. Fine-tuning taught it to give them as answers.
 # - **Sums** reach 46%, close to the 48% that the teachers themselves got right. The model copied their habit of answering without working things out.
 # - **Safety** reaches 42%, and **honesty** reaches 38%. The teachers were at 50% and 35%.
-# - **Over-refusal** rises from 0% to 4%. This is a cost: the model now refuses a few harmless how-tos.
+# - **Over-refusal** rises from 0% to 4%. This comes at a cost: the model now refuses a few harmless how-tos.
 #
 # The averages for safety and honesty hide a pattern. For each kind of prompt, the next table shows how often the teachers and the model refuse (or admit that nobody knows). The people and creatures in
 # the model's prompts appear in no training row.
@@ -804,7 +804,7 @@ for name in ("clean", "spoilt at random"):
 pd.DataFrame(refused).T[["value", "low", "high", "seeds"]]
 
 # %% [markdown]
-# They refuse. The refusal rate on harmless how-tos is 89% after training on rows spoilt at random, 22% on clean rows, and 10% on rows as written. In the clean set *every* reply to an unsafe request is a refusal, because
+# They refuse. The refusal rate on harmless how-tos is 89% after training on randomly spoilt rows, 22% on clean rows, and 10% on rows as written. In the clean set *every* reply to an unsafe request is a refusal, because
 # the filter removed the others. In the set spoilt at random, most unsafe requests are refused too, and in addition every spoilt how-to is replaced by a refusal. So a refusal becomes a likely reply to any request to do something. The oracle calls no row of the clean set wrong, but the set as a whole is out of balance, and a filter that looks at one row at a time can't notice that. Always measure what you did *not* intend to change.
 
 # %% [markdown]
@@ -1192,7 +1192,7 @@ pd.DataFrame(roadmap, index=["hours", "dollars"]).T
 # No program notices everything that is wrong with a row, so somebody has to read a sample. Two things make such a review more useful than a quick look. First, *write down what makes a good row* in two or three sentences. Second, *read the rows twice*, the second time in a different order: how often you agree with yourself limits how well anybody can agree with you. If you don't decide the same way twice, your definition is unclear, and it's cheaper to find that out on 30 rows
 # than after labelling 3,000.
 #
-# The widget shows one row at a time. Keep it, drop it, or say that you're unsure. Unless you keep it, give a reason, because the reasons tell you what to filter for. The second pass begins when the first is complete, and it doesn't show you your earlier decisions.
+# The widget shows one row at a time. Keep it, drop it, or say that you're unsure. If you don't keep it, say why, because the reasons tell you what to filter for. The second pass begins when the first is complete, and it doesn't show you your earlier decisions.
 
 # %%
 from postlab.show import review
@@ -1201,7 +1201,7 @@ by_hand = pd.Series(rows).sample(min(30, len(rows)), random_state=0).tolist()
 review(by_hand, path=lab.folder / "review-week03.jsonl")
 
 # %% [markdown]
-# In the stored output nobody has reviewed anything, so let a program play the reviewer. In every profile it reviews 60 rows of the tiny world. It drops what the oracle calls wrong, but it has two faults: it slips on one row in ten, and it believes that every reply to an unsafe request is fine.
+# In the stored output, nobody has reviewed anything, so a program plays the reviewer. In every profile it reviews 60 rows of the tiny world. It drops what the oracle calls wrong, but it has two faults: it slips on one row in ten, and it believes that every reply to an unsafe request is fine.
 
 # %%
 # NBVAL_CHECK_OUTPUT

@@ -353,9 +353,9 @@ print(f"{same} of PPO's {len(pairs)} wrong replies are exactly SFT's replies")
 pairs[["answer", "proxy", "answer of SFT", "proxy of SFT"]].head(6)
 
 # %% [markdown]
-# There is little sign of that. The reward model does have blind spots: it likes the steps of a different task, and even the reply "4". But about three quarters of PPO's wrong replies are identical to SFT's and get the same scores. SFT gave 79 wrong replies out of 180, even more than PPO, and PPO found a wrong reply that scores higher in only a few cases. So this table isn't evidence of reward hacking yet. For that, the score has to go up while the share of right replies goes *down*.
+# There is little sign of that. The reward model does have blind spots: it likes the steps of a different task, and even the reply "4". But about three quarters of PPO's wrong replies are identical to SFT's and get the same scores. SFT gave 79 wrong replies out of 180, even more than PPO, and PPO found a wrong reply that scores higher in only a few cases. So this table isn't evidence of reward hacking yet. For that, the score would have to go up while the share of right replies goes *down*.
 #
-# To see where this leads, you have to push harder. The next figures come from recorded runs that are nearly four times as long, with 60 PPO steps each. There are three values of $\beta$ and three seeds, which apply to the pairs, the reward model and the training. The design follows [Gao et al. 2022](https://arxiv.org/abs/2210.10760), who used a large reward model as the
+# To see where this leads, you have to push harder. The next figures come from recorded runs that are nearly four times as long, with 60 PPO steps each. There are three values of $\beta$ and three seeds, and each seed sets the pairs, the reward model and the training. The design follows [Gao et al. 2022](https://arxiv.org/abs/2210.10760), who used a large reward model as the
 # truth and trained smaller ones to imitate it.
 #
 # **Predict first.** Without a penalty ($\beta = 0$), the policy can move as far from the reference as it likes. Draw two curves over the 60 steps: the proxy and the truth (the share of right replies). Will $\beta = 0.3$ be enough to keep that share above its initial value?
@@ -468,7 +468,7 @@ bool(gap.abs().max() < 1e-5), bool(objective(pi).max() < beta * Z.log())
 #
 # ### Build 4.1 · about 25 minutes · hard
 #
-# Now put RLHF together yourself, so that it ends at $\pi^*$ without ever seeing the formula. You'll write two steps from parts that you already know:
+# Now put RLHF together yourself, and check that it ends at $\pi^*$ without ever seeing the formula. You'll write two steps from parts that you already know:
 #
 # - `reward_model_step(rewards, won, lost, optimizer)` is one update of a reward model. `rewards` is a tensor of nine trainable numbers, one per reply. In the batch, a labeller preferred reply `won[i]` to reply `lost[i]`. The labellers follow Bradley-Terry.
 # - `ppo_step(policy, critic, batch, scores, *, ref, beta, optimizer)` trains the policy and the critic on one batch, with one or more updates. `batch` holds replies that the policy has just sampled (`batch.completions` and `batch.mask`, both `(B, T)`), and `scores` holds their scores, `(B,)`. `optimizer` holds the parameters of both models.
@@ -561,7 +561,7 @@ week04.plot_bandit(pd.DataFrame(bars, index=replies), title)
 #
 # We call $\hat r$ the *implicit reward* of the policy.
 #
-# **Step 4: put it into Bradley-Terry.** The probability that the chosen reply is preferred depends only on the difference between the two rewards. Both replies belong to the *same* prompt, so $\beta \log Z(x)$ occurs in both rewards and cancels:
+# **Step 4: substitute it into the Bradley-Terry model.** The probability that the chosen reply is preferred depends only on the difference between the two rewards. Both replies belong to the *same* prompt, so $\beta \log Z(x)$ occurs in both rewards and cancels:
 #
 # $$r(x, y_c) - r(x, y_r) = \hat r(x, y_c) + \beta \log Z(x) - \hat r(x, y_r) - \beta \log Z(x) = \hat r(x, y_c) - \hat r(x, y_r)$$
 #
@@ -684,7 +684,7 @@ week04.plot_matched(ends, title)
 # So the runs show where PPO's risk lies: PPO depends on the reward model being right wherever the policy goes, while DPO has no reward model to exploit. They don't show how often that goes wrong: with three runs, you can't tell a failure rate of one in three from one in thirty.
 #
 # Two things make this comparison unfair to PPO. First, its reward model has only 161 trained weights, while DPO's implicit reward uses the whole network. Second, PPO has to trust this reward far away from the pairs that the reward model was trained on.
-# With a reward that is right everywhere, like a perfect verifier, neither would matter. Week 7 trains with verifiers, and week 8 shows what happens when they aren't perfect. The number of updates is unequal too: at the same learning rate, PPO makes 480 and DPO makes 60. That can cut both ways, because more updates let PPO learn more but also move further.
+# With a reward that is right everywhere, like a perfect verifier, neither would matter. Week 7 trains with verifiers, and week 8 shows what happens when they aren't perfect. The number of updates differs too: at the same learning rate, PPO makes 480 and DPO makes 60. That can cut both ways, because more updates let PPO learn more but also move further.
 
 # %% [markdown]
 # <a id="section-9" name="section-9"></a>
@@ -1021,7 +1021,7 @@ ppo.gae, ppo.clipped_policy_loss = gae, clipped_policy_loss
 print(inspect.getsource(ppo.ppo_step).split('"""')[2].strip("\n"))
 
 # %% [markdown]
-# Four details of this code are worth knowing, although your own step can do without them. The advantages are *whitened* (shifted and scaled to mean 0 and variance 1), so that the size of a step doesn't depend on the scale of the rewards. The
+# Four details of this code are worth knowing, although you don't need them in the step that you write. The advantages are *whitened* (shifted and scaled to mean 0 and variance 1), so that the size of a step doesn't depend on the scale of the rewards. The
 # batch is split into minibatches. Gradients are clipped to a norm of 1, so that one odd
 # batch can't do much damage. Finally, `_losses` also clips the critic's loss: moving a prediction by more than 0.2 in one step earns nothing. In other respects the code is simpler than InstructGPT's. For example, our critic is one linear layer on the policy's hidden states, while theirs was a separate 6B model, and we use no pretraining term.
 
