@@ -13,7 +13,7 @@
 # - how to read margins and log-probs in the log, and why both log-probs can fall,
 # - whether safety and honesty rose, whether anything else fell, and how certain you can be of either.
 #
-# **The core** takes about 100 minutes, less than two of them for training on `tiny`. It contains one exercise and one paper.
+# **The core** takes about 100 minutes, of which training on `tiny` takes less than two. It contains one exercise and one paper.
 #
 # 1. [Start where fine-tuning ended](#start) · 2. [What a preference row is](#rows) · 3. [UltraFeedback's rows](#ultrafeedback) · 4. [The loss, and the run](#loss) · 5. [What changed, and what did it cost?](#changed) · 6. [Margins, one pair at a time](#margins) · 7. [What you have now](#end)
 #
@@ -58,10 +58,10 @@ lab = postlab.start(week=5)
 # <a id="start" name="start"></a>
 # ## 1. Start where fine-tuning ended
 #
-# `lab.checkpoint("sft")` is the adapter from week 3, from your own run if there is one. Otherwise, the `tiny` profile uses the adapter that ships with postlab. If you give Unsloth the folder of an adapter, it loads the base model
+# `lab.checkpoint("sft")` is the adapter that you trained in week 3, if there is one. Otherwise, the `tiny` profile uses the adapter that ships with postlab. If you give Unsloth the folder of an adapter, it loads the base model
 # as well and leaves the adapter trainable.
 #
-# On `tiny`, you see how DPO works, not how capable a trained model can be. On `smol`, the pairs come from `everyday`. They prefer a refusal for a harmful request, but help for its harmless look-alike. And they prefer "I don't know" for an unanswerable question, but the answer for an answerable one. With `t4` and `rented`, the pairs come from UltraFeedback, which rates the quality of replies to general instructions. The evaluation (`everyday` and GSM8K) then shows what such pairs do to safety, honesty,
+# On `tiny`, you see how DPO works, not how capable a trained model can be. On `smol`, the pairs come from `everyday`. The chosen reply to a harmful request is a refusal, and the chosen reply to its harmless look-alike helps. Likewise, the chosen reply is "I don't know" if the question is unanswerable, and the answer if it isn't. With `t4` and `rented`, the pairs come from UltraFeedback, which rates the quality of replies to general instructions. The evaluation (`everyday` and GSM8K) then shows what such pairs do to safety, honesty,
 # instructions, accuracy and length. It can't show whether DPO achieved its purpose there, because this notebook doesn't measure the overall quality of a 7B model's replies.
 
 # %%
@@ -288,7 +288,7 @@ margin.item(), -logsigmoid(margin).item(), same.item()
 # | `tiny` | LoRA on 1.4M | 4e-4 | 0.5 |
 #
 # So for a 7B or 8B model, these recipes use 5e-7 if all weights are trained, and ten times as much with LoRA. [Thinking Machines](https://thinkingmachines.ai/blog/lora/) found the same factor of ten for SFT and RL. Our small models use much higher rates. If the rate is too high, the margins shoot up within a few steps, `logps/chosen` falls far below its start,
-# and the answers turn into repetitions or fragments. (The authors of SimPO, who trained 7B to 9B models, warn of [exactly that](https://github.com/princeton-nlp/SimPO) at 1e-5 and recommend a search between 3e-7 and 1e-6.) If the rate is too low, the loss stays near 0.693. Use the table as a starting point, and tune the rate and beta on prompts that you don't report. [A deeper section](#deeper-beta) shows a small grid of both on `tiny`, up to the rate at which training collapses.
+# and the answers turn into repetitions or fragments. (The authors of SimPO, who trained 7B to 9B models, warn of [exactly that](https://github.com/princeton-nlp/SimPO) at a rate of 1e-5 and recommend a search between 3e-7 and 1e-6.) If the rate is too low, the loss stays near 0.693. Use the table as a starting point, and tune the rate and beta on prompts that you don't report. [A deeper section](#deeper-beta) shows a small grid of both on `tiny`, up to the rate at which training collapses.
 #
 # Here are your profile's settings. If your run takes hours, import `LiveView` from `postlab.show` and pass `callbacks=[LiveView("dpo")]` to the trainer: it draws the curves while the run trains.
 
@@ -454,7 +454,7 @@ by_family = pd.Series(margins.tolist()).groupby([row["family"] for row in pairs]
 plot_margins(by_family.to_dict())
 
 # %% [markdown]
-# 94% of all pairs have a positive margin, but only 67% of the arithmetic pairs do. The two replies to a sum look alike, so the model has to add to rank them.
+# Of all pairs, 94% have a positive margin, but only 67% of the arithmetic pairs do. The two replies to a sum look alike, so the model has to add to rank them.
 #
 # TRL logs this share as `rewards/accuracies`. It is *not* the share of good answers. It asks which of two given replies gained more, while the evaluation in section 5 asks what the model itself says. A model can rank every pair correctly and then say something else entirely.
 #
@@ -481,7 +481,7 @@ moved.round(2)
 #
 # [Razin et al. 2024](https://arxiv.org/abs/2410.08847) call this **likelihood displacement** and show how bad it can get. When they trained Llama-3-8B-Instruct with DPO to *refuse* unsafe requests, its refusal rate fell from 74% to 33%, because probability moved from the preferred refusals to harmful answers. According to their analysis, pairs whose two replies have similar hidden representations cause this, and leaving them out helps. [DPO-Shift (Yang et al. 2025)](https://arxiv.org/abs/2502.07599) adds a parameter that trades the displacement against the margin.
 #
-# > **The roadmap says** DPO matches RLHF, because both have the same optimum. **The evidence says** that the optimum is the same only where the data reaches, and only if the policy can represent it (week 4). In practice, the chosen log-prob can fall
+# > **The roadmap says** DPO matches RLHF, because both have the same optimum. **The evidence says** that the optimum is the same only where there is data, and only if the policy can represent it (week 4). In practice, the chosen log-prob can fall
 # > ([Razin et al. 2024](https://arxiv.org/abs/2410.08847)), and the model can learn the length of the chosen replies
 # > ([Park et al. 2024](https://arxiv.org/abs/2403.19159), [Liu et al. 2024](https://arxiv.org/abs/2409.06411)).
 #
@@ -782,7 +782,7 @@ print(by_loss.loc[final_scores.index].to_string())
 # %% [markdown]
 # **All seven differences from DPO are inconclusive.** ORPO scores 6.3 points more than DPO (interval −1.4 to +14.1), and SimPO scores 5.1 more (−2.6 to +12.8). The other five are within half a point of DPO. With three seeds, we could have detected only a large difference: the intervals extend almost 8 points to either side.
 #
-# - **There are two kinds of interval**, both 95% and uncorrected. `low` to `high` estimates the noise from all eight losses together (`blocked_differences`, week 8), as if all of them varied equally. They don't: APO-zero's three scores are up to 18 points apart, and IPO's are within 1 point. `alone` uses only the three differences of that loss (a t-interval with two degrees of freedom). It is narrow for hinge and robust, which score almost the same as DPO with every seed, and it contains 0 for all seven.
+# - **There are two kinds of interval**, both 95% and uncorrected. `low` to `high` estimates the noise from all eight losses together (`blocked_differences`, week 8), as if all of them varied equally. They don't: APO-zero's three scores are up to 18 points apart, and IPO's are only about 1 point apart. `alone` uses only the three differences of that loss (a t-interval with two degrees of freedom). It is narrow for hinge and robust, which score almost the same as DPO with every seed, and it contains 0 for all seven.
 # - **The trials didn't predict the order.** ORPO's best trial was the lowest of the eight, but here ORPO has the highest mean. APO-zero's was the highest, but here APO-zero scores about the same as DPO.
 # - **A mean hides trade-offs.** ORPO and APO-zero scored lower on how-tos: 72% and 69%, compared with DPO's 95%. In each seed, they are 16 to 30 points below DPO. ORPO solved more sums than DPO (75%, compared with 54%), but it also refused more of the harmless requests (15%, compared with 3%). SimPO's refusal rate on unsafe requests is 25 points higher than DPO's (22 to 26 in each seed). We picked these families after seeing the table, so this describes these runs only.
 # - **The losses differ in KL.** For ORPO and APO-zero, the best trial had the higher rate. They moved seven to eight times as far from the SFT model as DPO did (1.49 and 1.34 nats, compared with 0.19).
@@ -847,7 +847,7 @@ print(pd.concat([before_dpo, highest])[families].round(2).to_string())
 #
 # Each cell is one run with one seed. The grid shows roughly where training becomes dangerous; it can't rank neighbours such as 76% and 75%. (The cell with 76% was trained with three more seeds in the section above, and they scored 66%, 70% and 71%.)
 #
-# What does collapse look like in the log? The next table shows the last quarter of each run's log, and the doctor's diagnosis from the log alone:
+# What does collapse look like in the log? The next table shows the last quarter of each run's log and the doctor's diagnosis, which is based on the log alone:
 
 # %%
 logs = [run["log"] for run in swept["grid"]]
@@ -951,7 +951,7 @@ words.groupby("family").mean().round(1)
 # %% [markdown]
 # The table shows the mean number of words per reply. For sums, both replies are always equally long. For lists, the lengths are equal only on average: in about half of those pairs, one reply is longer. Chosen refusals and "I don't know" answers are a little longer than the rejected replies. Chosen facts are shorter than the rejected ones (4.6 words, compared with 6.2), because half of the rejected ones are "I do not know. Nobody can know that." In those families, length alone already gives away the chosen reply in some pairs. Did the model pick that up?
 #
-# People and LLM judges tend to prefer longer replies, and a sum of log-ratios has more terms if the reply is longer. How much of our margins is due to length? Let's fit a line that predicts the margin from how many tokens longer the chosen reply is. The slope tells you how the margin changes per extra token, and the intercept is the predicted margin of two equally long replies.
+# People and LLM judges tend to prefer longer replies, and a sum of log-ratios has more terms if the reply is longer. How much of the margin is due to length? Let's fit a line that predicts the margin from how many tokens longer the chosen reply is. The slope tells you how the margin changes per extra token, and the intercept is the predicted margin of two equally long replies.
 
 # %% [markdown]
 # ### Exercise 5.2 · about 10 minutes · easy

@@ -623,7 +623,7 @@ plot_power(pd.DataFrame(found), at=0.05)
 {f"{g} gained, {n} lost": round(mcnemar_p(g, n), 4) for g, n in ((4, 1), (8, 2), (16, 4), (6, 0))}
 
 # %% [markdown]
-# In the first three cases, the ratio is always four to one, but only the split of 16 gained to 4 lost is significant. So the ratio alone isn't enough; you also need to know how many prompts it rests on. And even if all the prompts change in the same direction, you need at least six of them for a p-value below 0.05.
+# In the first three cases, the ratio is always four to one, but only the split of 16 gained to 4 lost is significant. So the ratio alone isn't enough; you also need to know how many prompts it rests on. And even if all the changed prompts changed in the same direction, you need at least six of them for a p-value below 0.05.
 
 # %% [markdown]
 # <a id="deeper-holm" name="deeper-holm"></a>
@@ -745,7 +745,7 @@ noise["the larger"] = noise.idxmax(axis=1)
 (100 * noise.iloc[:, :2]).round(1).join(noise["the larger"]).rename_axis("points")
 
 # %% [markdown]
-# For five of the eight metrics, the standard deviation of the runs is clearly larger than the standard error due to the prompts. For arithmetic, the cautious estimate is $4.7^2 - 2.5^2 = 4.0^2$, so the seed's effect has a standard deviation of about 4 points by this measure. The estimate is nearly 6 points for safety, about 5 for facts and helpfulness, and about 4 for lists. For honesty, over-refusal and the format, hardly anything is left, so these eight runs don't show that the seed matters there.
+# For five of the eight metrics, the standard deviation of the runs is clearly larger than the standard error due to the prompts. For arithmetic, the cautious estimate is $4.7^2 - 2.5^2 = 4.0^2$, so the seed's effect has a standard deviation of about 4 points by this measure. The estimate is nearly 6 points for safety, about 5 for facts and helpfulness, and about 4 for lists. For honesty, over-refusal and the format, hardly anything is left after the subtraction, so these eight runs don't show that the seed matters there.
 #
 # The next cell shows where the runs come from:
 
@@ -901,7 +901,7 @@ kappa = cohen_kappa(asked["choice"][first], said["choice"][first])
 pd.DataFrame({"kappa": vars(kappa), "lean to the first": vars(position_bias(said))}).T.round(2)
 
 # %% [markdown]
-# In the stored output, it goes by position. The lean is 0.82, which means that the answer shown first got 82 percentage points more of the votes than the other one. The interval of kappa contains 0. If a judge goes mostly by position, there is no point in asking it anything else. So with a judge of any size, look at the lean first, then at **kappa against an oracle or your own votes on about fifty
+# In the stored output, it goes by position. The lean is 0.82, which means that the answer shown first got 82 percentage points more of the votes than the other one. The interval for kappa contains 0. If a judge goes mostly by position, there is no point in asking it anything else. So with a judge of any size, look at the lean first, then at **kappa against an oracle or your own votes on about fifty
 # pairs, and only then at its verdict.**
 #
 # A server that speaks OpenAI's protocol can be a judge as well. The next cell is switched off, because it sends your prompts and answers to that server, and a paid server charges for them. Each verdict is logged as it arrives, so if you run the cell again after a failure or a kernel restart, it picks up where it left off. If the model behind the name changes, use a new log.
@@ -960,7 +960,7 @@ quality
 # %% [markdown]
 # Read this report from the bottom up, because you can trust the win rates only as far as the lean and kappa allow. On `tiny`, the report finds a lean of 0.31, close to the 0.3 that we put in. The win rate is 57%, below the true 63% for the reasons above.
 #
-# With 40 prompts, the interval of a win rate near 50% extends about 15 points to either side ($1.96 \cdot \sqrt{0.25 / 40}$), or a little less if there are ties. So only large differences will show up. To get a value for kappa, vote with `arena(compared, path=lab.folder / "votes.jsonl")` as in the next section, and run the cell again.
+# With 40 prompts, the interval for a win rate near 50% extends about 15 points to either side ($1.96 \cdot \sqrt{0.25 / 40}$), or a little less if there are ties. So only large differences will show up. To get a value for kappa, vote with `arena(compared, path=lab.folder / "votes.jsonl")` as in the next section, and run the cell again.
 
 # %% [markdown]
 # <a id="deeper-votes" name="deeper-votes"></a>

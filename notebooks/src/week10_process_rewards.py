@@ -597,9 +597,9 @@ credit = json.loads((folder / "credit.json").read_text(encoding="utf-8"))
 plot_credit(credit)
 
 # %% [markdown]
-# **No form of step credit led to faster learning than the outcome in these 16 steps.** With the same seed, all runs improve together. The comparison averages the measurements at steps 4, 8, 12 and 16. *To go* and *lowest to go* are each 0.1 points above the outcome (95% interval over the three seeds: -0.5 to +0.6), and *sum of steps* is 0.1 points below it (-0.7 to +0.4).
+# **No form of step credit led to faster learning than the outcome in these 16 steps.** Runs with the same seed improve together. The comparison averages the measurements at steps 4, 8, 12 and 16. *To go* and *lowest to go* are each 0.1 points above the outcome (95% interval over the three seeds: -0.5 to +0.6), and *sum of steps* is 0.1 points below it (-0.7 to +0.4).
 #
-# These intervals are narrow because the runs hardly diverged. All runs with the same seed see the same prompts and the same random numbers, and after 16 steps their policies are still much alike. Of 1,440 verdicts on held-out replies, 1 differs from the outcome's with *lowest to go*, and 7 differ with *to go* ([the numbers](#deeper-credit)). For *lowest to go*, the picture above shows a reason: up to and including its last mistake, a wrong solution gets the same advantages as with the outcome. So the intervals don't tell you what would happen if training went on until the policies differed.
+# These intervals are narrow because the runs hardly diverged. All runs with the same seed see the same prompts and the same random numbers, and after 16 steps their policies are still much alike. Of 1,440 verdicts on held-out replies, only 1 differs from the outcome's under *lowest to go*, and 7 differ under *to go* ([the numbers](#deeper-credit)). For *lowest to go*, the picture above shows a reason: up to and including its last mistake, a wrong solution gets the same advantages as with the outcome. So the intervals don't tell you what would happen if training went on until the policies differed.
 #
 # The next table shows what the policies learned. It splits the held-out replies at the start and at the end into three groups: right ones, wrong ones that are blurted, and wrong ones that are worked out:
 
@@ -658,7 +658,7 @@ pd.DataFrame(
 # %% [markdown]
 # The table shows the first six solutions that contain a wrong step. Here the rollouts never call a wrong step right. In the last two rows, they call a right step wrong. The sum is already complete after 40, but the step ends with a comma, and none of the eight rollouts gets the right answer from there. Over the three recorded seeds, the other error is more common: in replies with several steps, rollouts call 6.5% to 9% of the wrong steps right.
 #
-# The next table uses all the solutions that were recorded for three seeds (`notebooks/experiments/week10_prm.py`). *missed* is the share of wrong steps that the rollouts call right. *alarms* is the share of right steps that they call wrong. The column *hard* says how the soft label was turned into a 0 or a 1: 'any' means that at least one of the eight rollouts was right, and 'half' means that at least half of them were.
+# The next table uses all the solutions that were recorded for three seeds (`notebooks/experiments/week10_prm.py`). In it, *missed* is the share of wrong steps that the rollouts call right, and *alarms* is the share of right steps that they call wrong. The column *hard* says how the soft label was turned into a 0 or a 1: 'any' means that at least one of the eight rollouts was right, and 'half' means that at least half of them were.
 
 # %% tags=["aside"]
 labels = pd.DataFrame(recorded["labels"])
@@ -1092,7 +1092,7 @@ print(f"before {share_right(policy):.2f}, after {share_right(trainer.model.eval(
 credit_rows(credit).round(2)
 
 # %% [markdown]
-# The intervals cover the seeds, with one variance assumed for all the forms. They don't cover the choice of the 120 prompts. How far did the runs diverge at all? All measurements use the same prompts and random numbers, so we can follow each held-out reply. Over the three seeds, the table counts what became of the replies that were wrong at the start. Its last row counts the verdicts at the four measurements that differ from those of the run with the outcome:
+# The intervals cover the seeds, with one variance assumed for all the forms. They don't cover the choice of the 120 prompts. How far did the runs diverge? All measurements use the same prompts and random numbers, so we can follow each held-out reply. Over the three seeds, the table counts what became of the replies that were wrong at the start. Its last row counts the verdicts at the four measurements that differ from those of the run with the outcome:
 
 # %% tags=["aside"]
 from postlab.course.week10 import mended
@@ -1313,7 +1313,7 @@ with tempfile.TemporaryDirectory() as place:
 #
 # $$r_\phi(y_t) = \beta \log \frac{\pi_\phi(y_t \mid x, y_{<t})}{\pi_\text{ref}(y_t \mid x, y_{<t})}$$
 #
-# It needs no step labels. Because outcome labels are cheap, the reward model can be updated on the policy's own samples during training, which works against reward hacking. You know the form from week 4: it's DPO's implicit reward. Section 5 showed why a language model's probabilities may well say something about steps: there, the policy's own log-probability separated right from wrong results without any label. (PRIME's reward is a trained ratio to a reference. Ours is the plain log-probability of a policy that wasn't trained as a reward model. It finds slips in samples drawn at a high temperature, but it can't find an error that the policy itself considers likely.)
+# It needs no step labels. Because outcome labels are cheap, the reward model can be updated on the policy's own samples during training, which helps against reward hacking. You know the form from week 4: it's DPO's implicit reward. Section 5 showed why a language model's probabilities may well say something about steps: there, the policy's own log-probability separated right from wrong results without any label. (PRIME's reward is a trained ratio to a reference. Ours is the plain log-probability of a policy that wasn't trained as a reward model. It finds slips in samples drawn at a high temperature, but it can't find an error that the policy itself considers likely.)
 #
 # ### Generative verifiers
 #
