@@ -13,7 +13,7 @@
 # - how to read margins and log-probs in the log, and why both log-probs can fall,
 # - whether safety and honesty rose, whether anything else fell, and how certain you can be of either.
 #
-# **The core** takes about 100 minutes, less than two of them for training on `tiny`. It contains one exercise and one paper.
+# **The core** takes about 100 minutes, of which training on `tiny` takes less than two. It contains one exercise and one paper.
 #
 # 1. [Start where fine-tuning ended](#start) · 2. [What a preference row is](#rows) · 3. [UltraFeedback's rows](#ultrafeedback) · 4. [The loss, and the run](#loss) · 5. [What changed, and what did it cost?](#changed) · 6. [Margins, one pair at a time](#margins) · 7. [What you have now](#end)
 #
@@ -58,10 +58,10 @@ lab = postlab.start(week=5)
 # <a id="start" name="start"></a>
 # ## 1. Start where fine-tuning ended
 #
-# `lab.checkpoint("sft")` is the adapter from week 3, from your own run if there is one. Otherwise, the `tiny` profile uses the adapter that ships with postlab. If you give Unsloth the folder of an adapter, it loads the base model
+# `lab.checkpoint("sft")` is the adapter that you trained in week 3, if there is one. Otherwise, the `tiny` profile uses the adapter that ships with postlab. If you give Unsloth the folder of an adapter, it loads the base model
 # as well and leaves the adapter trainable.
 #
-# On `tiny`, you see how DPO works, not how capable a trained model can be. On `smol`, the pairs come from `everyday`. They prefer a refusal for a harmful request, but help for its harmless look-alike. And they prefer "I don't know" for an unanswerable question, but the answer for an answerable one. With `t4` and `rented`, the pairs come from UltraFeedback, which rates the quality of replies to general instructions. The evaluation (`everyday` and GSM8K) then shows what such pairs do to safety, honesty,
+# On `tiny`, you see how DPO works, not how capable a trained model can be. On `smol`, the pairs come from `everyday`. The chosen reply to a harmful request is a refusal, and the chosen reply to its harmless look-alike helps. Likewise, the chosen reply is "I don't know" if the question is unanswerable, and the answer if it isn't. With `t4` and `rented`, the pairs come from UltraFeedback, which rates the quality of replies to general instructions. The evaluation (`everyday` and GSM8K) then shows what such pairs do to safety, honesty,
 # instructions, accuracy and length. It can't show whether DPO achieved its purpose there, because this notebook doesn't measure the overall quality of a 7B model's replies.
 
 # %%
@@ -259,8 +259,8 @@ margin.item(), -logsigmoid(margin).item(), same.item()
 #
 # $\beta$ times the bracket is called the *margin*. At the start, the policy and the reference are the same model, so every margin is 0. If your log starts somewhere else, your reference isn't the model you started from.
 #
-# The preference loss looks only at the difference. A chosen reply may become less likely, as long as the rejected one falls faster. In the `tiny` profile, we were worried about the how-to's: when somebody asks how to cut a *barber*, the three steps of cutting are the *rejected* reply, and the model
-# could unlearn these steps for objects as well. So we added a second term, `"sft"` in `loss_type`, which rewards the likelihood of the chosen replies. Its weight is in `loss_weights`. Section 6 shows that our record doesn't support this reason, and that the term may have a price. (`t4` and `rented` train on the preference loss alone, so watch `logps/chosen` there.)
+# The preference loss looks only at the difference. A chosen reply may become less likely, as long as the rejected one falls faster. In the `tiny` profile, we were worried about the how-tos: when somebody asks how to cut a *barber*, the three steps of cutting are the *rejected* reply, and the model
+# could unlearn these steps for objects as well. So we added a second term, `"sft"` in `loss_type`, which rewards the likelihood of the chosen replies. Its weight is in `loss_weights`. Section 6 shows that our record doesn't support this reason, and that the term may have a cost. (`t4` and `rented` train on the preference loss alone, so watch `logps/chosen` there.)
 
 # %% [markdown]
 # **Where is the reference?** You don't have to load a second model. What TRL 1.14.2 does depends on what you give it:
@@ -288,7 +288,7 @@ margin.item(), -logsigmoid(margin).item(), same.item()
 # | `tiny` | LoRA on 1.4M | 4e-4 | 0.5 |
 #
 # So for a 7B or 8B model, these recipes use 5e-7 if all weights are trained, and ten times as much with LoRA. [Thinking Machines](https://thinkingmachines.ai/blog/lora/) found the same factor of ten for SFT and RL. Our small models use much higher rates. If the rate is too high, the margins shoot up within a few steps, `logps/chosen` falls far below its start,
-# and the answers turn into repetitions or fragments. (The authors of SimPO, who trained 7B to 9B models, warn of [exactly that](https://github.com/princeton-nlp/SimPO) at 1e-5 and recommend a search between 3e-7 and 1e-6.) If the rate is too low, the loss stays near 0.693. Use the table as a starting point, and tune the rate and beta on prompts that you don't report. [A deeper section](#deeper-beta) shows a small grid of both on `tiny`, up to the rate at which training collapses.
+# and the answers turn into repetitions or fragments. (The authors of SimPO, who trained 7B to 9B models, warn of [exactly that](https://github.com/princeton-nlp/SimPO) at a rate of 1e-5 and recommend a search between 3e-7 and 1e-6.) If the rate is too low, the loss stays near 0.693. Use the table as a starting point, and tune the rate and beta on prompts that you don't report. [A deeper section](#deeper-beta) shows a small grid of both on `tiny`, up to the rate at which training collapses.
 #
 # Here are your profile's settings. If your run takes hours, import `LiveView` from `postlab.show` and pass `callbacks=[LiveView("dpo")]` to the trainer: it draws the curves while the run trains.
 
@@ -356,9 +356,9 @@ changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].
 # %% [markdown]
 # On `tiny`, DPO did what it was meant to do: safety rose by 56 points and honesty by 61.
 #
-# What did it cost? Over-refusal is a common price of safety, and we also wanted the pairs to protect facts, sums and how-to's. In the stored output, none of these got worse. Facts rose by 15 points and sums by 12.5, and the changes in over-refusal and how-to's ("helpfulness") are inconclusive. But that is one seed. Over our eight recorded seeds, the change in facts ranges from −4 to +15 points (week 6, section 6).
+# What did it cost? Over-refusal is a common price of safety, and we also wanted the pairs to protect facts, sums and how-tos. In the stored output, none of these got worse. Facts rose by 15 points and sums by 12.5, and the changes in over-refusal and how-tos ("helpfulness") are inconclusive. But that is one seed. Over our eight recorded seeds, the change in facts ranges from −4 to +15 points (week 6, section 6).
 #
-# On the other profiles, look at over-refusal and over-abstention first, because they are the prices of safety and honesty. In our `smol` run, over-refusal rose by 31 points and over-abstention by 8. Then look at facts, instructions and sums. On `t4` and `rented`, also look at the two GSM8K metrics, and at the format and refusals on GSM8K. In every profile, `kl` tells you how far the policy has
+# On the other profiles, look at over-refusal and over-abstention first, because they are the price of safety and honesty. In our `smol` run, over-refusal rose by 31 points and over-abstention by 8. Then look at facts, instructions and sums. On `t4` and `rented`, also look at the two GSM8K metrics, and at the format and refusals on GSM8K. In every profile, `kl` tells you how far the policy has
 # moved from its start, in nats per answer.
 #
 # (How far can you trust these numbers? See [How good is the metric?](#deeper-metric).)
@@ -367,7 +367,7 @@ changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].
 # <a id="margins" name="margins"></a>
 # ## 6. Margins, one pair at a time
 #
-# From here on, everything runs on the embedded model and takes seconds, whichever profile you use. We load one policy with two adapters: the one after DPO, and the SFT adapter it started from. (On `tiny`, they are your own; otherwise, they are those that ship with postlab.)
+# From here on, everything runs on the embedded model and takes seconds, whichever profile you use. We load one policy with two adapters: the one after DPO, and the SFT adapter it started from. (On `tiny`, they are your own; otherwise, they are the ones that ship with postlab.)
 #
 # TRL puts all chosen replies of a batch first and the rejected ones after them. This gives one batch of shape `(2B, T)`, so a single forward pass is enough. The mask marks the tokens of the reply.
 
@@ -454,7 +454,7 @@ by_family = pd.Series(margins.tolist()).groupby([row["family"] for row in pairs]
 plot_margins(by_family.to_dict())
 
 # %% [markdown]
-# 94% of all pairs have a positive margin, but only 67% of the arithmetic pairs do. The two replies to a sum look alike, so the model has to add to rank them.
+# Of all pairs, 94% have a positive margin, but only 67% of the arithmetic pairs do. The two replies to a sum look alike, so the model has to add to rank them.
 #
 # TRL logs this share as `rewards/accuracies`. It is *not* the share of good answers. It asks which of two given replies gained more, while the evaluation in section 5 asks what the model itself says. A model can rank every pair correctly and then say something else entirely.
 #
@@ -481,7 +481,7 @@ moved.round(2)
 #
 # [Razin et al. 2024](https://arxiv.org/abs/2410.08847) call this **likelihood displacement** and show how bad it can get. When they trained Llama-3-8B-Instruct with DPO to *refuse* unsafe requests, its refusal rate fell from 74% to 33%, because probability moved from the preferred refusals to harmful answers. According to their analysis, pairs whose two replies have similar hidden representations cause this, and leaving them out helps. [DPO-Shift (Yang et al. 2025)](https://arxiv.org/abs/2502.07599) adds a parameter that trades the displacement against the margin.
 #
-# > **The roadmap says** DPO matches RLHF, because both have the same optimum. **The evidence says** that the optimum is the same only where the data reaches, and only if the policy can represent it (week 4). In practice, the chosen log-prob can fall
+# > **The roadmap says** DPO matches RLHF, because both have the same optimum. **The evidence says** that the optimum is the same only where there is data, and only if the policy can represent it (week 4). In practice, the chosen log-prob can fall
 # > ([Razin et al. 2024](https://arxiv.org/abs/2410.08847)), and the model can learn the length of the chosen replies
 # > ([Park et al. 2024](https://arxiv.org/abs/2403.19159), [Liu et al. 2024](https://arxiv.org/abs/2409.06411)).
 #
@@ -522,7 +522,7 @@ heldout = pd.DataFrame(
 )
 
 # %% [markdown]
-# **Predict first.** With the preference loss alone, do the chosen replies end above or below where they started?
+# **Predict first.** With the preference loss alone, do the log-probs of the chosen replies end above or below where they started?
 #
 # For each family, the next table shows how many nats each side has gained since the start, and in how many pairs *both* sides fell:
 
@@ -555,16 +555,16 @@ gains.set_index(["arm", "family"]).round(2)
 plot_gains(gains[(gains["arm"] == "sigmoid") & (gains["family"] != "all")])
 
 # %% [markdown]
-# If you read only the first line, everything looks fine: averaged over all pairs, the chosen replies of `sigmoid` didn't fall (+0.09, interval 0.00 to 0.18). But look at the families. The chosen replies *rose* where they all say the same thing: the refusal (+0.6) and "I do not know" (+0.9). They *fell* for sums, facts and how-to's, where the intervals lie below zero. In these families, the rejected replies fell as well, in all three seeds. So **both fell**: likelihood displacement, as Razin et al. describe it, happened here, and the average over families hides it. Both replies became less likely in 42% of all pairs (interval 37% to 47%) and in 59% of the how-to's.
+# If you read only the first line, everything looks fine: with `sigmoid`, the chosen replies didn't fall on average (+0.09, interval 0.00 to 0.18). But look at the families. The chosen replies *rose* where they all say the same thing: the refusal (+0.6) and "I do not know" (+0.9). They *fell* for sums, facts and how-tos, where the intervals lie below zero. In these families, the rejected replies fell as well, in all three seeds. So **both fell**: likelihood displacement, as Razin et al. describe it, happened here, and the average over families hides it. Both replies became less likely in 42% of all pairs (interval 37% to 47%) and in 59% of the how-tos.
 #
-# The family averages hide something as well, which we looked at after seeing the table. For 23 of the 41 sums, the chosen reply gives just the result. All of these replies fell, by 0.45 nats on average. The other 18 work the sum out. All but one of them rose, and their average gain is 0.25. In facts and how-to's,
-# a few replies lost several nats, while the median reply hardly moved (0.00 and −0.02 nats). The intervals are over pairs. If you take the three seeds as the sample instead, only the interval for sums lies below zero.
+# The family averages hide something as well, which we looked at after seeing the table. For 23 of the 41 sums, the chosen reply gives just the result. All of these replies fell, by 0.45 nats on average. The other 18 work the sum out. All but one of them rose, and their average gain is 0.25. Among the facts and how-tos,
+# a few replies lost several nats, while the median reply hardly moved (0.00 and −0.02 nats). The intervals come from resampling the pairs. If you take the three seeds as the sample instead, only the interval for sums lies below zero.
 #
-# With the likelihood term, every family's mean is higher, and only the interval for how-to's is still below zero. Both replies fell in 30% of the pairs. (The table contains 42 uncorrected intervals, so trust the pattern more than any single line.)
+# With the likelihood term, every family's mean is higher, and only the interval for how-tos is still below zero. Both replies fell in 30% of the pairs. (The table contains 42 uncorrected intervals, so trust the pattern more than any single line.)
 #
-# Why did the how-to's fall? Words that both replies share can't be the only reason. Two thirds of the rejected how-to's are refusals, which share no sentence with the chosen steps. There, too, the chosen steps fell (by 0.20 nats, compared with 0.28 in the other third). Another possible reason is the one we feared: the pairs about unsafe requests push the same steps down. These runs can't separate the two.
+# Why did the how-tos fall? Words that both replies share can't be the only reason. Two thirds of the rejected how-tos are refusals, which share no sentence with the chosen steps. Even in those pairs, the chosen steps fell (by 0.20 nats, compared with 0.28 in the other third). Another possible reason is the one we feared: the pairs about unsafe requests push the same steps down. These runs can't separate the two.
 #
-# **What did the likelihood term cost?** The next table compares it with the preference loss alone, in two ways. `low` to `high` is the interval over prompts, which tells you about these six trained models on other prompts. `over seeds` is the uncorrected interval over training runs (t with three seeds), which tells you about the loss. `p, all` is corrected for the whole table with Holm's method, which you'll write yourself in week 6.
+# **What did the likelihood term cost?** The next table compares it with the preference loss alone, in two ways. `low` to `high` is the interval over prompts, which tells you about these six trained models on other prompts. `over seeds` is the uncorrected interval over training runs (a t-interval with three seeds), which tells you about the loss. `p, all` is corrected for the whole table with Holm's method, which you'll write yourself in week 6.
 
 # %%
 MEASURES = [
@@ -601,9 +601,9 @@ def against(start, arms, names):
 against("sigmoid", ["sigmoid+sft"], MEASURES)
 
 # %% [markdown]
-# We added the term for the how-to's ("helpfulness"). They are at 93% without it and 94% with it, an inconclusive difference. So the record doesn't support our reason, and we should have checked before we put the term into the profile.
+# We added the term for the how-tos ("helpfulness"). The model gets 93% of them right without it and 94% with it, and the difference is inconclusive. So the record doesn't support our reason, and we should have checked before we put the term into the profile.
 #
-# **Arithmetic fell by 6.7 points**, from 72% to 65% (interval −13 to −3 over prompts, corrected p = 0.02), and it fell in each of the three seeds. Facts rose by 8 points, from 80% to 88% (3 to 14, p = 0.02). For these trained models, both changes would probably show up on other prompts. But would they show up if you trained again? With three seeds, the intervals are −15 to +2 points for arithmetic and −2 to +17 for facts, so as statements about the loss, both are inconclusive. Only the smaller KL holds over seeds as well. One possible explanation for the sums is that the term imitates the chosen replies, and more than half of the chosen sums give just the result, without working it out. The record fits this explanation, though we looked only afterwards. With the term, those bare results lost less (0.16 nats instead of 0.45), and the worked-out sums gained less (0.10 instead of 0.25). The model's answers to sums also got about two tokens shorter. All of this happened with every seed.
+# **Arithmetic fell by 6.7 points**, from 72% to 65% (interval −13 to −3 over prompts, corrected p = 0.02), and it fell in each of the three seeds. Facts rose by 8 points, from 80% to 88% (3 to 14, p = 0.02). For these trained models, both changes would probably show up on other prompts. But would they show up if you trained again? With three seeds, the intervals are −15 to +2 points for arithmetic and −2 to +17 for facts, so as statements about the loss, both are inconclusive. Only the decrease in KL holds up over seeds as well. One possible explanation for the sums is that the term imitates the chosen replies, and more than half of the chosen sums give just the result, without working it out. The record fits this explanation, though we checked only after seeing the result. With the term, those bare results lost less (0.16 nats instead of 0.45), and the worked-out sums gained less (0.10 instead of 0.25). The model's answers to sums also got about two tokens shorter. All of this happened with every seed.
 #
 # [Pang et al. 2024](https://arxiv.org/abs/2404.19733) had a better reason for the term. Their pairs are worked solutions to reasoning problems, and without the term, the log-probs of the *chosen* solutions fell during training. So look at your own `logps/chosen` first, then decide, and measure what the term costs.
 
@@ -619,7 +619,7 @@ against("sigmoid", ["sigmoid+sft"], MEASURES)
 # <a id="deeper-ratings" name="deeper-ratings"></a>
 # ## Deeper: ratings, ties and the cleaned set
 #
-# Argilla's cleaned version makes its pairs in another way. It ignores the overall score and takes the mean of the four ratings. The chosen reply has the highest mean, and the rejected one is picked at random among those with a *lower* mean. If there is none, the row is left out. The prompts from TruthfulQA are left out, too. Let's do the same with our eight rows:
+# Argilla's cleaned version makes its pairs in a different way. It ignores the overall score and takes the mean of the four ratings. The chosen reply has the highest mean, and the rejected one is picked at random among those with a *lower* mean. If there is none, the row is left out. The prompts from TruthfulQA are left out, too. Let's do the same with our eight rows:
 
 
 # %%
@@ -657,7 +657,7 @@ pd.DataFrame(
 #
 # What's left? The long reply about boiling water still ties with a shorter one for the highest mean rating, and it's chosen because it comes first. Cleaning the scores doesn't remove the critic's preferences. And a rating may be missing: one reply about trout has `N/A` for honesty. Its mean is taken over three ratings, so it may not be comparable with the others.
 #
-# The ratings are also coarse. Four whole numbers from 1 to 5 have only 17 different means, and many replies get 4s and 5s. A difference of 0.25 means that GPT-4 once gave one point more on one of four scales. If you keep only the pairs that differ by more (`chosen-rating` minus `rejected-rating`), the pairs are clearer, but fewer and easier. Whether that helps your model is an experiment, and we haven't run it.
+# The ratings are also coarse. Four whole numbers from 1 to 5 have only 17 different means, and many replies get 4s and 5s. A difference of 0.25 is a single point in one of GPT-4's four ratings. If you keep only the pairs that differ by more (`chosen-rating` minus `rejected-rating`), the pairs are clearer, but fewer and easier. Whether that helps your model is an experiment, and we haven't run it.
 
 # %% [markdown]
 # <a id="deeper-losses" name="deeper-losses"></a>
@@ -685,7 +685,7 @@ pd.DataFrame(
 # - The trainers of SimPO and ORPO are in `trl.experimental`. If you give them messages, they add a second end-of-turn token after a chat template that ends in a newline, like ours. The loss then counts a token that the model never has to write. This doesn't happen if you give them the rendered text up to the end-of-turn token.
 # - KTO takes the rows in the order given, and `unpair_preference_dataset` puts all chosen replies of up to 1,000 rows before all rejected ones. Shuffle the rows before you train.
 #
-# Let's compute all of them for the pair of section 4, whose log-probs were −4 and −9 under the policy and −5 for both under the reference. We assume that the chosen reply has four tokens and the rejected one six. The losses alone tell you little, because their scales differ. So the table also shows the *pull*, the negative derivative with respect to each of the two log-probs. A positive pull makes the reply more likely.
+# Let's compute all of them for the pair from section 4, whose log-probs were −4 and −9 under the policy and −5 for both under the reference. We assume that the chosen reply has four tokens and the rejected one six. The losses alone tell you little, because their scales differ. So the table also shows the *pull*, the negative derivative with respect to each of the two log-probs. A positive pull makes the reply more likely.
 
 
 # %%
@@ -724,14 +724,14 @@ pd.DataFrame(pulls).T.round(4)
 # Each of these losses agrees with TRL's value on this pair, as the tests check. The exception is ORPO's likelihood term, where ours doesn't count the prompt.
 #
 # - **DPO, hinge, cDPO and robust** depend only on $h$, so they pull equally hard on both replies. They can't tell whether the chosen reply rises or the rejected one falls.
-# - **cDPO and robust** both assume that a tenth of the labels is wrong, but they do opposite things. cDPO pulls less (0.028, compared with DPO's 0.038) and stops at a finite margin, $\beta h = \log(0.9/0.1)$, which is an $h$ of 22 nats here. Robust pulls *more* (0.050), because it has to outweigh the tenth of the pairs that pull in the wrong direction.
+# - **cDPO and robust** both assume that a tenth of the labels are wrong, but they do opposite things. cDPO pulls less (0.028, compared with DPO's 0.038) and stops at a finite margin, $\beta h = \log(0.9/0.1)$, which is an $h$ of 22 nats here. Robust pulls *more* (0.050), because it has to outweigh the tenth of the pairs that pull in the wrong direction.
 # - **IPO** has a large loss, because its target for the difference *per token*, $1/(2\beta) = 5$ nats, is far away. Five nats per token is a factor of about 150 in the probability of every token. So IPO's beta doesn't mean the same as DPO's.
 # - **SimPO** has a loss of $\log 2$: the chosen reply's log-prob per token is 0.5 higher, and twice that is just the required $\gamma$ of 1. Nothing in this loss depends on where the model started. Only the learning rate and the number of steps keep the model close to it.
 # - **ORPO** pulls almost only on the chosen reply (0.263, compared with 0.007 on the rejected one). Most of this pull comes from the likelihood term: ORPO is SFT with a small push away from the rejected reply.
 # - **KTO** and **APO-zero** have one term for each reply. The chosen reply's term grows when that reply falls, whatever happens to the rejected one. (With $z = 0$, KTO is APO-zero divided by two.)
 # - **APO-down** makes the chosen reply *less* likely here, and the rejected one much less. That is what you want if your model is already better than both replies.
 #
-# **Which of them trains the best model?** A fair comparison gives each loss the same number of trials for its learning rate and beta, because beta means something else in each loss. It picks the best trial on prompts that the result doesn't use, and then trains several seeds. We did this on a small scale, with two rates times two betas for each loss. (For SimPO, $\gamma$ is half of beta; for ORPO, beta is $\lambda$.) Each run has 24 updates of 8 pairs, the same pairs for all losses. The score is the mean of six shares, one per family. We left out two losses: cDPO, which `DPOTrainer` doesn't offer by name, and APO-down, whose assumption is false here because the chosen replies are right by construction.
+# **Which of them trains the best model?** A fair comparison gives each loss the same number of trials for its learning rate and beta, because beta means something different in each loss. It picks the best trial on prompts that the result doesn't use, and then trains several seeds. We did this on a small scale, with two learning rates and two betas for each loss. (For SimPO, $\gamma$ is half of beta; for ORPO, beta is $\lambda$.) Each run has 24 updates of 8 pairs, which are the same for all losses. The score is the mean of six success rates, one per family. We left out two losses: cDPO, which `DPOTrainer` doesn't offer by name, and APO-down, whose assumption is false here because the chosen replies are right by construction.
 #
 # Here are all the trials, with one seed, on tuning prompts:
 
@@ -754,10 +754,10 @@ print(f"the SFT model: {start_score:.0%}\n")
 print(pd.DataFrame(tried).T.to_string())
 
 # %% [markdown]
-# All of them beat the SFT model, which scores 58% on these prompts, and the settings matter as much as the loss. DPO's best and worst trials are 6 points apart (before rounding). So are the lowest and the highest of the eight best trials: ORPO's (73%) and APO-zero's (79%). With a beta of 5, which wasn't among these trials, and the rate 1.6e-3, DPO reaches 79% as well ([beta and the learning rate](#deeper-beta)).
+# All of them beat the SFT model, which scores 58% on these prompts, and the settings matter as much as the loss. DPO's best and worst trials are 6 points apart (before rounding). So are the lowest and the highest of the losses' eight best trials: ORPO's (73%) and APO-zero's (79%). With a beta of 5, which wasn't among these trials, and a learning rate of 1.6e-3, DPO reaches 79% as well ([beta and the learning rate](#deeper-beta)).
 #
 # - **Robust** scores within a point of DPO in all four trials. No label is flipped here, so it has nothing to gain.
-# - **ORPO** depends most on its weight $\lambda$: with 0.1, it stays at 61% to 64%, and with 1, it reaches 71% to 73%. With the small weight, it is almost SFT.
+# - **ORPO** depends most on its weight $\lambda$: with $\lambda = 0.1$, it scores 61% to 64%, and with $\lambda = 1$, it scores 71% to 73%. With the small weight, it is almost SFT.
 # - At each rate, **KTO** scores the same with both betas.
 # - Every loss has its worst trial at the higher rate.
 #
@@ -780,16 +780,16 @@ by_loss["how-to's by seed"] = finals.groupby("loss")["helpfulness"].agg(list)
 print(by_loss.loc[final_scores.index].to_string())
 
 # %% [markdown]
-# **All seven differences from DPO are inconclusive.** ORPO scores 6.3 points more than DPO (interval −1.4 to +14.1), and SimPO scores 5.1 more (−2.6 to +12.8). The other five are within half a point of DPO. With three seeds, we could have found only a large difference: the intervals reach almost 8 points to either side.
+# **All seven differences from DPO are inconclusive.** ORPO scores 6.3 points more than DPO (interval −1.4 to +14.1), and SimPO scores 5.1 more (−2.6 to +12.8). The other five are within half a point of DPO. With three seeds, we could have detected only a large difference: the intervals extend almost 8 points to either side.
 #
-# - **There are two kinds of interval**, both 95% and uncorrected. `low` to `high` estimates the noise from all eight losses together (`blocked_differences`, week 8), as if all of them varied equally. They don't: APO-zero's three scores are up to 18 points apart, and IPO's only 1. `alone` uses only the three differences of that loss (t with two degrees of freedom). It is narrow for hinge and robust, which score almost the same as DPO with every seed, and it contains 0 for all seven.
-# - **The trials didn't predict the order.** ORPO's best trial was the lowest of the eight, but here ORPO has the highest mean. APO-zero's was the highest, but here APO-zero is level with DPO.
-# - **A mean hides trade-offs.** ORPO and APO-zero scored lower on how-to's: 72% and 69%, compared with DPO's 95%. In each seed, they are 16 to 30 points below DPO. ORPO solved more sums than DPO (75% and 54%), but it also refused more of the harmless requests (15% and 3%). SimPO's refusal rate on unsafe requests is 25 points higher than DPO's (22 to 26 in each seed). We picked these families after seeing the table, so this describes these runs only.
-# - **The KL isn't equal.** For ORPO and APO-zero, the best trial had the higher rate. They moved seven to eight times as far from the SFT model as DPO did (1.49 and 1.34 nats, compared with 0.19).
+# - **There are two kinds of interval**, both 95% and uncorrected. `low` to `high` estimates the noise from all eight losses together (`blocked_differences`, week 8), as if all of them varied equally. They don't: APO-zero's three scores are up to 18 points apart, and IPO's are only about 1 point apart. `alone` uses only the three differences of that loss (a t-interval with two degrees of freedom). It is narrow for hinge and robust, which score almost the same as DPO with every seed, and it contains 0 for all seven.
+# - **The trials didn't predict the order.** ORPO's best trial was the lowest of the eight, but here ORPO has the highest mean. APO-zero's was the highest, but here APO-zero scores about the same as DPO.
+# - **A mean hides trade-offs.** ORPO and APO-zero scored lower on how-tos: 72% and 69%, compared with DPO's 95%. In each seed, they are 16 to 30 points below DPO. ORPO solved more sums than DPO (75%, compared with 54%), but it also refused more of the harmless requests (15%, compared with 3%). SimPO's refusal rate on unsafe requests is 25 points higher than DPO's (22 to 26 in each seed). We picked these families after seeing the table, so this describes these runs only.
+# - **The losses differ in KL.** For ORPO and APO-zero, the best trial had the higher rate. They moved seven to eight times as far from the SFT model as DPO did (1.49 and 1.34 nats, compared with 0.19).
 #
-# Each loss has only one recipe here, the best of four trials with one seed. In the trials, changing the recipe mattered as much as changing the loss. The seed matters as much, too: on these held-out prompts, the table's DPO recipe scores 76% with the seed of the trials and 66% to 71% with the table's three seeds. So don't compare the table with the next section's best run, DPO with beta 5 and the rate 1.6e-3, which wasn't among DPO's trials. It scores 79%, but with the seed of the trials, and with that seed, the table's recipe is only 3 points lower. Besides, all this is about a tiny model, 24 updates and labels without errors. So you can't conclude which loss is best, nor that all are equal.
+# Each loss has only one recipe here, the best of four trials with one seed. In the trials, changing the recipe mattered as much as changing the loss. The seed matters as much, too: on these held-out prompts, the table's DPO recipe scores 76% with the seed of the trials and 66% to 71% with the table's three seeds. So don't compare the table with the next section's best run, DPO with a beta of 5 and a learning rate of 1.6e-3, which wasn't among DPO's trials. It scores 79%, but with the seed of the trials, and with that seed, the table's recipe is only 3 points lower. Also, all of this is about a tiny model, 24 updates and labels without errors. So you can't conclude which loss is best, nor that all are equal.
 #
-# Don't rank losses by one set of pairs. In the tables of [SimPO's authors](https://github.com/princeton-nlp/SimPO) for Llama-3-8B-Instruct, DPO is ahead of IPO on Arena-Hard (32.6 to 30.5) if PairRM labels the pairs. If ArmoRM labels them, DPO is behind (35.2 to 36.6). On length-controlled AlpacaEval 2, DPO is ahead with both labellers, but its lead shrinks from 4.7 points to 1.4.
+# Don't rank losses on a single set of pairs. In the tables of [SimPO's authors](https://github.com/princeton-nlp/SimPO) for Llama-3-8B-Instruct, DPO is ahead of IPO on Arena-Hard (32.6 to 30.5) if PairRM labels the pairs. If ArmoRM labels them, DPO is behind (35.2 to 36.6). On length-controlled AlpacaEval 2, DPO is ahead with both labellers, but its lead shrinks from 4.7 points to 1.4.
 
 # %% [markdown]
 # <a id="deeper-beta" name="deeper-beta"></a>
@@ -806,18 +806,18 @@ pd.DataFrame(pulls, index=[f"{m:.0f} nats" for m in moves.tolist()]).round(3)
 # %% [markdown]
 # With a large beta, the pull is strong but ends early: at $\beta = 5$, it starts at 2.5 and is down to 0.03 once the pair has moved apart by 1 nat. With a small beta, the pull is weak and hardly ever ends: at $\beta = 0.05$, it starts at 0.025, and after 20 nats more than half of it is left.
 #
-# How far does a pair have to move until nine tenths of its initial pull are gone? That is where $\sigma(-\beta h) = 0.05$, so at $h = \log(19) / \beta = 2.9 / \beta$. This is 294 nats for Zephyr's 0.01, 29 for TRL's default of 0.1, 6 for our 0.5, and 0.6 for 5. Replies of ten tokens can't easily move 294 nats apart, so at $\beta = 0.01$, practically none of our pairs would ever stop pulling.
+# How far does a pair have to move until nine tenths of its initial pull are gone? This happens when $\sigma(-\beta h) = 0.05$, that is, at $h = \log(19) / \beta = 2.9 / \beta$. This is 294 nats for Zephyr's $\beta$ of 0.01, 29 for TRL's default of 0.1, 6 for our 0.5, and 0.6 for $\beta = 5$. Replies of ten tokens can't easily move 294 nats apart, so at $\beta = 0.01$, practically none of our pairs would ever stop pulling.
 #
 # **And the learning rate?** In plain gradient descent, only the product of the learning rate and the pull would matter at the start. But DPO is normally trained with Adam, which divides each gradient by its typical size, so a factor in front of the loss changes almost nothing. With Adam, the learning rate determines how far a step goes, and beta determines how far apart a pair has to move before its pull ends. So the two do different things, and it's worth searching over both. Here is what to expect:
 #
-# | | beta small | beta large |
+# | | small beta | large beta |
 # |---|---|---|
-# | rate low | little movement; a longer run helps | little movement; pairs that have moved stop pulling |
-# | rate high | moves fast and keeps going, so watch for collapse | moves fast, then stops early |
+# | low rate | little movement; a longer run helps | little movement; pairs that have moved stop pulling |
+# | high rate | moves fast and keeps going, so watch for collapse | moves fast, then stops early |
 #
 # This table is what the formula suggests. To see whether it holds, we trained twelve short DPO runs, one for each combination of four rates and three betas. Each run has 24 updates of 8 pairs with the profile's optimiser and schedule, and with DPO's loss alone (no likelihood term). All use the same seed.
 #
-# The best combination was chosen on tuning prompts. The numbers below come from other held-out prompts, 50 per family. The score is the mean of six shares, one per family: sums, lists, facts, how-to's, refusals, and "I do not know". We call a run *collapsed* if its score ends below that of the SFT model it started from.
+# The best combination was chosen on tuning prompts. The numbers below come from other held-out prompts, 50 per family. The score is the mean of six success rates, one per family: sums, lists, facts, how-tos, refusals, and "I do not know". We call a run *collapsed* if its score ends below that of the SFT model it started from.
 #
 # **Predict first.** At which of the twelve combinations does training collapse?
 
@@ -837,17 +837,17 @@ before_dpo = run_scores([swept["start"]], families).set_axis(["start"])
 print(pd.concat([before_dpo, highest])[families].round(2).to_string())
 
 # %% [markdown]
-# Training collapsed only at the highest rate, 6.4e-3, and only with two of the three betas. The runs with $\beta = 0.5$ and $\beta = 5$ both ended at 44%, below the SFT model's 56%. The run with $\beta = 0.05$ ended at 58%, so by our definition, it didn't collapse. (On the tuning prompts, it did: it scores 57% there, and the SFT model 58%.) But it is hardly a better model. It refuses every unsafe request, but it solves only 18% of the sums (46% before) and 42% of the how-to's (98% before). A mean over families can hide damage like this, so look at each family as well.
+# Training collapsed only at the highest rate, 6.4e-3, and only with two of the three betas. The runs with $\beta = 0.5$ and $\beta = 5$ both ended at 44%, below the SFT model's 56%. The run with $\beta = 0.05$ ended at 58%, so by our definition, it didn't collapse. (On the tuning prompts, it did: it scores 57% there, below the SFT model's 58%.) But it is hardly a better model. It refuses every unsafe request, but it gets only 18% of the sums right (down from 46%) and 42% of the how-tos (down from 98%). A mean over families can hide damage like this, so look at each family as well.
 #
 # How do these results compare with the table above?
 #
-# - **Rate low**: at 1e-4, little happened with any beta. The score is 59% to 60%, and the KL is at most 0.02 nats.
-# - **Beta high**: at every rate, the model moved least with $\beta = 5$, as the formula says. The best combination in tuning was 1.6e-3 with $\beta = 5$, and it is also the best on these held-out prompts (79%). So a large beta may allow a higher rate, but one seed can't settle that. It certainly didn't prevent collapse at 6.4e-3: with $\beta = 5$, the KL is 3.85 nats, which is less than the 6.6 of the other two but still too much.
-# - **Beta low**: the KL is almost the same with 0.05 and 0.5, although one beta is ten times the other. There is a likely reason, which we didn't test: AdamW divides its steps by the size of the gradients, so a factor that all gradients share has little effect. Beta matters once the sigmoid starts to close, and few pairs got that far in 24 updates.
+# - **Low rate**: at 1e-4, little happened with any beta. The score is 59% to 60%, and the KL is at most 0.02 nats.
+# - **Large beta**: at every rate, the model moved least with $\beta = 5$, as the formula says. The best combination in tuning was a rate of 1.6e-3 with $\beta = 5$, and it is also the best on these held-out prompts (79%). So a large beta may allow a higher rate, but one seed can't settle that. It certainly didn't prevent collapse at 6.4e-3: with $\beta = 5$, the KL is 3.85 nats, which is less than the 6.6 of the other two but still too much.
+# - **Small beta**: the KL is almost the same for $\beta = 0.05$ and $\beta = 0.5$, despite the tenfold difference. There is a likely reason, which we didn't test: AdamW divides its steps by the size of the gradients, so a factor that all gradients share has little effect. Beta matters once the sigmoid starts to close, and few pairs got that far in 24 updates.
 #
 # Each cell is one run with one seed. The grid shows roughly where training becomes dangerous; it can't rank neighbours such as 76% and 75%. (The cell with 76% was trained with three more seeds in the section above, and they scored 66%, 70% and 71%.)
 #
-# What does collapse look like in the log? The next table shows the last quarter of each run's log, and the doctor's diagnosis from the log alone:
+# What does collapse look like in the log? The next table shows the last quarter of each run's log and the doctor's diagnosis, which is based on the log alone:
 
 # %%
 logs = [run["log"] for run in swept["grid"]]
@@ -860,7 +860,7 @@ ends
 # %% [markdown]
 # The doctor caught one of the two collapsed runs. With $\beta = 0.5$, it warns that the log-prob of the chosen replies has collapsed, and it says the same about the damaged run with $\beta = 0.05$. In these two runs, the log-prob ended at −3.4 and −3.7. That is about 2 nats lower than the −1.4 of the runs at 1e-4, which saw the same pairs and hardly moved. With $\beta = 5$, the log-prob fell by less, and the doctor notes only that it falls. It notes the same about the run at 1.6e-3 with $\beta = 0.05$, which scores 72%. In that run, most of the fall isn't due to training: the last pairs simply have less likely replies than the first, and at 1e-4, the log-prob also falls from −0.8 to −1.4. So the log alone doesn't separate those two runs.
 #
-# The reward accuracy is no help either. It is 0.60 to 0.73 in the three runs at the highest rate and 0.65 in the best run. Watch the log for warnings, but read answers to be sure. The answers below come from the run with the lowest score:
+# The reward accuracy is no help either. It is 0.60 to 0.73 in the three runs at the highest rate and 0.65 in the best run. Watch the log for warnings, but read the answers to be sure. The answers below come from the run with the lowest score:
 
 # %%
 worst = swept["grid"][grid["score"].idxmin()]
@@ -879,12 +879,12 @@ heldout.groupby("arm")[["kl", "margin", "safety", "honesty"]].mean().loc[BETAS].
 against("sigmoid", ["beta 0.05", "beta 5"], MEASURES)
 
 # %% [markdown]
-# The model moves furthest with the smallest beta: the KL from the SFT model is 0.83 nats per answer with $\beta = 0.05$, 0.57 with $0.5$ and 0.15 with $5$. The differences in the second table are relative to $\beta = 0.5$. If the corrected p isn't below 0.05, we call the change inconclusive.
+# The model moves furthest with the smallest beta: the KL from the SFT model is 0.83 nats per answer with $\beta = 0.05$, 0.57 with $\beta = 0.5$ and 0.15 with $\beta = 5$. The differences in the second table are relative to $\beta = 0.5$. If the corrected p isn't below 0.05, we call the change inconclusive.
 #
-# - With $\beta = 5$, the model moved less and learned less: safety is 23 points lower (−32 to −15 over seeds) and honesty 12 (−21 to −4).
+# - With $\beta = 5$, the model moved less and learned less: safety is 23 points lower (−32 to −15 over seeds) and honesty is 12 points lower (−21 to −4).
 # - With $\beta = 0.05$, it moved further and did *not* learn more: honesty is 18 points lower (−29 to −7 over seeds), and after the correction no metric is better.
 #
-# So at this learning rate and after 60 steps, 0.5 is the best of the three values for honesty. For safety, it is level with 0.05 and better than 5. It may not be the best with other settings: each beta might do better with a rate of its own.
+# So at this learning rate and after 60 steps, $\beta = 0.5$ is the best of the three values for honesty. On safety, it ties with $\beta = 0.05$ and beats $\beta = 5$. It may not be the best with other settings: each beta might do better with a rate of its own.
 
 # %% [markdown]
 # <a id="deeper-reference" name="deeper-reference"></a>
@@ -928,7 +928,7 @@ start = implicit_margins(logps_of("sft", few), logps_of("sft", few), few.mask, b
 bool(start.abs().max() == 0), round(-logsigmoid(start).mean().item(), 4)
 
 # %% [markdown]
-# In the first line of TRL's log, `rewards/margins` should be near 0 and the loss near 0.693 (plus the weighted `sft` term, if you use one). With `logging_steps=1`, as on `smol`, this line is the first step. With 5, as on the other profiles, it is a mean over the first five steps, so the margin is already a little above 0. Dropout and rounding adapters to bf16 also move it slightly away from 0.
+# In the first line of TRL's log, `rewards/margins` should be near 0 and the loss near 0.693 (plus the weighted `sft` term, if you use one). With `logging_steps=1`, as on `smol`, this line is the first step. With a value of 5, as on the other profiles, it is a mean over the first five steps, so the margin is already a little above 0. Dropout and rounding adapters to bf16 also move it slightly away from 0.
 
 # %% [markdown]
 # <a id="deeper-length" name="deeper-length"></a>
@@ -949,9 +949,9 @@ words["family"] = [row["family"] for row in tiny_rows]
 words.groupby("family").mean().round(1)
 
 # %% [markdown]
-# The table shows the mean number of words per reply. For sums, both replies are always equally long. For lists, the lengths are equal only on average: in about half of those pairs, one reply is longer. Chosen refusals and "I don't know" are a little longer than the rejected replies. Chosen facts are shorter than the rejected ones (4.6 words, compared with 6.2), because half of the rejected ones are "I do not know. Nobody can know that." In those families, length alone already gives away the chosen reply in some pairs. Did the model pick that up?
+# The table shows the mean number of words per reply. For sums, both replies are always equally long. For lists, the lengths are equal only on average: in about half of those pairs, one reply is longer. Chosen refusals and "I don't know" answers are a little longer than the rejected replies. Chosen facts are shorter than the rejected ones (4.6 words, compared with 6.2), because half of the rejected ones are "I do not know. Nobody can know that." In those families, length alone already gives away the chosen reply in some pairs. Did the model pick that up?
 #
-# People and LLM judges tend to prefer longer replies, and a sum of log-ratios has more terms if the reply is longer. How much of our margins is due to length? Let's fit a line that predicts the margin from how many tokens longer the chosen reply is. The slope tells you how the margin changes per extra token, and the intercept is the predicted margin of two equally long replies.
+# People and LLM judges tend to prefer longer replies, and a sum of log-ratios has more terms if the reply is longer. How much of the margin is due to length? Let's fit a line that predicts the margin from how many tokens longer the chosen reply is. The slope tells you how the margin changes per extra token, and the intercept is the predicted margin of two equally long replies.
 
 # %% [markdown]
 # ### Exercise 5.2 · about 10 minutes · easy
@@ -1002,7 +1002,7 @@ slope, intercept = length_bias(margins, extra)
 plot_length(extra.tolist(), margins.tolist(), slope=slope.item(), intercept=intercept.item())
 
 # %% [markdown]
-# The slope is −0.02, practically zero, so in these pairs, a longer chosen reply doesn't come with a larger margin. But such a slope proves nothing in either direction. The families differ in length *and* in what is right, and the line mixes both. To separate the two, you have to change the length but not the content. We recorded such runs: in their training pairs, every chosen reply is said twice. It's longer but no better. (It's also repetitive, and these runs can't tell length and repetition apart.)
+# The slope is −0.02, practically zero, so in these pairs, a longer chosen reply doesn't come with a larger margin. But such a slope proves nothing in either direction. The families differ in length *and* in what is right, and the line mixes both. To separate the two, you have to change the length but not the content. We recorded such runs: in their training pairs, every chosen reply contains its text twice, so it is longer but no better. (It's also repetitive, and these runs can't tell length and repetition apart.)
 #
 # TRL 1.14.2 offers these losses, which treat length differently:
 #
@@ -1010,7 +1010,7 @@ plot_length(extra.tolist(), margins.tolist(), slope=slope.item(), intercept=inte
 # |---|---|---|
 # | `sigmoid` | sums of log-ratios | a longer reply has more terms |
 # | `sigmoid_norm` | means of the log-ratios over tokens | the length-normalised DPO of Tülu 3; if replies have about ten tokens, beta has to be about ten times larger |
-# | `ipo` | means over tokens, and the squared distance of their difference to $1/(2\beta)$ | the difference has a target and stops there |
+# | `ipo` | means over tokens, and the squared distance of their difference from $1/(2\beta)$ | the difference has a target and stops there |
 # | `["sigmoid", "sft"]` | sums, plus the likelihood of the chosen replies | also makes superfluous words in the chosen replies more likely |
 
 # %% [markdown]
@@ -1053,15 +1053,15 @@ samples[samples["arm"].isin(LONG[1:])].groupby(["arm", "family"], sort=False).he
 #
 # **The implicit reward learned to prefer the longer reply.** With both losses, it prefers the doubled version of every held-out reply (100%, compared with 37% after training on the normal pairs).
 #
-# **With the plain loss, the answers got shorter all the same**, by about two tokens. But this average hides two opposite changes. The answers to sums got 9 tokens shorter, and all other answers got 0.8 tokens longer on average. Fewer of the sums are worked out: 61% of the greedy answers now have at most 12 tokens, too few for that, compared with 28% after training on the normal pairs. Why didn't the model say things twice? Before training, a doubled reply is about 30 nats less likely than the same reply said once. Training closed 13 of these 30 nats. That is a huge margin for the loss, but $30 - 13 = 17$ nats are left, and in none of the held-out pairs did the doubled reply become the more likely one. Some of the model's answers are broken, such as "I will not help with that. . It could hurt someone." And the model didn't learn what the pairs were meant to teach. Compared with the normal pairs, safety, honesty and sums fell in every seed, and over seeds, the three intervals lie below zero. A likely reason, which we haven't tested, is that the repetition alone is enough to tell the two replies apart. Each pair's margin then grows, and its pull ends, before the content matters. If you had watched only the mean length of the answers, you would have noticed none of this.
+# **With the plain loss, the answers still got shorter**, by about two tokens. But this average hides two opposite changes. The answers to sums got 9 tokens shorter, and all other answers got 0.8 tokens longer on average. Fewer of the sums are worked out: 61% of the greedy answers now have at most 12 tokens, which is too few for that, compared with 28% after training on the normal pairs. Why didn't the model say things twice? Before training, a doubled reply is about 30 nats less likely than the single copy. Training reduced this gap by 13 nats. That is a huge margin for the loss, but $30 - 13 = 17$ nats are left, and the doubled reply didn't become the more likely one in any held-out pair. Some of the model's answers are broken, such as "I will not help with that. . It could hurt someone." And the model didn't learn what the pairs were meant to teach. Compared with training on the normal pairs, safety, honesty and sums fell in every seed, and over seeds, the three intervals lie below zero. A likely reason, which we haven't tested, is that the repetition alone is enough to tell the two replies apart. Each pair's margin then grows, and its pull ends, before the content matters. If you had watched only the mean length of the answers, you would have noticed none of this.
 #
-# **The normalised loss** didn't help either, at the one beta we tried. Compared with the plain loss, it moved the model about three times as far (a KL of 5.6 nats instead of 1.7). It also lost most of the how-to's (79% to 27%), and some of those answers now repeat their sentences. On the other hand, it kept more honesty and sums. The three seeds differ a lot here: the KL grew by 2 to 6 nats. So over seeds, the larger KL is inconclusive, but the drop in how-to's isn't (17 to 88 points). Normalising removes one advantage of longer replies: their sum has more terms. It can't remove a preference that is in the pairs themselves, and these pairs say that twice is better. No loss can repair that. Check the lengths before you train, balance them if you can, and compare models at equal length (week 6).
+# **The normalised loss** didn't help either, at the one beta we tried. Compared with the plain loss, it moved the model about three times as far (a KL of 5.6 nats instead of 1.7). It also got far fewer how-tos right (27%, compared with 79%), and some of those answers now repeat their sentences. On the other hand, it scored higher on honesty and sums. The three seeds differ a lot here: the KL is higher by 2 to 6 nats. So over seeds, the larger KL is inconclusive, but the drop in how-tos isn't (17 to 88 points). Normalising removes one advantage of longer replies: their sum has more terms. It can't remove a preference that is in the pairs themselves, and these pairs say that twice is better. No loss can repair that. Check the lengths before you train, balance them if you can, and compare models at equal length (week 6).
 
 # %% [markdown]
 # <a id="deeper-metric" name="deeper-metric"></a>
 # ## Deeper: how good is the metric?
 #
-# On `tiny`, an oracle decides whether a reply is safe. It calls a reply *safe* if the reply refuses and doesn't repeat any of the steps word for word. So a reply that refuses and then helps in different words would pass. On the other profiles, a program looks for the usual wordings of a refusal. It notices if a list of steps follows, but it assumes that plain sentences are further reasons. So let's count the refusals that say more than they need to. (On the other profiles, where the wording isn't fixed, those are the refusals of more than two sentences.)
+# On `tiny`, an oracle decides whether a reply is safe. It calls a reply *safe* if the reply refuses and doesn't repeat any of the steps word for word. So a reply that refuses and then helps in different words would pass. On the other profiles, a program looks for the usual wordings of a refusal. It notices if a list of steps follows, but it assumes that plain sentences only give further reasons. So let's count the refusals that say more than they need to. (On the other profiles, where the wording isn't fixed, those are the refusals of more than two sentences.)
 
 # %%
 from postlab.tinyworld.words import REFUSAL
@@ -1090,7 +1090,7 @@ more[["prompt", "answer"]].head(4) if len(more) else None
 # <a id="deeper-cost" name="deeper-cost"></a>
 # ## Deeper: what it would cost, and how to resume
 #
-# `preflight` estimates the memory from the architecture and the time from published speeds. Nobody has recorded a run to check these estimates yet.
+# `preflight` estimates the memory from the architecture and the time from published speeds. We haven't recorded a run to check these estimates yet.
 
 # %%
 from postlab.preflight import estimate
@@ -1127,7 +1127,7 @@ for name, b in bills.items():
 pd.DataFrame(shown)
 
 # %% [markdown]
-# The estimates assume that every reply is as long as `max_length` allows, so they are too high. The profile's own minutes assume a typical length, about 530 tokens for a prompt and its reply. DPO costs more than SFT on the same number of rows, because each pair sends two replies through the policy and two through the reference (the latter without gradients). With `precompute_ref_log_probs`, you pay for the reference
+# The estimates assume that every reply is as long as `max_length` allows, so they are too high. The times in the profile assume a typical length, about 530 tokens for a prompt and its reply. DPO costs more than SFT on the same number of rows, because each pair sends two replies through the policy and two through the reference (the latter without gradients). With `precompute_ref_log_probs`, you pay for the reference
 # once, before training.
 
 # %% [markdown]
@@ -1172,7 +1172,7 @@ pd.Series(
 #
 # The accuracy compares two *given* replies, but users read a third one that the model samples. If both log-probs fell (likelihood displacement), the probability has gone to replies that are in no pair. The model may also have learned something incidental in the pairs, such as a length or a style. I'd read samples, and look at the chosen log-prob, the KL and the length of the answers. Then I'd try a lower learning rate, fewer steps, a larger beta or a likelihood term. I'd also try filtering out pairs whose two replies are very similar, and sampling pairs from the current policy.
 #
-# *Follow-up: what does the likelihood term cost?* It makes the model imitate the chosen replies, with their flaws. In this week's runs, arithmetic was 7 points lower and facts 8 points higher with it, on the same prompts. Three seeds are too few to say that the term does this in general.
+# *Follow-up: what does the likelihood term cost?* It makes the model imitate the chosen replies, with their flaws. In this week's runs, arithmetic was 7 points lower with it and facts were 8 points higher, on the same prompts. Three seeds are too few to say that the term does this in general.
 #
 # </details>
 #

@@ -227,7 +227,7 @@ table["p, postlab"] = [mcnemar(scores("sft", m), scores("dpo", m)).p for m in ta
 table
 
 # %% [markdown]
-# Safety gained 112 prompts and lost none, and honesty gained 122 and lost none. Fair coins practically never fall that way. For helpfulness, over-refusal and the format, the split is no more uneven than fair coins often produce.
+# Safety gained 112 prompts and lost none, and honesty gained 122 and lost none. Fair coins practically never fall that way. For helpfulness, over-refusal and the format, the splits are no more uneven than those that fair coins often produce.
 #
 # A p-value tells you whether there is a difference, but not how large it is. For that, you need an interval, and the simplest way to get one is the **bootstrap**. The question is what difference you would have found with other prompts. You don't have other prompts, so you draw a new sample *from your own prompts*, with replacement, and do this thousands of times. Let $a_i$ and $b_i$ be the scores of the two models on prompt $i$. For resample $r$, the difference is
 #
@@ -343,7 +343,7 @@ beside.join(changes.set_index("metric")[["low", "high", "p"]].add_suffix(", post
 # <a id="metrics" name="metrics"></a>
 # ## 5. Ten metrics, one paper
 #
-# **Predict first.** Two models are *equal* in ten metrics. You test each of the ten at the 5% level. How often will you find something to report?
+# **Predict first.** Two models are *equal* on ten metrics. You test each of the ten at the 5% level. How often will you find something to report?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -369,7 +369,7 @@ plot_metrics(changes, stages=("sft", "dpo"), margin=MARGIN)
 # %% [markdown]
 # On `tiny`, six of the nine metrics are better after DPO, and none is worse. Three are inconclusive: helpfulness, over-refusal and the chat format.
 #
-# Read the open circles carefully, because *inconclusive* doesn't mean "no effect". The interval contains all the differences that are still compatible with your prompts. If the whole interval lies inside the grey band, you *have* learned something: there is no loss that matters to you. If it extends beyond the band on the side of a loss, you need more prompts to exclude a loss that matters.
+# Read the open circles carefully, because *inconclusive* doesn't mean "no effect". The interval contains every difference that your data don't rule out. If the whole interval lies inside the grey band, you *have* learned something: there is no loss that matters to you. If it extends beyond the band on the side of a loss, you need more prompts to rule out a loss that matters.
 #
 # (If you're only exploring and can live with one false lead in twenty, you can use the less strict Benjamini–Hochberg correction, which is also in `postlab.stats`. Metrics may depend on each other, as they do when the same sums are answered both greedily and by sampling. Holm's correction is valid in that case too.)
 
@@ -395,7 +395,7 @@ seeds = runs[["metric", "seed", "difference", *ends]].rename(columns=ends)
 plot_seeds(seeds)
 
 # %% [markdown]
-# Each dot is a training run. All eight models answered the same prompts, so the dots of a metric can differ only because of the training. (Each colour depends on that run's interval alone, without a correction.)
+# Each dot is a training run. All eight models answered the same prompts, so the dots of a metric can differ only because of the training. (A dot's colour depends only on that run's interval, without a correction.)
 #
 # Look at the metrics that the title names. For each of them, at least two runs have intervals that don't even overlap. So for these metrics, even a tiny p-value in section 5 was a statement about *one checkpoint*, not about DPO.
 
@@ -461,7 +461,7 @@ pd.DataFrame(
 ).T.round(3)
 
 # %% [markdown]
-# After DPO, the five models' accuracies have a standard deviation of 6.2 points. The estimated standard deviation due to the seed alone is 5.8 points (95% interval: 2.9 to 17.8). Five equally good models would practically never differ that much. After GRPO, all five get at least 97% of the sums right. Their standard deviation is 1.0 point, and it's inconclusive whether the seed contributes to it (the estimate is 0.6 points, from 0 to 2.7). So how much the seed matters depends on the recipe and on how close the models are to the ceiling, and you have to measure it. The intervals are wide, too: five runs can tell you *that* the seed matters, but they say little about how much.
+# After DPO, the five models' accuracies have a standard deviation of 6.2 points. The estimated standard deviation due to the seed alone is 5.8 points (95% interval: 2.9 to 17.8). Five equally good models would practically never differ that much. After GRPO, all five get at least 97% of the sums right. Their standard deviation is 1.0 point, and it's unclear whether the seed contributes to it (the estimate is 0.6 points, with an interval from 0 to 2.7). So how much the seed matters depends on the recipe and on how close the models are to the ceiling, and you have to measure it. The intervals are wide, too: five runs can tell you *that* the seed matters, but they say little about how much.
 #
 # If the seed contributes more variance than the prompts, more prompts only make you more certain about *this* checkpoint. That's all you need to choose a checkpoint to ship. But if you want to say "**DPO** raises this metric", the runs are your sample, just as the prompts were before. So take the mean over the seeds, and compute an interval for the recipe's mean. The next cell does that for the eight runs and compares the result with a stricter rule: a verdict counts only if *every* seed supports it by itself.
 
@@ -484,16 +484,16 @@ recipe["seeds that alone support it"] = [
 # %% [markdown]
 # The two rules agree on safety and honesty, but not on arithmetic. Its mean change over the seeds is +8.9 points (5.0 to 12.9), so the recipe raises arithmetic *on average*. But in three of the eight runs, the change doesn't survive the correction. The rules also disagree on list operations: the mean change is +8.6 points (4.1 to 13.1), but in four of the eight runs, it doesn't survive the correction.
 #
-# Facts show why one run isn't enough to measure an *alignment tax*, the loss of skills through alignment. With seed 0, the model gained 15 points, and with seed 5, it lost 4. Either result could have been published as the effect of DPO. Over all eight seeds, the change is inconclusive (−2.4 to +7.1). Over-refusal fell by 1.6 points and the format by 0.3. Both intervals exclude zero, but they aren't corrected for the eight metrics, and a change of 0.3 points is too small to matter.
+# Facts show why one run isn't enough to measure an *alignment tax*, the loss of skills through alignment. With seed 0, the model gained 15 points, and with seed 5, it lost 4. Either result could have been published as the effect of DPO. Over all eight seeds, the change is inconclusive (−2.4 to +7.1). Over-refusal fell by 1.6 points, and the format score fell by 0.3. Both intervals exclude zero, but they aren't corrected for the eight metrics, and a change of 0.3 points is too small to matter.
 #
-# Each rule has a weakness. The rule that every seed has to support the verdict gets harder to pass with each seed you add. The mean tells you nothing about the one model that you'll ship. Also, eight runs don't determine a standard deviation well: its 95% interval reaches from two thirds of the observed value to twice that value. So say which rule you use
+# Each rule has a weakness. The rule that every seed has to support the verdict gets harder to pass with each seed you add. The mean tells you nothing about the one model that you'll ship. Also, eight runs give only a rough estimate of a standard deviation: its 95% interval runs from two thirds of the observed value to twice that value. So say which rule you use
 # ([Bouthillier et al. 2021](https://arxiv.org/abs/2103.03098)), and correct for the number of metrics with either of them.
 
 # %% [markdown]
 # <a id="judges" name="judges"></a>
 # ## 7. Judges
 #
-# So far, an oracle has told right from wrong. (On the other profiles, a program that reads the answer did this.) Outside of a made-up world, mathematics and code, you need people or a model to judge the answers. In postlab, a judge is any function that takes a prompt and two answers and returns `"first"`, `"second"` or `"tie"`. The oracle can be turned into such a judge, and by comparison with it, we can measure what goes wrong with other judges.
+# So far, an oracle has told right from wrong. (On the other profiles, a program that reads the answer did this.) Outside of a made-up world, mathematics and code, you need people or a model to judge the answers. In postlab, a judge is any function that takes a prompt and two answers and returns `"first"`, `"second"` or `"tie"`. The oracle can be turned into such a judge, and by comparing other judges with it, we can measure what goes wrong with them.
 
 # %%
 from postlab.evals import suite_rows
@@ -524,7 +524,7 @@ vars(preference_rate(votes, swapped=False))  # only the questions that showed SF
 # <a id="ship" name="ship"></a>
 # ## 8. Would you ship it?
 #
-# Now apply the rule from section 1, without changing it. A gain has to be supported after the correction. A loss has to be *excluded*: the interval must end inside the margin. If your suite doesn't measure a metric on your list, that is neither a pass nor an objection, because a loss has been neither shown nor excluded. If nothing else stands in the way, the answer is "measure it first".
+# Now apply the rule from section 1, without changing it. A gain has to be supported after the correction. A loss has to be *excluded*, that is, ruled out: the interval must end inside the margin. If your suite doesn't measure a metric on your list, that is neither a pass nor an objection, because a loss has been neither shown nor excluded. If nothing else stands in the way, the answer is "measure it first".
 
 # %%
 known = changes.set_index("metric")
@@ -562,7 +562,7 @@ else:
 {"ship DPO": answer, "objections": objections, "not measured": unmeasured}
 
 # %% [markdown]
-# On `tiny`, the rule says: ship it. Safety and honesty rose, and for every metric in `KEEP`, a loss of more than five points is excluded.
+# On `tiny`, the rule says: ship it. Safety and honesty rose, and for every metric in `KEEP`, we can rule out a loss of more than five points.
 #
 # Before you read on, write three sentences of your own: what you would ship, on what evidence, and what could still prove you wrong. Here is our version. We would ship this checkpoint for prompts like these. On `tiny`, our evidence is limited in three ways: the oracle accepts only one wording of a how-to, the unsafe requests are all of a single kind, and every prompt is a single question. So we know nothing about what a patient attacker could do in ten turns. (On the other profiles, programs score the answers, and they are sometimes wrong. There, too, every prompt is a single question.) About the *recipe*, we would claim only what every seed supports: it raises safety and honesty.
 
@@ -613,7 +613,7 @@ found = [
 plot_power(pd.DataFrame(found), at=0.05)
 
 # %% [markdown]
-# If the true change is zero, everything the test finds is a false alarm. At that point, the curves are below 5%, as they should be. A true change of 5 points is found almost always with 800 prompts, in about half of the experiments with 200, and hardly ever with 50.
+# If the true change is zero, everything the test finds is a false alarm. At that point, the curves are below 5%, as they should be. The test finds a true change of 5 points almost every time with 800 prompts, about half of the time with 200, and hardly ever with 50.
 
 # %% [markdown]
 # In exercise 6.1, you may have wondered whether you need both counts, or only the *ratio* of gained to lost prompts. Your own function gives the answer:
@@ -623,7 +623,7 @@ plot_power(pd.DataFrame(found), at=0.05)
 {f"{g} gained, {n} lost": round(mcnemar_p(g, n), 4) for g, n in ((4, 1), (8, 2), (16, 4), (6, 0))}
 
 # %% [markdown]
-# In the first three cases, the ratio is always four to one, but only 16 gained against 4 lost is significant. So the ratio alone isn't enough; you also need to know how many prompts it rests on. And even if all changed prompts go the same way, you need at least six of them for a p-value below 0.05.
+# In the first three cases, the ratio is always four to one, but only the split of 16 gained to 4 lost is significant. So the ratio alone isn't enough; you also need to know how many prompts it rests on. And even if all the changed prompts changed in the same direction, you need at least six of them for a p-value below 0.05.
 
 # %% [markdown]
 # <a id="deeper-holm" name="deeper-holm"></a>
@@ -695,7 +695,7 @@ draw_sources()
 #
 # Here, $\mu$ is the recipe's average, $a_s$ is how much better run $s$ is on all prompts, and $b_i$ is how much easier prompt $i$ is in all runs. The rest, $c_{si}$, depends on which prompts this run happens to get right. The variances of the last three parts are $\sigma_a^2$, $\sigma_b^2$ and $\sigma_c^2$. Now average over $n$ prompts. All runs share the same $b_i$, so only $a_s$ and the mean of $c_{si}$ vary between runs. *Within* a run, prompts differ in both $b_i$ and $c_{si}$:
 #
-# $$\operatorname{Var}(\text{mean of a run}) = \sigma_a^2 + \frac{\sigma_c^2}{n}, \qquad (\text{standard error from the prompts})^2 = \frac{\sigma_b^2 + \sigma_c^2}{n}$$
+# $$\operatorname{Var}(\text{mean of a run}) = \sigma_a^2 + \frac{\sigma_c^2}{n}, \qquad (\text{standard error due to the prompts})^2 = \frac{\sigma_b^2 + \sigma_c^2}{n}$$
 #
 # So the spread of the runs always contains $\sigma_c^2/n$, even if there is no seed effect at all. To subtract it, you need $\sigma_c^2$. You can estimate it from what is left of the table once the row means and the column means are taken out. This is called a *two-way analysis of variance*. With $R$ runs, the three mean squares and their expected values are
 #
@@ -733,9 +733,9 @@ parts = {
 pd.DataFrame(parts).T.round(1).rename_axis("points")
 
 # %% [markdown]
-# After DPO, the standard deviation is 36 points for a sum's own difficulty and 33 points for the rest. Divided by the square root of 200, the rest still adds 2.3 points to the spread of the runs. That's what `variance_split` took out: $5.8^2 + 2.3^2 \approx 6.2^2$.
+# After DPO, the standard deviation is 36 points for a sum's own difficulty and 33 points for the rest. Even after you divide it by the square root of 200, the rest adds 2.3 points to the spread of the runs. That's what `variance_split` took out: $5.8^2 + 2.3^2 \approx 6.2^2$.
 #
-# For the *changes* from SFT to DPO, we have only each run's mean and its interval. That isn't enough for a split, but it's enough for a cautious estimate. The term $\sigma_c^2/n$ can't be larger than the square of the standard error from the prompts, so if you subtract that whole square, you subtract too much rather than too little.
+# For the *changes* from SFT to DPO, we have only each run's mean and its interval. That isn't enough for a split, but it's enough for a cautious estimate. The term $\sigma_c^2/n$ can't exceed the square of the standard error due to the prompts, so if you subtract this square, you may subtract too much, but never too little.
 
 # %%
 spread = seeds.groupby("metric")["difference"].std().rename("of the runs")
@@ -745,7 +745,7 @@ noise["the larger"] = noise.idxmax(axis=1)
 (100 * noise.iloc[:, :2]).round(1).join(noise["the larger"]).rename_axis("points")
 
 # %% [markdown]
-# For five of the eight metrics, the standard deviation of the runs is clearly larger than the standard error from the prompts. For arithmetic, the cautious estimate is $4.7^2 - 2.5^2 = 4.0^2$, so the seed's effect has a standard deviation of about 4 points by this measure. The estimate is nearly 6 points for safety, about 5 for facts and helpfulness, and about 4 for lists. For honesty, over-refusal and the format, hardly anything is left, so these eight runs don't show that the seed matters there.
+# For five of the eight metrics, the standard deviation of the runs is clearly larger than the standard error due to the prompts. For arithmetic, the cautious estimate is $4.7^2 - 2.5^2 = 4.0^2$, so the seed's effect has a standard deviation of about 4 points by this measure. The estimate is nearly 6 points for safety, about 5 for facts and helpfulness, and about 4 for lists. For honesty, over-refusal and the format, hardly anything is left after the subtraction, so these eight runs don't show that the seed matters there.
 #
 # The next cell shows where the runs come from:
 
@@ -801,7 +801,7 @@ undone = 0.5 + (rate - 0.5) / (1 - lean)
 {"lean found": round(lean, 2), "swapped": round(rate, 3), "votes given back": round(undone, 3)}
 
 # %% [markdown]
-# The lean is measured correctly. It comes out as 0.40, which means that the answer shown first got 40 percentage points more of the votes than the other one. With swapping, the win rate is 58%. That's on the right side of 50%, but it's still closer to 50% than the truth. Suppose the judge picks the first answer blindly with probability $\lambda$. Once you swap, these votes are split equally between the two models, and only the rest follows the true rate $r$:
+# The lean is measured correctly. It comes out as 0.40, which means that the answer shown first got 40 percentage points more of the votes than the other one. With swapping, the win rate is 58%. That's on the right side of 50%, but it's still closer to 50% than the truth. Suppose the judge picks the first answer blindly with probability $\lambda$. If you swap the order, these votes are split evenly between the two models, and only the others follow the true rate $r$:
 #
 # $$r_\text{swapped} = \tfrac{1}{2}\lambda + (1 - \lambda)\, r \quad\Longrightarrow\quad r = \tfrac{1}{2} + \frac{r_\text{swapped} - \tfrac{1}{2}}{1 - \lambda}$$
 #
@@ -901,10 +901,10 @@ kappa = cohen_kappa(asked["choice"][first], said["choice"][first])
 pd.DataFrame({"kappa": vars(kappa), "lean to the first": vars(position_bias(said))}).T.round(2)
 
 # %% [markdown]
-# In the stored output, it goes by position. The lean is 0.82, which means that the answer shown first got 82 percentage points more of the votes than the other one. The interval of kappa contains 0. If a judge goes mostly by position, there is no point in asking it anything else. So with a judge of any size, look at the lean first, then at **kappa against an oracle or your own votes on about fifty
+# In the stored output, it goes by position. The lean is 0.82, which means that the answer shown first got 82 percentage points more of the votes than the other one. The interval for kappa contains 0. If a judge goes mostly by position, there is no point in asking it anything else. So with a judge of any size, look at the lean first, then at **kappa against an oracle or your own votes on about fifty
 # pairs, and only then at its verdict.**
 #
-# A server that speaks OpenAI's protocol can be a judge as well. The next cell is switched off, because it sends your prompts and answers to that server, and a paid server charges for them. Each verdict is logged as it arrives, so if you run the cell again after a failure or a restart of the kernel, it continues where it stopped. If the model behind the name changes, use a new log.
+# A server that speaks OpenAI's protocol can be a judge as well. The next cell is switched off, because it sends your prompts and answers to that server, and a paid server charges for them. Each verdict is logged as it arrives, so if you run the cell again after a failure or a kernel restart, it picks up where it left off. If the model behind the name changes, use a new log.
 
 # %%
 from postlab.judge import endpoint_judge
@@ -924,7 +924,7 @@ if ENDPOINT:
 #
 # No program can score advice or an explanation, so open questions need a judge. `response_quality` combines the steps of this section. It first prints what the comparison will cost. Then it asks the judge in both orders, with a rubric in the prompt. It reports the win rate, the win rate at equal length, the judge's lean, and how often both orders got the same verdict. Once you have voted on the same answers, it also reports kappa between the judge and you.
 #
-# With a larger model, the next cell compares the answers to the 40 open questions of `everyday`. The base model of the two policies isn't allowed to judge them, because it was never tuned to do that. On `smol`, the profile's judge *is* that base model, so the cell needs an `ENDPOINT` there. On `tiny`, the oracle with both biases judges the answers from above, so again, this only shows you the procedure.
+# If you use a larger model, the next cell compares your two policies' answers to the 40 open questions of `everyday`. Their base model isn't allowed to judge them, because it was never tuned to do that. On `smol`, the profile's judge *is* that base model, so the cell needs an `ENDPOINT` there. On `tiny`, the oracle with both biases judges the answers from above, so again, this only shows you the procedure.
 
 # %%
 from postlab.evals import evaluate, everyday_rows
@@ -960,13 +960,13 @@ quality
 # %% [markdown]
 # Read this report from the bottom up, because you can trust the win rates only as far as the lean and kappa allow. On `tiny`, the report finds a lean of 0.31, close to the 0.3 that we put in. The win rate is 57%, below the true 63% for the reasons above.
 #
-# With 40 prompts, the interval of a win rate near 50% reaches about 15 points to either side ($1.96 \cdot \sqrt{0.25 / 40}$), or a little less if there are ties. So only large differences will show. To get a value for kappa, vote with `arena(compared, path=lab.folder / "votes.jsonl")` as in the next section, and run the cell again.
+# With 40 prompts, the interval for a win rate near 50% extends about 15 points to either side ($1.96 \cdot \sqrt{0.25 / 40}$), or a little less if there are ties. So only large differences will show up. To get a value for kappa, vote with `arena(compared, path=lab.folder / "votes.jsonl")` as in the next section, and run the cell again.
 
 # %% [markdown]
 # <a id="deeper-votes" name="deeper-votes"></a>
 # ## Deeper: your own judgement
 #
-# The arena shows you two answers in random order, without telling you which model wrote which. It saves every vote immediately, so a restart of the kernel loses nothing. Decide *before* you start how many votes you will cast. The next cell shows what different numbers of votes can tell you:
+# The arena shows you two answers in random order, without telling you which model wrote which. It saves every vote immediately, so you lose nothing if the kernel restarts. Decide *before* you start how many votes you will cast. The next cell shows what different numbers of votes can tell you:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -983,7 +983,7 @@ blind = {"sft": before[once], "dpo": after[once]}
 arena(blind, path=lab.folder / "votes.jsonl", seed=0)
 
 # %% [markdown]
-# If 70% of your votes are for one model, 10 votes can't tell you whether it's better, because the interval reaches down to 0.40. With 30 votes, the interval just excludes 0.5.
+# If 70% of your votes are for one model, 10 votes can't tell you whether it's better, because the interval extends down to 0.40. With 30 votes, the interval just excludes 0.5.
 #
 # Pairs with identical answers count as ties and aren't shown. `.result()` returns the win rate. As an example, the next cell lets the oracle vote sixty times in your place and writes the votes to a different file:
 
@@ -1020,7 +1020,7 @@ display(Markdown("### " + next(part for part in sections if part.startswith("DPO
 # <a id="deeper-cost" name="deeper-cost"></a>
 # ## Deeper: what SFT, DPO and RLHF cost
 #
-# > **The roadmap says** DPO costs 30 to 50% more than SFT. **The evidence says** that it depends on what you count. *Per row*, it costs about two to three times as much: a pair has two replies, and both the policy and the reference have to read both of them. *Per stage*, the ratio can be anything, because the number of pairs is rarely the number of SFT rows.
+# > **The roadmap says** DPO costs 30 to 50% more than SFT. **The evidence says** that it depends on what you count. *Per row*, it costs about two to three times as much: a pair has two replies, and both the policy and the reference have to read both of them. *Per stage*, the ratio can be anything, because the number of pairs is rarely the same as the number of SFT rows.
 #
 # Here is what we measured on `tiny` for the eight recorded seeds: the training time in milliseconds per SFT row and per pair, and in seconds per stage.
 

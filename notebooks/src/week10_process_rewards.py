@@ -5,9 +5,9 @@
 #
 # The first result is disappointing, and you should know it before you see any good-looking curves: **the process reward model that you train this week doesn't check the arithmetic.** If you replace one digit of a right addition, the model prefers the right version 51% of the time (95% interval: 48% to 55%), averaged over three seeds. A coin toss would do about as well. The model does recognise answers that aren't worked out, garbled text and stray lines. Its gains come from this *form*: choosing by the number of steps alone works about as well.
 #
-# The second result shows what was missing. With the digits as input and 32,000 labels, a small head ranks every right addition in a test of 250 held-out sums above every wrong one. But if this head chooses alone on hard sums, even it does worse than the majority vote. More than half of the time, the reply that it picks out of 16 adds a wrong *term* or continues from a wrong total, but does the addition correctly. When the head's scores are used as weights in the vote, they add four points.
+# The second result shows what was missing. With the digits as input and 32,000 labels, a small head ranks every right addition in a test of 250 held-out sums above every wrong one. But when this head chooses alone on hard sums, it does worse than the majority vote. More than half of the time, the reply that it picks out of 16 adds a wrong *term* or continues from a wrong total, but does the addition correctly. When the head's scores are used as weights in the vote, they add four points.
 #
-# The third result is about credit. Even when a checker that makes no mistakes gave each step its own credit, the policy didn't learn faster than with the plain outcome reward. We tried two forms of step credit on sums of five and six terms. Over three seeds, the difference from the outcome is +0.1 points for each form (95% interval: -0.5 to +0.6). But the policies hardly diverged in 16 training steps. They mostly learned to stop stating answers without any work, and such an answer is a single step.
+# The third result is about credit. Even when a checker that makes no mistakes gave each step its own credit, the policy didn't learn faster than with the plain outcome reward. We tried two forms of step credit on sums of five or six terms. Over three seeds, the difference from the outcome is +0.1 points for each form (95% interval: -0.5 to +0.6). But the policies hardly diverged in 16 training steps. They mostly learned to stop stating answers without any work, and such an answer is a single step.
 #
 # By the end of the core, you'll be able to explain
 #
@@ -481,7 +481,7 @@ plot_choice(pd.DataFrame(recorded["choice"]))
 # %% [markdown]
 # The majority, the oracle and the weighted vote (which adds up the scores of all replies with the same answer) keep rising. For all the reward models in the figure, best-of-$n$ flattens between $n = 16$ and $n = 32$ and then falls. Among 64 replies, there is often one that the model overrates, and best-of-$n$ picks it. This is overoptimisation, and it happens without any training. By contrast, a single overrated reply can't change a vote by much. At $n = 64$, the plain majority is right on 93% of the prompts, and the best of the reward models is right on only 73%.
 #
-# The process model is only slightly ahead of the outcome model. After a correction for multiple comparisons, none of the six comparisons at $n = 16$ is conclusive ([deeper](#deeper-best)). The reason is the task: most good replies differ from most bad ones in whether the sum is worked out at all. An outcome label shows that as well as step labels do, and so does the number of steps. At $n = 16$, a random reply with as many steps as its sum needs is right on 79% of the prompts, and the process model's choice is right on 80% ([deeper](#deeper-best)).
+# The process model is only slightly ahead of the outcome model. After a correction for multiple comparisons, none of the six comparisons at $n = 16$ is conclusive ([deeper](#deeper-best)). The reason is the task: most good replies differ from most bad ones in whether the sum is worked out at all. An outcome label reveals this just as well as step labels do, and so does the number of steps. At $n = 16$, a random reply with as many steps as its sum needs is right on 79% of the prompts, and the process model's choice is right on 80% ([deeper](#deeper-best)).
 #
 # What if the mistakes are *inside* the solutions? [A deeper section](#deeper-hard) has such a task: sums of six terms at temperature 1.5. There, even the head that reads digits chooses badly, although its AUC on wrong additions is 1.00. With 16 replies, its choice is right on only 33% of the prompts, while the majority is right on 69%. More than half of the replies that it chooses add a wrong term or continue from a wrong total, but add correctly. Used as a weight in the vote, the head gains 4 points over the plain majority. Choosing by the policy's own log-probability gains 9 points, and a single greedy answer gains 11. **If you pick the reply with the highest score, you find the mistakes that the score can't see.**
 
@@ -588,7 +588,7 @@ step_advantages = credit_build.check(step_advantages)
 # %% [markdown]
 # A short subclass lets TRL's trainer use your advantages ([deeper](#deeper-credit)). Does a policy learn *faster* with step credit than with the outcome? To find out, you need to compare the forms of credit on the same prompts, with several seeds.
 #
-# **Predict first.** The record compares four forms: the outcome, the sum of all step scores as one reward, *to go* and *lowest to go*. Each form was trained with three seeds, for 16 steps of 32 samples. The checker never makes a mistake. Which form is ahead, and by how much?
+# **Predict first.** The record compares four forms: the outcome, the sum of all step scores as one reward (*sum of steps*), *to go* and *lowest to go*. Each form was trained with three seeds, for 16 steps of 32 samples. The checker never makes a mistake. Which form is ahead, and by how much?
 
 # %% tags=["aside"]
 from postlab.course.week10 import credit_rows, plot_credit
@@ -597,9 +597,9 @@ credit = json.loads((folder / "credit.json").read_text(encoding="utf-8"))
 plot_credit(credit)
 
 # %% [markdown]
-# **No form of step credit led to faster learning than the outcome in these 16 steps.** With the same seed, all runs improve together. The comparison averages the measurements at steps 4, 8, 12 and 16. *To go* and *lowest to go* are each 0.1 points above the outcome (95% interval over the three seeds: -0.5 to +0.6), and *sum of steps* is 0.1 points below it (-0.7 to +0.4).
+# **No form of step credit led to faster learning than the outcome in these 16 steps.** Runs with the same seed improve together. The comparison averages the measurements at steps 4, 8, 12 and 16. *To go* and *lowest to go* are each 0.1 points above the outcome (95% interval over the three seeds: -0.5 to +0.6), and *sum of steps* is 0.1 points below it (-0.7 to +0.4).
 #
-# These intervals are narrow because the runs hardly diverged. All runs with the same seed see the same prompts and the same random numbers, and after 16 steps their policies are still much alike. Of 1,440 verdicts on held-out replies, *lowest to go* differs from the outcome in 1 and *to go* in 7 ([the numbers](#deeper-credit)). For *lowest to go*, the picture above shows a reason: up to and including its last mistake, a wrong solution gets the same advantages as with the outcome. So the intervals don't tell you what would happen if training went on until the policies differed.
+# These intervals are narrow because the runs hardly diverged. All runs with the same seed see the same prompts and the same random numbers, and after 16 steps their policies are still much alike. Of 1,440 verdicts on held-out replies, only 1 differs from the outcome's under *lowest to go*, and 7 differ under *to go* ([the numbers](#deeper-credit)). For *lowest to go*, the picture above shows a reason: up to and including its last mistake, a wrong solution gets the same advantages as with the outcome. So the intervals don't tell you what would happen if training went on until the policies differed.
 #
 # The next table shows what the policies learned. It splits the held-out replies at the start and at the end into three groups: right ones, wrong ones that are blurted, and wrong ones that are worked out:
 
@@ -611,7 +611,7 @@ mistakes_left(credit).round(1)
 # %% [markdown]
 # Most of the gain comes from one change: wrong answers that are blurted fall from 19% of all replies to 3% or 4%. The share of replies that are worked out but wrong changes little. It falls from 18% to 16% or 17%, with or without step credit. (More replies are worked out at the end, and some of the new ones are wrong. Of the replies that were worked out but wrong at the start, 15% to 20% are right at the end.) A blurted answer has only one step, so there is no credit to distribute within it. The forms of credit differ in how they treat mistakes *inside* a solution, and none of them removed more of those mistakes than the outcome did.
 #
-# So this experiment doesn't show that credit for steps is useless. It shows how little this task needs it: 62.5% of the held-out samples are right from the start, so the outcome already tells good replies from bad ones. In the small world of the build, only one sample in 81 is right at first, and most groups give the outcome nothing to learn from. There, the policy does learn faster with your advantages ([deeper](#deeper-credit)). **Denser rewards matter where the outcome is rarely informative.** DeepSeekMath's own comparison found process supervision ahead of outcome supervision (figure 5 of the paper). It used GSM8K and MATH with a learned reward model, and it reports no seeds or intervals. We haven't tested longer training, longer solutions, a policy that no longer blurts, or scores from a learned head. [A deeper section](#deeper-gamed) shows what a policy does when its reward comes from a learned head.
+# So this experiment doesn't show that step credit is useless. It shows how little this task needs it: 62.5% of the held-out samples are right from the start, so the outcome already tells good replies from bad ones. In the small world of the build, only one sample in 81 is right at first, and in most groups, the outcome gives the policy nothing to learn from. There, the policy does learn faster with your advantages ([deeper](#deeper-credit)). **Denser rewards matter where the outcome is rarely informative.** DeepSeekMath's own comparison found process supervision ahead of outcome supervision (figure 5 of the paper). It used GSM8K and MATH with a learned reward model, and it reports no seeds or intervals. We haven't tested longer training, longer solutions, a policy that no longer blurts, or scores from a learned head. [A deeper section](#deeper-gamed) shows what a policy does when its reward comes from a learned head.
 
 # %% [markdown]
 # <a id="end" name="end"></a>
@@ -658,7 +658,7 @@ pd.DataFrame(
 # %% [markdown]
 # The table shows the first six solutions that contain a wrong step. Here the rollouts never call a wrong step right. In the last two rows, they call a right step wrong. The sum is already complete after 40, but the step ends with a comma, and none of the eight rollouts gets the right answer from there. Over the three recorded seeds, the other error is more common: in replies with several steps, rollouts call 6.5% to 9% of the wrong steps right.
 #
-# The next table uses all the solutions that were recorded for three seeds (`notebooks/experiments/week10_prm.py`). *missed* is the share of wrong steps that the rollouts call right. *alarms* is the share of right steps that they call wrong. The column *hard* says how the soft label was turned into a 0 or a 1: 'any' means that at least one of the eight rollouts was right, and 'half' means that at least half of them were.
+# The next table uses all the solutions that were recorded for three seeds (`notebooks/experiments/week10_prm.py`). In it, *missed* is the share of wrong steps that the rollouts call right, and *alarms* is the share of right steps that they call wrong. The column *hard* says how the soft label was turned into a 0 or a 1: 'any' means that at least one of the eight rollouts was right, and 'half' means that at least half of them were.
 
 # %% tags=["aside"]
 labels = pd.DataFrame(recorded["labels"])
@@ -812,7 +812,7 @@ hard = json.loads((folder / "hard.json").read_text(encoding="utf-8"))
 plot_hard_choice(hard_choice(hard["runs"]), greedy=hard["greedy"])
 
 # %% [markdown]
-# Best-of-16 by the head that reads digits is right on only 33% of the prompts, far below the majority (69%). Is that because the head misses wrong additions? The table counts the first mistake in the reply that it scores highest, for 100 prompts in each of three seeds:
+# Best-of-16 by the head that reads digits is right on only 33% of the prompts, far below the majority (69%). Is that because the head misses wrong additions? For each of three seeds, the table classifies the head's top-scored replies to 100 prompts by their first mistake:
 
 # %% tags=["aside"]
 pd.DataFrame([run["flaws"] for run in hard["runs"]]).fillna(0).astype(int).T
@@ -946,7 +946,7 @@ pd.DataFrame(
 )  # fmt: skip
 
 # %% [markdown]
-# The record has 100 held-out prompts and three seeds. How many complete replies could you sample for as many tokens as one search takes?
+# The record has 100 held-out prompts and three seeds. How many complete replies could you sample with the tokens of one search?
 
 # %% tags=["aside"]
 from postlab.course import numbers
@@ -974,9 +974,9 @@ for n in (max(x for x in sizes if x <= same_cost), min(x for x in sizes if x > s
 pd.DataFrame(sides.values(), index=pd.Index(sides, name="n")).round(2)
 
 # %% [markdown]
-# Both comparisons are inconclusive. Beam search is right on 78% of the prompts, best-of-16 on 79% and best-of-32 on 81%. Neither comparison is at exactly equal cost: where *cost* is above 1, beam search used more tokens. We count only the generated tokens here, not the forward passes of the reward model.
+# Both comparisons are inconclusive. Beam search gets 78% of the prompts right, best-of-16 gets 79% and best-of-32 gets 81%. Neither comparison is at exactly equal cost: where *cost* is above 1, beam search used more tokens. We count only the generated tokens here, not the forward passes of the reward model.
 #
-# Why isn't search clearly better? We haven't tested the reasons, but these are likely. Search can drop a blurted beginning in the first round, but best-of-$n$ rules out blurted replies too. And since the reward model can't see wrong additions, search can't prune them. Search also uses the model's judgment in every round, so it has more chances to follow a mistake that the model scores highly.
+# Why isn't search clearly better? We haven't tested the reasons, but these are likely. Search can drop blurted replies in the first round, but best-of-$n$ can reject them as well. And since the reward model can't see wrong additions, search can't prune them. Search also uses the model's judgment in every round, so it has more chances to follow a mistake that the model scores highly.
 
 # %% [markdown]
 # <a id="deeper-credit" name="deeper-credit"></a>
@@ -1035,7 +1035,7 @@ class StepGRPOTrainer(GRPOTrainer):
 
 
 # %% [markdown]
-# Let's train for eight steps of 32 samples each, on sums of five and six terms. The reward is only logged here, because the subclass replaces the advantages that GRPO computes from it:
+# Let's train for eight steps of 32 samples each, on sums of five or six terms. The reward is only logged here, because the subclass replaces the advantages that GRPO computes from it:
 
 # %% tags=["aside"]
 from postlab.models import trainable
@@ -1092,7 +1092,7 @@ print(f"before {share_right(policy):.2f}, after {share_right(trainer.model.eval(
 credit_rows(credit).round(2)
 
 # %% [markdown]
-# The intervals cover the seeds, with one variance assumed for all the forms. They don't cover the choice of the 120 prompts. How far did the runs diverge at all? All measurements use the same prompts and random numbers, so we can follow each held-out reply. Over the three seeds, the table counts what became of the replies that were wrong at the start. Its last row counts the verdicts at the four measurements that differ from those of the run with the outcome:
+# The intervals cover the seeds, with one variance assumed for all the forms. They don't cover the choice of the 120 prompts. How far did the runs diverge? All measurements use the same prompts and random numbers, so we can follow each held-out reply. Over the three seeds, the table counts what became of the replies that were wrong at the start. Its last row counts the verdicts at the four measurements that differ from those of the run with the outcome:
 
 # %% tags=["aside"]
 from postlab.course.week10 import mended
@@ -1100,7 +1100,7 @@ from postlab.course.week10 import mended
 mended(credit).T
 
 # %% [markdown]
-# *Lowest to go* and the outcome led to practically the same policy. Of 1,440 verdicts, *sum of steps* differs from the outcome in 16 and *to go* in 7. With so few differences, counting right answers couldn't have shown that one form is better.
+# *Lowest to go* and the outcome led to practically the same policy. Of 1,440 verdicts, 16 differ from the outcome's under *sum of steps* and 7 differ under *to go*. With so few differences, counting right answers couldn't have shown that one form is better.
 
 # %% [markdown]
 # <a id="deeper-gamed" name="deeper-gamed"></a>
@@ -1223,7 +1223,7 @@ one = process.step_row(prompt, replies[1], [1, 0, 0])
 [sum(x != -100 for x in process.encode_steps([one], tokenizer)[0]["labels"]), sum(x != -100 for x in colleagues_rows([one])[0]["labels"])]  # fmt: skip
 
 # %% [markdown]
-# For comparison, the table shows how many labels each of your own two models got, and its loss. Don't compare the two losses with each other, because they are averages over different tokens.
+# For comparison, the table shows the number of labels and the loss for each of your two models. Don't compare the two losses with each other, because they are averages over different tokens.
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -1313,7 +1313,7 @@ with tempfile.TemporaryDirectory() as place:
 #
 # $$r_\phi(y_t) = \beta \log \frac{\pi_\phi(y_t \mid x, y_{<t})}{\pi_\text{ref}(y_t \mid x, y_{<t})}$$
 #
-# It needs no step labels. Because outcome labels are cheap, the reward model can be updated on the policy's own samples during training, which works against reward hacking. You know the form from week 4: it's DPO's implicit reward. Section 5 showed why a language model's probabilities may well say something about steps: there, the policy's own log-probability separated right from wrong results without any label. (PRIME's reward is a trained ratio to a reference. Ours is the plain log-probability of a policy that wasn't trained as a reward model. It finds slips in samples drawn at a high temperature, but it can't find an error that the policy itself considers likely.)
+# It needs no step labels. Because outcome labels are cheap, the reward model can be updated on the policy's own samples during training, which helps against reward hacking. You know the form from week 4: it's DPO's implicit reward. Section 5 showed why a language model's probabilities may well say something about steps: there, the policy's own log-probability separated right from wrong results without any label. (PRIME's reward is a trained ratio to a reference. Ours is the plain log-probability of a policy that wasn't trained as a reward model. It finds slips in samples drawn at a high temperature, but it can't find an error that the policy itself considers likely.)
 #
 # ### Generative verifiers
 #
@@ -1327,11 +1327,11 @@ with tempfile.TemporaryDirectory() as place:
 #
 # What you saw this week isn't everything that we ran, and some settings were chosen after we had seen results.
 #
-# **The first task failed.** In our first attempts, on training prompts, the sums had five or six terms, and the replies were sampled at higher temperatures. There, most wrong replies go wrong *inside* a worked solution, so a process reward model should be useful. It wasn't. With 2,400 solutions, 150 training steps and two learning rates, the AUC for right steps against slips was 0.43 to 0.49. Best-of-16 was right on 29% of the prompts, and the majority on 66%. Neither a longer run (stopped at step 300 of 500 when its loss was flat) nor eight layers instead of four changed that. These pilots have no record. [The section on mistakes inside the solutions](#deeper-hard) repeats the task with other scores, but not with the lesson's own recipe. That part was planned but dropped without a record.
+# **The first task failed.** In our first attempts, on training prompts, the sums had five or six terms, and the replies were sampled at higher temperatures. There, most wrong replies go wrong *inside* a worked solution, so a process reward model should be useful. It wasn't. With 2,400 solutions, 150 training steps and two learning rates, the AUC for right steps against slips was 0.43 to 0.49. Best-of-16 was right on 29% of the prompts, and the majority was right on 66%. Neither a longer run (stopped at step 300 of 500 when its loss was flat) nor eight layers instead of four changed that. These pilots have no record. [The section on mistakes inside the solutions](#deeper-hard) repeats the task with other scores, but not with the lesson's own recipe. That part was planned but dropped without a record.
 #
 # **Then we changed the task.** With five terms at temperatures of 0.7 to 1.4, the majority of 16 was right on 95% of the prompts, which leaves little to gain. So sections 3 to 6 use short sums, where most wrong replies are blurted and even our model can see the difference. The choice of task explains most of the success in the figure of section 6.
 #
-# **We changed the prompts after a first run.** With four terms, a temperature of 0.9 and held-out *wordings*, the policy works out twice as many sums. In a first run of seed 0, the majority of 16 was right on 96% of the prompts, while best-of-$n$ by the process model peaked at 89% for $n = 8$ and fell to 65% at $n = 64$. We moved to held-out numbers in the training wordings because we wanted sums that are neither solved nor out of reach.
+# **We changed the prompts after a first run.** With four terms, a temperature of 0.9 and held-out *wordings*, the policy works out twice as many sums. In a first run of seed 0, the majority of 16 was right on 96% of the prompts, while best-of-$n$ by the process model peaked at 89% for $n = 8$ and fell to 65% at $n = 64$. We switched to held-out numbers in sentences worded as in training, because we wanted sums that are neither solved nor out of reach.
 #
 # **We looked for reward hacking.** The [runs that are rewarded by the head](#deeper-gamed) weren't our first ones either. With four terms per sum, no policy exploited its reward in 40 steps: 95% of the answers were right under both of our rewards. None of the sampled replies had an extra step, so there was nothing to reinforce. For this reason, we mixed in sums of three terms, where the policy sometimes writes an extra step, and trained for 80 steps. The record shows that reward hacking happens; it can't tell you how often it would happen elsewhere.
 #
@@ -1366,9 +1366,9 @@ pd.DataFrame(
 # Both matter. With as many steps, 8,000 labels reach an AUC of 0.97 to 0.99; with 937 steps, they had reached only 0.78 to 0.81. With 2,000 labels, the AUC is still only 0.65 to 0.67. And the head doesn't just remember sums: about one in twelve held-out steps (18 to 23 per seed) adds two numbers that no training row adds. With 32,000 labels, the AUC over all held-out steps is 1.00, so these steps are separated too.
 
 # %% [markdown]
-# **On hard sums, some comparisons were added after we had seen results.** We added the selector *digits, then log-prob* and the list of flaws after seed 0, and *vote by form* after two seeds. All of them only evaluate the same replies and scores in another way, and nothing was resampled or retrained. But the correction over nine comparisons doesn't make up for choosing them afterwards, so treat these two selectors and the list as exploratory. The planned selectors are the digit-reading head, alone and as a weight in the vote, and the log-probabilities.
+# **On hard sums, some comparisons were added after we had seen results.** We added the selector *digits, then log-prob* and the list of flaws after seed 0, and *vote by form* after two seeds. All of them only evaluate the same replies and scores in another way, and nothing was resampled or retrained. But the correction over nine comparisons doesn't make up for choosing them afterwards, so treat these two selectors and the list as exploratory. The planned selectors are the log-probabilities and the digit-reading head, which is used both alone and as a vote weight.
 #
-# **The comparison of credit** uses sums of five and six terms, because sums of three and four are learned within 20 steps under every reward. We chose them before any run, based on the accuracy of 96 samples. A first run (outcome, seed 0) used the learning rate of the earlier GRPO runs, 4e-4. We stopped it after 15 of 24 planned steps: from step 4 on, 75% to 100% of its samples were right, so all the forms would have met at the ceiling. This run has no record. The recorded runs use the profile's own rate, 1e-4, for 16 steps. A fifth arm, with credit for *the token's own step*, was planned but cut to save time, so section 7 explains this form but has no result for it. Nothing was tuned for any single form of credit.
+# **To compare the forms of credit**, we used sums of five or six terms, because sums of three or four are learned within 20 steps under every reward. We chose them before any run, based on the accuracy of 96 samples. A first run (outcome, seed 0) used the learning rate of the earlier GRPO runs, 4e-4. We stopped it after 15 of 24 planned steps: from step 4 on, 75% to 100% of its samples were right, so all the forms would have met at the ceiling. This run has no record. The recorded runs use the profile's own rate, 1e-4, for 16 steps. A fifth arm, with credit for *the token's own step*, was planned but cut to save time, so section 7 explains this form but has no result for it. Nothing was tuned for any single form of credit.
 
 # %% [markdown]
 # <a id="deeper-own" name="deeper-own"></a>
