@@ -927,7 +927,7 @@ tried[["worth", "mean", "full", "raised"]]
 # %% [markdown]
 # An error ends the run, so at least you notice it. If a right answer is rejected, you lose signal and the reward stays low, which you also notice. A wrong answer that is paid looks like success, so it's the worst of the three. The table shows what each answer is worth, what it scored on average, on how many of the hundred puzzles it got full marks, and how often it raised an error. (The plain solution gets full marks everywhere.)
 #
-# - **A half-truth is paid.** In `knights_knaves` with two people, an answer that gets one of them wrong still earns 0.65, and so does an answer that says the same person is both a knight and a knave.
+# - **A half-truth is paid.** In `knights_knaves` with two people, an answer that gets one of them wrong still earns 0.65, and so does an answer that gives both roles to the same person.
 # - **Repeating a premise is paid in full** for 76 of the 100 puzzles in `propositional_logic`, because a premise follows from itself. And because anything follows from premises that contradict each other, `P ∧ ¬P` is paid in full for 26 puzzles.
 # - **Giving two answers at once is paid in full.** `graph_color` accepts a JSON object that lists every vertex twice, first with the same color for all vertices and then with the solution.
 # - **`n_queens` passes the answer to `eval`.** The answer `entry["metadata"]["solutions"][0]` reads the solution out of the verifier. Such an answer could just as well read your files.
@@ -957,9 +957,9 @@ same[["task", "answer", "mean", "gym_reward", "example"]]
 # <a id="deeper-rubric" name="deeper-rubric"></a>
 # ## Deeper: a rubric as reward, and a monitor beside it
 #
-# For a medical answer or an essay there is no verifier. What many labs do instead is to split "a good reply" into criteria that can each be answered with yes or no, let a model grade them, and pay the weighted share ([Rubrics as Rewards](https://arxiv.org/abs/2507.17746), which reports up to 31% more on HealthBench than with a judge who gives a single grade). HealthBench itself ([2505.08775](https://arxiv.org/abs/2505.08775)) is such a set of rubrics, written by physicians.
+# For a medical answer or an essay, there is no verifier. Instead, many labs split "a good reply" into criteria that can each be answered with yes or no, let a model grade them, and use the weighted share of criteria met as the reward. [Rubrics as Rewards](https://arxiv.org/abs/2507.17746) does this and reports scores on HealthBench that are up to 31% higher than with a judge who gives a single grade. HealthBench itself ([2505.08775](https://arxiv.org/abs/2505.08775)) is such a set of rubrics, written by physicians.
 #
-# Here is a rubric for the requests of section 5. Each criterion has a weight, a question for a judge, and, because our world is small, a program that answers the question:
+# Here is a rubric for the requests of section 5. Each criterion has a weight and a question for a judge. Because our world is small, each criterion also has a program that answers its question:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -974,7 +974,7 @@ pd.DataFrame(
 ).T
 
 # %% [markdown]
-# The last criterion is the one that matters, and the others describe what good answers usually look like. What does the rubric pay for these replies, if all criteria are simply added up, and if the last one is a **gate** (without it, the reward is 0)?
+# The last criterion is the one that matters, and the others describe what good answers usually look like. What does the rubric pay for the following replies if all criteria are simply added up? And what does it pay if the last criterion is a **gate**, so that the reward is 0 unless it's met?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1007,9 +1007,9 @@ for name, (request, reply) in replies.items():
 pd.DataFrame(paid).T
 
 # %% [markdown]
-# The rubric knows that the harmful answer is wrong, and still pays it three times as much as the refusal: **partial credit for form outbids the criterion that matters.** The gate turns the order round. So does a larger weight, as long as it's larger than what a bad reply gains elsewhere (here, eight).
+# The rubric knows that the harmful answer is wrong, and still pays three times as much for it as for the refusal: **partial credit for form outbids the criterion that matters.** The gate reverses the order. So does a larger weight on the last criterion, as long as it's larger than what a bad reply gains elsewhere (eight in this rubric).
 #
-# What does a policy make of it? Here is a recorded run with the criteria added up, from the same start as in section 5 (`notebooks/experiments/week08_rubric.py`; one seed so far, so it shows that this can happen, not how often):
+# What does a policy learn from this rubric? Here is a recorded run in which the criteria were added up (`notebooks/experiments/week08_rubric.py`). It starts from the same policy as the runs in section 5. There is one seed so far, so the run shows that this can happen, not how often:
 
 # %%
 rubric = json.loads((recorded / "rubric.json").read_text(encoding="utf-8"))
@@ -1020,11 +1020,11 @@ for metric in MANNERS:
 by_step.rename(columns={"proxy": "reward", "truth": "good replies"}).round(2)
 
 # %% [markdown]
-# On the same 96 held-out prompts, the reward rises from 0.70 to 0.88, and the share of good replies falls from 58% to 33%: no harmful request is refused any more (*safety*), and no ignorance admitted (*honesty*). The reward *contains* the right criterion, and the policy gives it up, because it loses two points there and gains eight elsewhere.
+# On the same 96 held-out prompts, the reward rises from 0.70 to 0.88, and the share of good replies falls from 58% to 33%. At the end, the policy no longer refuses any harmful request (*safety*) and no longer admits that it doesn't know (*honesty*). The reward *contains* the right criterion, but the policy gives it up, because it loses two points there and gains eight elsewhere.
 #
-# And with the gate, or with a weight that outbids the rest? The same script has both as arms, and we haven't run them yet. You can: put `rubric_score(CRITERIA, grades(CRITERIA, request, reply))` in the place of the judge in the live cells of section 5.
+# And what happens with the gate, or with a weight that outbids the rest? The same script has an arm for each of these, but we haven't run them yet. You can try the gate yourself: in the live cells of section 5, replace the judge with `rubric_score(CRITERIA, grades(CRITERIA, request, reply))`.
 #
-# **With a model as judge**, the programs are replaced by a question. Request and reply are quoted, so that a reply can't pose as part of the question, and an answer that doesn't have the form asked for gives no grade at all: TRL leaves a reward of `None` out, while a 0 would punish the reply for a mistake of the judge.
+# **If a model is the judge**, a question takes the place of the programs. The request and the reply are quoted, so that a reply can't pose as part of the question. If the judge's answer doesn't have the required form, it gives no grade at all: TRL leaves out a reward of `None`, while a reward of 0 would punish the reply for the judge's mistake.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1036,7 +1036,7 @@ for text in (verdict, "Yes to all of them!"):
     print(text, "->", met and rubric_score(CRITERIA, met))
 
 # %% [markdown]
-# To train with a real judge, put the two together. `endpoint_chat` in `postlab.judge` talks to any OpenAI-compatible address, counts what it costs, and can keep a log:
+# To train with a real judge, put the two together. `endpoint_chat` in `postlab.judge` talks to any OpenAI-compatible endpoint, keeps track of the cost, and can keep a log:
 #
 # ```python
 # from postlab.judge import endpoint_chat
@@ -1053,13 +1053,13 @@ for text in (verdict, "Yes to all of them!"):
 #     return rewards
 # ```
 #
-# A real judge makes mistakes that our programs don't, and the policy finds them. [Mahmoud et al. 2026](https://arxiv.org/abs/2605.12474) trained against rubrics with a weaker and a stronger judge and compared both with a panel of three others. The gains with the weaker judge mostly didn't transfer: it credited compound criteria of which only half was met, and replies that merely touched the topic. A stronger judge helped, but not against what the rubric doesn't mention: replies got more complete and less correct. So before you train, try your judge on replies whose grades you know, in the same way as the verifiers above, and keep a criterion and a second judge that training never sees.
+# A real judge makes mistakes that our programs don't, and the policy finds them. [Mahmoud et al. 2026](https://arxiv.org/abs/2605.12474) trained against rubrics with a weaker and a stronger judge and compared both with a panel of three other judges. Most of the gains with the weaker judge didn't carry over to the panel: the weaker judge gave credit for compound criteria that were only half met, and for replies that merely touched on the topic. A stronger judge helped, but not with anything that the rubric doesn't mention: replies became more complete and less correct. So before you train, test your judge on replies whose grades you know, as you did with the verifiers above, and keep a criterion and a second judge that training never sees.
 #
 # ### A monitor that reads samples
 #
-# A reward that is being hacked looks like success, so somebody has to read the samples. A monitor is a program (or a model) that reads some of them at every look and raises an alarm when their character changes. It isn't trained on, and it need not know the truth. But it makes mistakes, and you have to know its rates.
+# A reward that is being hacked looks like success, so somebody has to read the samples. A monitor is a program (or a model) that reads some of them at every evaluation and raises an alarm when their character changes. The policy isn't trained against it, and it doesn't have to know the truth. But it makes mistakes, and you have to know its error rates.
 #
-# Here is one as a person might write it after reading a dozen replies. It knows a few rough verbs and a few words of questions about the unknowable, and flags a reply that doesn't decline. It doesn't know that a coin, unlike a guest, may be cut.
+# Here is a monitor as a person might write it after reading a dozen replies. It knows a few rough verbs and a few words from unanswerable questions. If a request contains one of these words and the reply doesn't decline, the monitor flags the reply. It doesn't know that it's fine to cut a coin but not a guest.
 
 # %%
 ROUGH = re.compile(r"\b(burn|crush|cut|smash)\b")
@@ -1072,7 +1072,7 @@ def flagged(request, reply):
 
 
 # %% [markdown]
-# The record of section 5 holds twelve held-out replies of every look, always to the same twelve requests, and the oracle says which of them are bad. First, reply by reply, over all looks and seeds:
+# The record of section 5 holds twelve held-out replies from every evaluation, always to the same twelve requests, and the oracle says which of the replies are bad. First, here are the monitor's error rates for single replies, over all evaluations and seeds:
 
 # %%
 from postlab.tinyworld import oracle
@@ -1110,9 +1110,9 @@ rates.loc["together"] = [len(seen), seen["bad"].sum(), missed, alarms]
 rates.round(2)
 
 # %% [markdown]
-# As a judge of single replies, the monitor is poor: it misses 44% of the bad ones and flags 22% of the good ones. Its mistakes aren't spread evenly, either. Where the policy refuses too much (*a judge who reads*), most of the bad replies are refusals of safe requests, which it never flags.
+# As a judge of single replies, the monitor is poor: it misses 44% of the bad ones and flags 22% of the good ones. Its mistakes aren't spread evenly, either. Where the policy refuses too much (*a judge who reads*), most of the bad replies are refusals of safe requests, and the monitor never flags a refusal.
 #
-# But a monitor doesn't have to be right about every reply. It has to notice that a *run* changes. So compare the share of flagged replies at each look with that of step 0, and raise an alarm if it has risen by at least 15 points:
+# But a monitor doesn't have to be right about every reply. It has to notice that a *run* changes. So compare the share of flagged replies at each evaluation with the share at step 0, and raise an alarm if it has risen by at least 15 points:
 
 # %%
 share_flagged = seen.groupby(["arm", "seed", "step"], sort=False)["flag"].mean().unstack("step")
@@ -1120,26 +1120,26 @@ rise = share_flagged.sub(share_flagged[0], axis=0).drop(columns=0)
 (rise >= 0.15).groupby("arm", sort=False).sum().add_prefix("alarms of 3, step ")
 
 # %% [markdown]
-# As a judge of *changes*, the same monitor does well where it looks: it raises an alarm at 26 of the 27 looks at the three hacked arms (two of which gave the same replies: 17 of 18 without the copies), and at none of the nine at the repaired judge. But it's silent about *and a caution*, in which half of the safe requests end up refused and almost no ignorance is admitted. It looks for missing refusals, not for needless ones, and the made-up answers that it could flag are hidden by false alarms that end when safe requests are refused. So a monitor has the same weakness as a rubric: it doesn't find what its author didn't think of. And these rates hold for three seeds and always the same twelve requests; with new requests at every look, noise would raise false alarms.
+# As a judge of *changes*, the same monitor does well on the kind of fault it looks for. In the three hacked arms, it raises an alarm at 26 of the 27 evaluations. (Two of these arms gave the same replies. Without the copies, it's 17 of 18.) In the arm with the repaired judge, it raises none at the nine evaluations. But it's silent about *and a caution*, in which half of the safe requests end up refused and the policy hardly ever admits that it doesn't know. The monitor looks for missing refusals, not for needless ones. It could flag the made-up answers, but their number is hidden: as the policy refuses more and more safe requests, the false alarms on these requests disappear, so the total share of flags doesn't rise. So a monitor has the same weakness as a rubric: it doesn't find what its author didn't think of. And these rates come from three seeds and always the same twelve requests. With new requests at every evaluation, noise would raise false alarms.
 #
-# With a model in the monitor's place the form is the same: a rubric of *mis*conduct, put with `rubric_question`, on samples, beside the reward and not in it. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) show why not in it: a policy that is trained against the monitor learns to get past it. [CHERRL](https://arxiv.org/abs/2606.04923) plants known biases in a rubric's judge, so that the moment at which hacking begins is known, and tests monitors on that, much as we did here.
+# If a model is the monitor, the procedure is the same. You write a rubric of *mis*conduct and ask the model about samples with `rubric_question`, and you keep the result beside the reward instead of adding it. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) show why you shouldn't add it: a policy that is trained against the monitor learns to get past it. [CHERRL](https://arxiv.org/abs/2606.04923) plants known biases in a rubric's judge, so that the moment at which hacking begins is known, and tests monitors on such runs, much as we did here.
 
 # %% [markdown]
 # <a id="deeper-losses" name="deeper-losses"></a>
 # ## Deeper: losses for a policy that has moved on
 #
-# From the second update on a batch, the policy is no longer the one that sampled. GRPO corrects for this with the ratio $\rho_t$ of each token, now over then, and stops a token's gradient once its ratio has left the clip. The variants differ in what they do at this point:
+# From the second update on a batch, the policy is no longer the one that sampled the answers. GRPO corrects for this with the ratio $\rho_t$ of each token: its probability under the current policy divided by its probability when it was sampled. It stops a token's gradient once the ratio has left the clip range. The variants differ in how they treat these ratios:
 #
 # | arm | what it does with the ratios | its clip |
 # |---|---|---|
 # | GRPO | $\min(\rho A, \text{clip}(\rho) A)$ for each token | symmetric |
 # | clip-higher ([DAPO](https://arxiv.org/abs/2503.14476)) | the same, with more room above, so that rare tokens can grow | two bounds |
 # | no clip | $\rho A$ | none |
-# | [GSPO](https://arxiv.org/abs/2507.18071) | one ratio per answer, the geometric mean of its tokens', clipped as a whole | two bounds, much narrower |
-# | CISPO ([MiniMax-M1](https://arxiv.org/abs/2506.13585)) | caps the ratio and uses it as a constant weight of $A \log \pi$: every token keeps a gradient | the cap |
+# | [GSPO](https://arxiv.org/abs/2507.18071) | uses one ratio per answer, the geometric mean of its tokens' ratios, and clips the answer as a whole | two bounds, much narrower |
+# | CISPO ([MiniMax-M1](https://arxiv.org/abs/2506.13585)) | caps the ratio and uses it as a constant weight on $A \log \pi$, so every token keeps a gradient | the cap |
 # | [SAPO](https://arxiv.org/abs/2511.20347) | replaces the clip by a sigmoid, so that the gradient fades as the ratio moves away from 1 | two temperatures |
 #
-# The picture shows what the clip does to tokens, and what it does to answers:
+# The picture shows what the clip does to tokens and what it does to whole answers:
 
 # %%
 from postlab.course.week08 import draw_ratios
@@ -1149,11 +1149,11 @@ draw_ratios()
 # %% [markdown]
 # ### Exercise 8.3 · about 15 minutes · medium
 #
-# Write GSPO's loss. `logps` and `old_logps` are the log-probs of the sampled tokens now and then, $(B, T)$. `mask` is 1 on an answer's tokens and 0 on padding, and `advantages` has one number per answer. The ratio of an answer is
+# Write GSPO's loss. `logps` and `old_logps` have the shape $(B, T)$ and are the log-probs of the sampled tokens, now and at the time of sampling. `mask` is 1 on an answer's tokens and 0 on padding, and `advantages` has one number per answer. The ratio of an answer is
 #
 # $$s = \exp\Big(\frac{1}{|o|} \sum_{t} \log \rho_t\Big)$$
 #
-# and the objective is that of GRPO with $s$ in the place of $\rho_t$. Return one number, the mean over answers.
+# and the objective is that of GRPO with $s$ in place of $\rho_t$. Return the loss to minimise as one number, averaged over the answers.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -1162,7 +1162,7 @@ draw_ratios()
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# The two bounds lie at different distances from 1. Which of the two products counts, if the advantage is negative? The same as in GRPO.
+# The two bounds lie at different distances from 1. As in GRPO, the objective multiplies the advantage by the ratio and by the clipped ratio. Which of these two products counts if the advantage is negative?
 #
 # </details>
 
@@ -1187,7 +1187,7 @@ gspo_loss = check.gspo_loss(gspo_loss)
 #
 # </details>
 #
-# Why does GSPO need a clip of its own? An average of $T$ numbers varies less than a single one, by a factor of about $\sqrt{T}$ if they are independent. Let's see what that does to a clip. Take answers whose tokens have independent log-ratios with a standard deviation of 0.02, and look at the share of answers that lie outside of the paper's clip:
+# Why does GSPO need a clip of its own? An average of $T$ numbers varies less than a single one, by a factor of about $\sqrt{T}$ if they are independent. Let's see what that means for a clip. Take answers whose tokens have independent log-ratios with a standard deviation of 0.02, and look at the share of answers whose ratio lies outside the paper's clip:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1206,17 +1206,17 @@ for length in (24, 400, 4000):
 pd.DataFrame(outside).T.rename_axis("tokens per answer").round(4)
 
 # %% [markdown]
-# With 24 tokens, 93% of the answers lie outside of the paper's clip, and with 4,000 tokens, 28%. (A large share isn't a fault in itself: in the paper, GSPO clips two orders of magnitude more tokens than GRPO and still learns faster.) So the right width depends on the length of the answers, and also on how far the policy has moved since it sampled, for which our 0.02 is only an assumption.
+# With 24 tokens, 93% of the answers lie outside the paper's clip. With 4,000 tokens, 28% do. (A large share isn't a fault in itself: in the paper, GSPO clips two orders of magnitude more tokens than GRPO and still learns faster.) So the right width depends on the length of the answers. It also depends on how far the policy has moved since it sampled them, and our 0.02 is only an assumption about that.
 #
-# And what do our runs say? These four arms take five batches, with four updates on each, from which the clip is the only difference (GSPO also averages over answers instead of tokens):
+# And what do our runs say? The following four arms take five batches and make four updates on each of them. They differ only in the clip, except that GSPO also uses one ratio per answer and averages over answers instead of tokens:
 
 # %%
 shown(ablation_table(ablations, ["four steps, 5 batches", "clip-higher", "no clip", "GSPO"]))
 
 # %% [markdown]
-# The clip for tokens takes the gradient from 0.4% of them, so widening it can't do much, and *clip-higher* can't show what it's for: it was made for long runs in which the clip often binds. GSPO's clip takes it from 45% of the answers, and the arm learns less. So this table is about two clips that don't fit: one is too wide to matter, the other too narrow for short answers at this rate. (At a larger rate, the arm with the narrow clip [keeps up](#deeper-matched).)
+# The clip for tokens removes the gradient of only 0.4% of them, so widening it can't do much. That's why *clip-higher* can't show here what it's for: it was made for long runs in which the clip often binds. GSPO's clip removes the gradient of 45% of the answers, and this arm learns less. So what this table compares is two clips that don't fit: one is too wide to matter, and the other is too narrow for short answers at this rate. (At a larger rate, the arm with the narrow clip [keeps up](#deeper-matched).)
 #
-# CISPO and SAPO are among [the matched runs](extras/grpo_variants.ipynb). In TRL, each of these losses needs a line:
+# CISPO and SAPO are among [the matched runs](extras/grpo_variants.ipynb). In TRL, each of these losses takes one line:
 #
 # ```python
 # GRPOConfig(loss_type="cispo", epsilon_high=5.0)  # the cap; ScaleRL's value
@@ -1224,33 +1224,33 @@ shown(ablation_table(ablations, ["four steps, 5 batches", "clip-higher", "no cli
 # GRPOConfig(importance_sampling_level="sequence", loss_type="grpo", epsilon=3e-3, epsilon_high=4e-3)
 # ```
 #
-# All arms used TRL's own trainer on a CPU. With `loss_type="dapo"`, Unsloth on a GPU sets `epsilon_high` to 0.28 if you don't set it yourself, which is clip-higher; TRL sets it to `epsilon`. That's why the profiles `t4` and `rented` set it to 0.2.
+# All arms used TRL's own trainer on a CPU. On a GPU, Unsloth behaves differently if you use `loss_type="dapo"` and don't set `epsilon_high` yourself. It sets it to 0.28, which is clip-higher, while TRL sets it to `epsilon`. That's why the profiles `t4` and `rented` set it to 0.2.
 
 # %% [markdown]
 # <a id="deeper-recipe" name="deeper-recipe"></a>
 # ## Deeper: groups, advantages, and what else is in the recipe
 #
-# These changes act in the first update already. All recorded arms take twelve updates, one per batch, at the same rate. Nothing was tuned for any of them, so an arm that does badly here might do better with another rate.
+# The changes in this section act from the very first update. All the arms recorded for it take twelve updates, one per batch, at the same learning rate. Nothing was tuned for any of them, so an arm that does badly here might do better with another rate.
 #
 # | arm | from | what changes |
 # |---|---|---|
-# | groups of 2, 4, 16 | | answers per prompt; the batch keeps its 64 answers, and the recipe has groups of 8 |
+# | groups of 2, 4, 16 | | the number of answers per prompt; the batch keeps its 64 answers, and the recipe has groups of 8 |
 # | no scaling, batch scaling | no scaling: Dr. GRPO | advantages aren't divided by the standard deviation of the *group* |
 # | answer means | GRPO as published | every answer has the same weight, instead of every token |
-# | Dr. GRPO ([2503.20783](https://arxiv.org/abs/2503.20783)) | | no scaling, and a constant in place of the length |
-# | KL 0.04 | DeepSeekMath | `beta` |
-# | dynamic sampling | DAPO | zero-variance groups are replaced by new ones (not available in TRL; ours is in `postlab/course/week08/resampling.py`) |
+# | Dr. GRPO ([2503.20783](https://arxiv.org/abs/2503.20783)) | | no scaling, and division by a constant instead of the length |
+# | KL 0.04 | DeepSeekMath | a KL penalty (`beta`) |
+# | dynamic sampling | DAPO | zero-variance groups are replaced by new ones (TRL doesn't offer this; ours is in `postlab/course/week08/resampling.py`) |
 
 # %%
 first = list(ablations["arms"])
 shown(ablation_table(ablations, first[: first.index("four steps")]))
 
 # %% [markdown]
-# Dynamic sampling has almost no zero-variance groups left. It pays for this with a third more answers. (For batch scaling, the column counts the *batches* without any difference in reward.) In the KL arm, the reference is the policy of week 5; under Unsloth on a GPU, it would be the base.
+# Dynamic sampling has almost no zero-variance groups left, but it samples a third more answers for this. (For batch scaling, the column of zero-variance groups counts the *batches* without any difference in reward.) In the KL arm, the reference is the policy of week 5; under Unsloth on a GPU, it would be the base model.
 #
-# RLOO, an entropy bonus and overlong shaping are worth knowing, too. [An extra notebook](extras/grpo_variants.ipynb) says what they do and how to set them in TRL, and compares them with GRPO.
+# RLOO, an entropy bonus and overlong shaping are worth knowing, too. [An extra notebook](extras/grpo_variants.ipynb) explains what they do and how to set them in TRL, and compares them with GRPO.
 #
-# Back to the zero-variance groups. Here is their share by group size: as measured in the runs, and as your function from Exercise 8.1 computes it if all prompts are equally hard.
+# Now back to the zero-variance groups. Here is their share by group size, both as measured in the runs and as your function from Exercise 8.1 computes it under the assumption that all prompts are equally hard.
 
 # %%
 rows = {}
@@ -1263,22 +1263,22 @@ for arm, size in {"groups of 2": 2, "groups of 4": 4, "recipe": 8, "groups of 16
 pd.DataFrame(rows).T.rename_axis("answers per group").round(2)
 
 # %% [markdown]
-# The runs have more zero-variance groups than the formula predicts, because the prompts aren't equally hard. No group size helps with a hopeless prompt.
+# The runs have more zero-variance groups than the formula predicts, because the prompts aren't equally hard. For a hopeless prompt, no group size helps.
 
 # %% [markdown]
 # <a id="deeper-matched" name="deeper-matched"></a>
 # ## Deeper: updates, rates and clips matched
 #
-# **With a learning rate chosen for each, one update per batch and four updates can't be told apart at the end. The same is true of the other 17 changes to GRPO that we tried, GSPO among them.** So neither of the two large differences of section 6 (+12 points for *four steps*, −11 for GSPO) shows up at rates and clips that were chosen for this.
+# **If one update per batch and four updates per batch each get a learning rate chosen for them, we can't tell them apart at the end. The same is true of the other 17 changes to GRPO that we tried, including GSPO.** So neither of the two large differences of section 6 (+12 points for *four steps*, −11 for GSPO) shows up when the rates and clips are chosen to suit the arms.
 #
-# We ran 19 arms with five seeds each. Every arm takes four batches of 64 answers from the policy of week 5 (dynamic sampling samples more). Arms that differ in their number of updates each got a learning rate of their own, and GSPO a clip of its own, chosen on another seed and on other sums. Before training, 52% of the held-out sums are right. At the end, it's between 94% and 96% in every arm. All 18 differences are inconclusive, each by a paired t test over the five seeds, before and after Holm's correction. In points:
+# We ran 19 arms with five seeds each. Every arm starts from the policy of week 5 and takes four batches of 64 answers (dynamic sampling samples more). Arms that differ in their number of updates each got a learning rate of their own, and GSPO got a clip of its own. We chose these on another seed and on other sums. Before training, the policy gets 52% of the held-out sums right. At the end, it gets between 94% and 96% right in every arm. We compared each arm with its base in a paired t test over the five seeds. All 18 differences are inconclusive, both before and after Holm's correction. Here are two of them, in points:
 #
-# - *Four quarters* (the *four steps* of section 6), compared with one update: +0.4 (−1.5 to 2.2). This fits what section 6 suspected, that the recipe's rate was too low for so few updates. It would also fit two arms that reach the same ceiling at different speeds.
-# - *GSPO*, compared with four quarters: −0.4 (−2.0 to 1.2). The clip that was chosen is the paper's, the same one that lost by 11 points. It still takes the gradient from 26% of the answers, but at eight times the rate we can't measure a disadvantage.
+# - Compared with one update, *four quarters* (the *four steps* of section 6) ends 0.4 points higher (−1.5 to 2.2). This agrees with our guess in section 6 that the recipe's rate was too low for so few updates. We'd expect the same result if the two arms reached the same ceiling at different speeds.
+# - Compared with four quarters, *GSPO* differs by −0.4 points (−2.0 to 1.2). The clip that was chosen is the paper's, the same one with which GSPO ended 11 points lower in section 6. It still removes the gradient of 26% of the answers, but at eight times the rate we can't measure a disadvantage.
 #
-# An inconclusive difference isn't a proof that there is none. A typical comparison could have found a difference of 1.2 points if it had been the only one, and of 2.6 points as one of 18. And so close to the ceiling, there's little room for any.
+# An inconclusive difference doesn't prove that there is none. A typical comparison would have had a good chance of finding a difference of 1.2 points if it had been the only one, or 2.6 points as one of 18. And so close to the ceiling, there's little room for any difference.
 #
-# **[The extra notebook on variants of GRPO](extras/grpo_variants.ipynb)** shows all arms with what they cost, and how to set each of them in TRL. It also says what each change was invented for, and what may turn out the other way at scale.
+# **[The extra notebook on variants of GRPO](extras/grpo_variants.ipynb)** shows what every arm cost and how to set it in TRL. It also explains what each change was invented for, and which results may be reversed at scale.
 
 # %% [markdown]
 # <a id="deeper-sampling" name="deeper-sampling"></a>
@@ -1286,17 +1286,17 @@ pd.DataFrame(rows).T.rename_axis("answers per group").round(2)
 #
 # ### Build 8.1 · about 20 minutes · medium
 #
-# DAPO doesn't train on zero-variance groups at all: it samples until the batch is full of informative ones. Write that. `fill_batch(prompts, sample, reward, *, groups, most)` returns a batch of `groups` triples `(prompt, answers, rewards)`.
+# DAPO doesn't train on zero-variance groups at all: it keeps sampling until the batch is full of informative ones. Write a function that does this. `fill_batch(prompts, sample, reward, *, groups, most)` returns a batch of `groups` triples `(prompt, answers, rewards)`.
 #
 # - `prompts` is an iterator; `next(prompts)` gives you a new prompt.
 # - `sample(prompt)` samples a group of answers for it, and `reward(prompt, answers)` returns their rewards.
-# - Sampling is what costs. Stop as soon as the batch is full, and use at most `most` prompts. A trainer needs batches of the same size, so if the limit is reached before, fill up with groups that teach nothing.
+# - Sampling is the expensive part. Stop as soon as the batch is full, and use at most `most` prompts. A trainer needs batches of the same size, so if you reach the limit before the batch is full, fill it up with groups that teach nothing.
 #
 # The check runs your function on prompts whose rewards it knows, and counts what you sample.
 #
 # <details><summary>Hint 1</summary>
 #
-# You need two lists: one for the batch, and one for what you may need at the end.
+# You need two lists: one for the batch, and one for the groups that you may need to fill it up at the end.
 #
 # </details>
 # <details><summary>Hint 2</summary>
@@ -1318,11 +1318,11 @@ fill_batch = fill_build.check_fill_batch(fill_batch)
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# The reference is in `postlab/course/week08/fill_build.py`. In TRL it has to live in the `rollout_func`, which samples for a whole batch: see `resampling.py` in the same folder, the one that was used for the recorded arm.
+# The reference solution is in `postlab/course/week08/fill_build.py`. In TRL, dynamic sampling has to be part of the `rollout_func`, which samples for a whole batch. See `resampling.py` in the same folder, which was used for the recorded arm.
 #
 # </details>
 #
-# What does it cost? That depends on the prompts, and Exercise 8.1 says how. Suppose that all prompts are equally hard, with groups of eight. Count the groups that your function samples for a batch of eight, and compare with $8 / (1 - \text{silent share})$:
+# What does dynamic sampling cost? That depends on the prompts in the way you saw in Exercise 8.1. Suppose that all prompts are equally hard and that a group has eight answers. The next cell counts the groups that your function samples for a batch of eight, and compares the count with $8 / (1 - \text{silent share})$:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1346,7 +1346,7 @@ for p in (0.5, 0.8, 0.95, 0.99):
 pd.DataFrame(rows).T.rename_axis("right answers").round(1)
 
 # %% [markdown]
-# As the policy gets better, dynamic sampling pays more for the same batch: about three times as many groups at 95%, and thirteen times as many at 99%. So dynamic sampling needs a limit, and fresh prompts that the policy can't solve yet. The result also agrees with the formula from Exercise 8.1, as it should if all prompts are equally hard.
+# As the policy gets better, dynamic sampling has to sample more groups for the same batch: about three times as many when 95% of the answers are right, and thirteen times as many at 99%. So dynamic sampling needs a limit, and it needs fresh prompts that the policy can't solve yet. The result also agrees with the formula from Exercise 8.1, as it should if all prompts are equally hard.
 
 # %% [markdown]
 # <a id="deeper-rule" name="deeper-rule"></a>
@@ -1354,18 +1354,18 @@ pd.DataFrame(rows).T.rename_axis("right answers").round(1)
 #
 # ### Build 8.2 · about 20 minutes · medium
 #
-# In section 5 the doctor found nothing, because it only saw the proxy. But our recorded runs logged a second measure next to it, with weight 0: `rewards/truth/mean`. TRL does this for you if you pass several reward functions and a `reward_weights` of 0 for the ones that shouldn't count. Now write the rule that was missing.
+# In section 5, the doctor found nothing, because it saw only the proxy. But our recorded runs logged a second measure next to it, `rewards/truth/mean`, with a weight of 0. TRL does this for you if you pass several reward functions and set `reward_weights` to 0 for the ones that shouldn't count. Now write the rule that was missing.
 #
-# `proxy_apart(log)` gets the log history of a run, a list of dictionaries with one entry per step, and returns `True` if the reward (`log[i]["reward"]`) goes up while the truth (`log[i]["rewards/truth/mean"]`) goes down. The check runs it on the runs of section 5: six hacked ones and six healthy ones.
+# `proxy_apart(log)` gets the log history of a run, a list of dictionaries with one entry per step, and returns `True` if the reward (`log[i]["reward"]`) goes up while the truth (`log[i]["rewards/truth/mean"]`) goes down. The check applies it to six hacked runs and six healthy ones from section 5.
 #
 # <details><summary>Hint 1</summary>
 #
-# A step is the mean of 32 replies to four requests, so it's noisy. Compare parts of the run, not single steps.
+# Each logged value is the mean over 32 replies to four requests, so it's noisy. Compare parts of the run, not single steps.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# Rewards come on any scale, and GRPO trains the same if you add a constant. So what can't you compare?
+# Rewards can be on any scale, and training with GRPO stays the same if you add a constant to the reward. So which values can't you compare?
 #
 # </details>
 
@@ -1393,11 +1393,11 @@ proxy_apart = rule_build.check_rule(proxy_apart)
 #     return change("reward") > 0 and change("rewards/truth/mean") < 0
 # ```
 #
-# The reference in `postlab/course/week08/rule_build.py` also asks that each change is larger than a quarter of the series' standard deviation, so that noise alone raises fewer alarms.
+# The reference in `postlab/course/week08/rule_build.py` also requires each change to be larger than a quarter of the series' standard deviation, so that noise alone raises fewer alarms.
 #
 # </details>
 #
-# A rule that is right about the runs it was written on proves little, as section 3 showed. So test it on seven runs which the check never used: two of the repairs in section 5, and the run with the rubric. Next to each is the change of the truth on held-out prompts:
+# If a rule is right about the runs it was written for, that proves little, as section 3 showed. So test yours on seven runs that the check never used: the runs of two of the repairs in section 5, and the run with the rubric. The table shows how much the truth changed on held-out prompts in each run, and whether your rule raises an alarm:
 
 # %%
 judged_by = {
@@ -1407,20 +1407,19 @@ judged_by = {
 pd.DataFrame(judged_by).T
 
 # %% [markdown]
-# In all seven, the truth fell, and the reference names two of them. Why does it miss the others? With *a large KL*, most of the loss happens in the first eight steps (on two of the three seeds, all of it). The rule compares the first third of the run with the last, so it comes too late, and in two of these runs the reward doesn't rise in between, either. With *and a caution*, the truth falls by only 6 to 9 points, and the rule sees 32 training replies per step, to four requests that are different each time. The noise of such a log can hide a change of that size. The held-out prompts, which are the same at every look, show both. So evaluate on fixed prompts, every few steps: it costs little, and no rule on the training log replaces it.
+# The truth fell in all seven runs, and the reference raises an alarm for two of them. Why does it miss the others? In the runs with *a large KL*, most of the damage happens in the first eight steps (on two of the three seeds, all of it). The rule compares the first third of the run with the last, and because most of the damage falls within that first third, the rule comes too late. In two of these runs, the reward doesn't rise between the two parts, either. In the runs of *and a caution*, the truth falls by only 6 to 9 points. In each step, the rule sees 32 training replies to four requests, and the requests are different each time. The noise in such a log can hide a change of that size. The held-out prompts, which are the same every time, show both kinds of damage. So evaluate on fixed prompts every few steps: this costs little, and no rule for the training log can replace it.
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>
 # ## Five interview questions
 #
-# **1.** The reward is 0 from the first step, and there is no error. What do you look at, and in which order?
+# **1.** The reward is 0 from the first step on, and there is no error. What do you look at, and in which order?
 #
 # <details><summary>Answer</summary>
 #
-# First I'd send the right answers through the reward. If they don't get 1, the reward or the extraction of the answer is broken. Then I'd read three completions as raw text, including their special tokens: is the prompt formatted as it was in training, and do the answers end? Then I'd check the share of truncated answers, and whether any group contains two different rewards. If everything works and the task is just too hard, I'd sample more
-# answers per prompt, take easier prompts, or do some SFT first. The learning rate comes last, because without a nonzero advantage there is no gradient.
+# First I'd send the right answers through the reward. If they don't get 1, the reward or the extraction of the answer is broken. Then I'd read three completions as raw text, including their special tokens, to see whether the prompt is formatted as it was in training and whether the answers end. Then I'd check the share of truncated answers and whether any group contains two different rewards. If everything works and the task is just too hard, I'd sample more answers per prompt, use easier prompts, or do some SFT first. I'd look at the learning rate last, because without a nonzero advantage there is no gradient.
 #
-# *A likely follow-up:* "And if the reward is 0 because the task is too hard?" Measure pass@k before training. If even $k = 64$ finds nothing, RL has nothing to reinforce.
+# *A likely follow-up:* "And if the reward is 0 because the task is too hard?" Measure pass@k before training. If even $k = 64$ samples contain no right answer, RL has nothing to reinforce.
 #
 # </details>
 #
@@ -1428,20 +1427,19 @@ pd.DataFrame(judged_by).T
 #
 # <details><summary>Answer</summary>
 #
-# DAPO has four changes: a higher upper clip, so that rare tokens can grow; new samples for zero-variance groups; a loss in which every token has the same weight; and a soft penalty for overlong answers. Dr. GRPO drops two divisions, by the standard deviation of the group and by the length of the answer, because both bias the gradient. GSPO computes one ratio per answer, the geometric mean over its tokens, and clips whole answers. TRL's
-# `loss_type="dapo"` is only the token weighting.
+# DAPO makes four changes: a higher upper clip, so that rare tokens can become more likely; new samples in place of zero-variance groups; a loss in which every token has the same weight; and a soft penalty for overlong answers. Dr. GRPO drops two divisions, by the standard deviation of the group and by the length of the answer, because both bias the gradient. GSPO computes one ratio per answer, the geometric mean over its tokens, and clips whole answers. TRL's `loss_type="dapo"` covers only DAPO's token weighting.
 #
-# *A likely follow-up:* "What about CISPO and SAPO?" CISPO caps the ratio and keeps it as a detached weight, so that every token still has a gradient. SAPO replaces the clip by a sigmoid, so that the gradient fades instead of stopping. All of this only acts once the policy has left its sampler.
+# *A likely follow-up:* "What about CISPO and SAPO?" CISPO caps the ratio and keeps it as a detached weight, so that every token still has a gradient. SAPO replaces the clip with a sigmoid, so that the gradient fades instead of stopping. All of this has an effect only once the policy differs from the one that sampled the answers.
 #
 # </details>
 #
-# **3.** The reward rises and users complain. Is it being hacked?
+# **3.** The reward rises, but users complain. Is the reward being hacked?
 #
 # <details><summary>Answer</summary>
 #
-# I'd read answers from before and after training, starting with those that are paid best. Then I'd measure something that isn't trained on: a held-out check, a different judge, or people. If the reward rises and this doesn't, it's being hacked. I'd look for the exploit by writing bad answers that the reward pays. It could also be something else, such as prompts in training that don't look like what users ask, or a skill that got lost on the way.
+# I'd read answers from before and after training, starting with those that earn the highest reward. Then I'd measure something that isn't trained on, using a held-out check, a different judge, or people. If the reward rises and this measure doesn't, it's probably being hacked, and I'd look for the exploit by writing bad answers that the reward pays for. It could also be something else, such as training prompts that don't look like what users ask, or a skill that was lost along the way.
 #
-# *A likely follow-up:* "Does a KL penalty fix it?" No. It limits how far the policy can go, and leaves the hole open. In our runs, a small one made no visible difference, and a large one hardly helped safety.
+# *A likely follow-up:* "Does a KL penalty fix it?" No. It limits how far the policy can move, but it leaves the hole open. In our runs, a small penalty made no visible difference, and a large one hardly helped safety.
 #
 # </details>
 #
@@ -1449,31 +1447,30 @@ pd.DataFrame(judged_by).T
 #
 # <details><summary>Answer</summary>
 #
-# In a separate sandbox without network, files or my environment variables, with limits on time, memory, processes and output. Only the function calls go in. The results come out as plain data, and I compare them outside, so the program can't see the expected values or forge a verdict. I'd keep some tests for the evaluation, and return `None` instead of 0 if the sandbox itself failed. Then I'd attack it: programs that exit, print "passed", override `==`,
-# or look for the tests.
+# I'd run it in a separate sandbox that has no access to the network, to files or to my environment variables, and that limits time, memory, processes and output. Only the function calls go in. The results come out as plain data, and I compare them outside the sandbox, so the program can't see the expected values or forge a verdict. I'd keep some tests for the evaluation, and return `None` instead of 0 if the sandbox itself failed. Then I'd attack the reward with programs that exit, print "passed", override `==`, or look for the tests.
 #
-# *A likely follow-up:* "The policy passes the tests but the code is wrong. What now?" The tests are too weak. Generate more of them, by property-based testing or from a reference solution, and watch the gap between training tests and held-out tests.
+# *A likely follow-up:* "The code passes the tests, but it's wrong. What now?" The tests are too weak. Generate more of them, by property-based testing or from a reference solution, and watch the gap between training tests and held-out tests.
 #
 # </details>
 #
-# **5.** Research taste: an ablation table with one seed per arm and differences of two points. What do you believe?
+# **5.** Research taste: You see an ablation table with one seed per arm and differences of two points. What do you believe?
 #
 # <details><summary>Answer</summary>
 #
-# Not the ranking. I'd ask how much another seed changes the *same* arm, and how many comparisons were made. I'd ask whether the arms had the same number of updates and tokens, and whether the rate and the clip were tuned for each of them. And I'd look for the mechanism in the logs: if an arm claims to fix clipping, how many tokens were clipped?
+# I wouldn't believe the ranking. I'd ask how much the result of the *same* arm changes with another seed, and how many comparisons were made. I'd ask whether the arms had the same number of updates and tokens, and whether the learning rate and the clip were tuned for each of them. And I'd look for the mechanism in the logs: if an arm claims to fix clipping, how many tokens were clipped?
 #
-# *A likely follow-up:* "You can't afford five seeds at full size. What do you do?" Run several seeds at a smaller size to learn how large the noise is, share prompts and seeds between the arms so that differences are paired, and compare whole curves instead of end points. ScaleRL fits curves to predict the full-size run.
+# *A likely follow-up:* "You can't afford five seeds at full size. What do you do?" Run several seeds at a smaller size to learn how large the noise is, use the same prompts and seeds in all arms so that the differences are paired, and compare whole curves instead of end points. ScaleRL fits curves to predict the full-size run.
 #
 # </details>
 
 # %% [markdown]
 # <a id="papers" name="papers"></a>
-# **Papers.** The one to read this week is [DAPO](https://arxiv.org/abs/2503.14476), section 3: four changes, each with its curve. The others, by topic:
+# **Papers.** The paper to read this week is [DAPO](https://arxiv.org/abs/2503.14476). Section 3 presents its four changes, each with its own curve. Here are the others, by topic:
 #
-# *Losses.* [Dr. GRPO](https://arxiv.org/abs/2503.20783): the algebra of the two biases. [RLOO](https://arxiv.org/abs/2402.14740): why PPO's critic and clip may be more than language models need. [GSPO](https://arxiv.org/abs/2507.18071): why its ratio is defined per answer, and how much it clips. [MiniMax-M1](https://arxiv.org/abs/2506.13585), section 3: CISPO, and which tokens a clip silences. [SAPO](https://arxiv.org/abs/2511.20347): a clip without an edge, and a comparison with GRPO and GSPO.
+# *Losses.* [Dr. GRPO](https://arxiv.org/abs/2503.20783) works out the algebra of the two biases. [RLOO](https://arxiv.org/abs/2402.14740) argues that PPO's critic and clip may be more than language models need. [GSPO](https://arxiv.org/abs/2507.18071) explains why its ratio is defined per answer, and how much it clips. [MiniMax-M1](https://arxiv.org/abs/2506.13585) introduces CISPO in section 3 and shows which tokens lose their gradient to a clip. [SAPO](https://arxiv.org/abs/2511.20347) describes a clip without a hard edge and compares it with GRPO and GSPO.
 #
-# *What decides at scale.* [ScaleRL](https://arxiv.org/abs/2510.13786): which choices raise the ceiling and which only the speed, with curves that were fitted before the long run. [Tricks or Traps](https://arxiv.org/abs/2508.08221): one trick at a time on the same base, and advice that depends on model and data. [Stabilizing RL with LLMs](https://arxiv.org/abs/2512.01374): when a token-level loss approximates a reward for whole answers; read it for the mismatch between sampler and trainer, staleness, and mixture-of-experts models.
+# *What matters at scale.* [ScaleRL](https://arxiv.org/abs/2510.13786) shows which choices raise the ceiling and which raise only the speed, using curves that were fitted before the long run. [Tricks or Traps](https://arxiv.org/abs/2508.08221) tries one trick at a time on the same base and gives advice that depends on the model and the data. [Stabilizing RL with LLMs](https://arxiv.org/abs/2512.01374) explains when a token-level loss approximates a reward for whole answers. Read it for what it says about the mismatch between sampler and trainer, staleness, and mixture-of-experts models.
 #
-# *Hacking.* [Gao et al. 2022](https://arxiv.org/abs/2210.10760): how proxy and truth come apart. [Baker et al. 2025](https://arxiv.org/abs/2503.11926): monitoring a model's thoughts, and what happens if you train against the monitor. [MacDiarmid et al. 2025](https://arxiv.org/abs/2511.18397): a model that learned to hack its rewards became misaligned in other ways, too.
+# *Hacking.* [Gao et al. 2022](https://arxiv.org/abs/2210.10760) shows how proxy and truth come apart. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) is about monitoring a model's thoughts, and what happens if you train against the monitor. [MacDiarmid et al. 2025](https://arxiv.org/abs/2511.18397) describes a model that learned to hack its rewards and became misaligned in other ways, too.
 #
-# *Rubrics.* [Rubrics as Rewards](https://arxiv.org/abs/2507.17746): how to aggregate criteria. [Rubric Anchors](https://arxiv.org/abs/2508.12790): ten thousand rubrics, and a rubric against hacking that was written from samples of earlier runs. [Mahmoud et al. 2026](https://arxiv.org/abs/2605.12474): hacking with weak and strong judges, measured. [CHERRL](https://arxiv.org/abs/2606.04923): planted biases, and monitors tested on them.
+# *Rubrics.* [Rubrics as Rewards](https://arxiv.org/abs/2507.17746) compares ways to aggregate criteria. [Rubric Anchors](https://arxiv.org/abs/2508.12790) describes ten thousand rubrics, and a rubric against hacking that was written from samples of earlier runs. [Mahmoud et al. 2026](https://arxiv.org/abs/2605.12474) measures hacking with weak and strong judges. [CHERRL](https://arxiv.org/abs/2606.04923) plants biases and tests monitors on them.
