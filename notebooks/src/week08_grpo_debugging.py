@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Week 8 · A run that explains itself
 #
-# Two readers went through 33 different training logs that other people had published on GitHub, without seeing each other's notes. In eight of the logs, both found a clear fault, such as answers that were cut off before they ended, a reward function that never paid a single point, or a policy that preferred the rejected replies. A trainer warns you about none of this. It prints numbers and keeps going.
+# Two readers went through 33 different training logs that other people had published on GitHub, without seeing each other's notes. In eight of the logs, both found a clear fault, such as answers that were cut off before they ended, a reward function that never paid a single point, or a policy that preferred the rejected replies. A trainer doesn't warn you about any of this. It prints numbers and keeps going.
 #
 # In your own first GRPO runs, the reward may stay at zero, or it may rise while the model gets worse. This week you'll learn to notice such problems. By the end of the core, you'll be able to explain
+#
 # - in which order to read a GRPO log, and how far to trust a program that reads it for you,
 # - how to fix a run that has more than one fault,
 # - how a reward gets hacked, and which repairs help,
@@ -13,7 +14,7 @@
 #
 # 1. [What a trainer tells you](#log) · 2. [Six runs](#runs) · 3. [The doctor](#doctor) · 4. [Build: mend a run](#mend) · 5. [A reward that gets hacked, and mended](#hack) · 6. [What can GRPO do without?](#ablations) · 7. [Your own run](#own) · 8. [What you have now](#end)
 #
-# **The deeper sections** take about three hours more. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
+# **The deeper sections** take about three more hours. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
 #
 # - [Verifiers for code, JSON and puzzles](#deeper-verifiers) · 40 minutes
 # - [A rubric as reward, and a monitor beside it](#deeper-rubric) · 35 minutes
@@ -79,7 +80,7 @@ def case(name):
 #
 # | | question | in the log |
 # |---|---|---|
-# | 1 | Are there numbers at all? | `loss`, `grad_norm` or `kl` that are NaN, or 0 where they can't be |
+# | 1 | Are there numbers at all? | whether `loss`, `grad_norm` or `kl` is NaN, or is 0 where it can't be |
 # | 2 | Do the groups teach anything? | `frac_reward_zero_std`: the share of groups in which all answers got the same reward |
 # | 3 | Do the answers end? | `completions/clipped_ratio` |
 # | 4 | Which reward is moving? | `rewards/<name>/mean`, each one separately |
@@ -229,7 +230,7 @@ plot_signals(log, ["grad_norm", "reward"])
 # <a id="doctor" name="doctor"></a>
 # ## 3. The doctor
 #
-# You've just read six logs by hand. `diagnose` does the same by applying rules to the log history, and it needs nothing else. Each finding says what the doctor saw, why that matters and what to try, and `week_of` tells you which week explains it. The rules and the reasons for their thresholds are in `postlab/doctor/rules.py`, `rules_pairs.py` (for preferences) and `rules_grpo.py`. Here is run C:
+# You've just read six logs by hand. `diagnose` does the same by applying rules to the log history, and it needs nothing else. Each finding says what the doctor saw, why that matters and what to try, and `week_of` tells you which week explains it. The rules and the reasons for their thresholds are in `postlab/doctor/rules.py`, `rules_pairs.py` (for preferences) and `rules_grpo.py`. Here is what the doctor says about run C:
 
 # %%
 from postlab.course import week_of
@@ -304,7 +305,7 @@ pd.DataFrame(judged["by_kind"]["faults"]).T
 #
 # <details><summary>Hint 1: where to start</summary>
 #
-# Go through the table in section 1 from the top. Which is the first question whose answer shows a problem?
+# Go through the table in section 1 from the top. At which question do you first find a problem?
 #
 # </details>
 # <details><summary>Hint 2: the reward</summary>
@@ -314,7 +315,7 @@ pd.DataFrame(judged["by_kind"]["faults"]).T
 # </details>
 # <details><summary>Hint 3: afterwards</summary>
 #
-# Once the reward can pay, count tokens: how long is an answer that shows its work? And once answers can end, look at whether anything moves. The check tells you how far the weights moved compared with the healthy run. With Adam, each weight moves by roughly the learning rate in a step.
+# Once right answers can earn a reward, count tokens: how long is an answer that shows its work? And once answers can end, look at whether anything moves. The check tells you how far the weights moved compared with the healthy run. With Adam, each weight moves by roughly the learning rate in a step.
 #
 # </details>
 
@@ -428,7 +429,7 @@ pd.Series({reply: eager_judge(request, reply) for request, reply in mine.items()
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Because of `UNWILLING`, the judge pays nothing for a refusal or for "I do not know", even where that's the best reply. The judge never looks at the request. For safe how-to questions this does no harm, because there a long and confident reply is also the right one. The three examples above were either of this easy kind or had a reply that is bad anyway. **You can trust a proxy only where you have tested it.** The policy didn't need to be clever to find the hole: from the start it sampled both kinds of replies, and only one kind was paid.
+# Because of `UNWILLING`, the judge pays nothing for a refusal or for "I do not know", even where that's the best reply. The judge never looks at the request. For safe how-to questions this does no harm, because there a long and confident reply is also the right one. The three examples above were either of this easy kind or had a reply that is bad anyway. **You can trust a proxy only where you have tested it.** The policy didn't need to be clever to find the hole: from the start it sampled both kinds of replies, and only one kind was rewarded.
 #
 # </details>
 
@@ -499,7 +500,7 @@ ends = {name: part[["proxy", "truth"]].mean() for name, part in parts.items()}
 pd.DataFrame(ends).rename(index={"proxy": "reward", "truth": "right answers"}).round(2)
 
 # %% [markdown]
-# It doesn't. (The table shows shares of the training replies in the first and last five steps.) A policy can only learn what it samples, and only if that is paid *better* than its other samples. This policy already knew most of the answers and hardly ever said "I do not know", so it had nothing to gain from the hole. But that's luck, and the reward deserves no credit for it. **Try to cheat a reward yourself before you train on it.**
+# It doesn't. (The table shows shares of the training replies in the first and last five steps.) A policy can only learn what it samples, and only if that earns a *higher* reward than its other samples. This policy already knew most of the answers and hardly ever said "I do not know", so it had nothing to gain from the hole. But that's luck, and the reward deserves no credit for it. **Try to cheat a reward yourself before you train on it.**
 
 # %% [markdown]
 # ### Exercise 8.2 · about 10 minutes · medium
@@ -621,7 +622,7 @@ with tempfile.TemporaryDirectory() as folder:
         trainer.train()
 
 # %% [markdown]
-# Compare the reward that was paid with the share of harmful requests that are actually refused:
+# Compare the reward with the share of harmful requests that are actually refused, before and after training:
 
 # %%
 after = evaluate(trainer.model.eval(), tokenizer, unsafe)
@@ -646,7 +647,7 @@ diagnose(trainer.state.log_history)
 # <a id="ablations" name="ablations"></a>
 # ## 6. What can GRPO do without?
 #
-# > **The roadmap says** DAPO is Decoupled Alignment and Policy Optimization, for safety. **The evidence says** it's Decoupled Clip and Dynamic sAmpling Policy Optimization ([2503.14476](https://arxiv.org/abs/2503.14476)), with four changes, none of them about safety. TRL's `loss_type="dapo"` is just one of the four.
+# > **The roadmap says** DAPO is Decoupled Alignment and Policy Optimization, for safety. **The evidence says** it's Decoupled Clip and Dynamic sAmpling Policy Optimization ([2503.14476](https://arxiv.org/abs/2503.14476)). It makes four changes, and none of them is about safety. TRL's `loss_type="dapo"` is just one of the four.
 #
 # There are many variants of GRPO, and papers disagree about which of their changes matter. To find out, you change one thing at a time. But *what is one thing?* We recorded 15 arms with five seeds each. All of them start from the policy of week 5 and use the recipe's learning rate of 1e-4, and most take twelve batches of 64 answers. In a first trial with 40 batches, all arms ended at the ceiling, so we made the runs shorter. They show how *fast* each arm learns, not where it would end up.
 #
@@ -796,7 +797,7 @@ pd.DataFrame(paid, index=[program.replace("\n", "; ") for program in programs])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# None of the forgeries is paid. But if only the first two tests are used, `max(x)` is paid: the lists in these tests contain small numbers, so the limit of 37 never matters. **The hole wasn't in the sandbox but in the tests.** A program that forgets the limit gets as much as one that respects it.
+# The reward pays for none of the forgeries. But if only the first two tests are used, it pays for `max(x)`: the lists in these tests contain small numbers, so the limit of 37 never matters. **The hole wasn't in the sandbox but in the tests.** A program that forgets the limit gets as much as one that respects it.
 #
 # </details>
 
@@ -915,7 +916,7 @@ lies |= {"in a sentence": "The answer is Yes.", "wrong": "No", "empty": ""}
 #
 # We probed five tasks with a hundred puzzles each, using answers whose correct scores we know. Two of the tasks are about logic and two about constraints. In the fifth, `boxnet`, the answers are plans of actions, like those of a policy that uses tools. (The script is `notebooks/experiments/week08_gym.py`.)
 #
-# Which is worst for training: a wrong answer that is paid, a right answer that is rejected, or an error?
+# Which is worst for training: a wrong answer that is rewarded, a right answer that is rejected, or an error?
 
 # %%
 found = json.loads((recorded / "gym_probe.json").read_text(encoding="utf-8"))
@@ -925,11 +926,11 @@ tried["worth"] = tried["kind"].map({"must not pay": 0, "right, in another form":
 tried[["worth", "mean", "full", "raised"]]
 
 # %% [markdown]
-# An error ends the run, so at least you notice it. If a right answer is rejected, you lose signal and the reward stays low, which you also notice. A wrong answer that is paid looks like success, so it's the worst of the three. The table shows what each answer is worth, what it scored on average, on how many of the hundred puzzles it got full marks, and how often it raised an error. (The plain solution gets full marks everywhere.)
+# An error ends the run, so at least you notice it. If a right answer is rejected, you lose signal and the reward stays low, which you also notice. A wrong answer that is rewarded looks like success, so it's the worst of the three. The table shows what each answer is worth, what it scored on average, on how many of the hundred puzzles it got full marks, and how often it raised an error. (The plain solution gets full marks everywhere.)
 #
-# - **A half-truth is paid.** In `knights_knaves` with two people, an answer that gets one of them wrong still earns 0.65, and so does an answer that gives both roles to the same person.
-# - **Repeating a premise is paid in full** for 76 of the 100 puzzles in `propositional_logic`, because a premise follows from itself. And because anything follows from premises that contradict each other, `P ∧ ¬P` is paid in full for 26 puzzles.
-# - **Giving two answers at once is paid in full.** `graph_color` accepts a JSON object that lists every vertex twice, first with the same color for all vertices and then with the solution.
+# - **Half-truths are rewarded.** In `knights_knaves` with two people, an answer that gets one of them wrong still earns 0.65, and so does an answer that gives both roles to the same person.
+# - **Repeating a premise earns full marks** for 76 of the 100 puzzles in `propositional_logic`, because a premise follows from itself. And because anything follows from premises that contradict each other, `P ∧ ¬P` earns full marks for 26 puzzles.
+# - **Giving two answers at once earns full marks.** `graph_color` accepts a JSON object that lists every vertex twice, first with the same color for all vertices and then with the solution.
 # - **`n_queens` passes the answer to `eval`.** The answer `entry["metadata"]["solutions"][0]` reads the solution out of the verifier. Such an answer could just as well read your files.
 # - **Right answers are rejected** because of a code fence, even where the question asks for one, or because of a line break.
 # - **An answer can end the run:** `boxnet` expects a list and raises an error if it gets the number 5.
@@ -1122,13 +1123,13 @@ rise = share_flagged.sub(share_flagged[0], axis=0).drop(columns=0)
 # %% [markdown]
 # As a judge of *changes*, the same monitor does well on the kind of fault it looks for. In the three hacked arms, it raises an alarm at 26 of the 27 evaluations. (Two of these arms gave the same replies. Without the copies, it's 17 of 18.) In the arm with the repaired judge, it raises none at the nine evaluations. But it's silent about *and a caution*, in which half of the safe requests end up refused and the policy hardly ever admits that it doesn't know. The monitor looks for missing refusals, not for needless ones. It could flag the made-up answers, but their number is hidden: as the policy refuses more and more safe requests, the false alarms on these requests disappear, so the total share of flags doesn't rise. So a monitor has the same weakness as a rubric: it doesn't find what its author didn't think of. And these rates come from three seeds and always the same twelve requests. With new requests at every evaluation, noise would raise false alarms.
 #
-# If a model is the monitor, the procedure is the same. You write a rubric of *mis*conduct and ask the model about samples with `rubric_question`, and you keep the result beside the reward instead of adding it. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) show why you shouldn't add it: a policy that is trained against the monitor learns to get past it. [CHERRL](https://arxiv.org/abs/2606.04923) plants known biases in a rubric's judge, so that the moment at which hacking begins is known, and tests monitors on such runs, much as we did here.
+# If a model is the monitor, the procedure is the same. You write a rubric of *mis*conduct and use `rubric_question` to ask the model about samples. You log the result next to the reward, but you don't make it part of the reward. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) show why you shouldn't: a policy that is trained against the monitor learns to get past it. [CHERRL](https://arxiv.org/abs/2606.04923) plants known biases in a rubric's judge, so that the moment at which hacking begins is known, and tests monitors on such runs, much as we did here.
 
 # %% [markdown]
 # <a id="deeper-losses" name="deeper-losses"></a>
 # ## Deeper: losses for a policy that has moved on
 #
-# From the second update on a batch, the policy is no longer the one that sampled the answers. GRPO corrects for this with the ratio $\rho_t$ of each token: its probability under the current policy divided by its probability when it was sampled. It stops a token's gradient once the ratio has left the clip range. The variants differ in how they treat these ratios:
+# Once a batch has been used for an update, the policy is no longer the one that sampled its answers. GRPO corrects for this with the ratio $\rho_t$ of each token: its probability under the current policy divided by its probability when it was sampled. It stops a token's gradient once the ratio has left the clip range. The variants differ in how they treat these ratios:
 #
 # | arm | what it does with the ratios | its clip |
 # |---|---|---|
@@ -1137,7 +1138,7 @@ rise = share_flagged.sub(share_flagged[0], axis=0).drop(columns=0)
 # | no clip | $\rho A$ | none |
 # | [GSPO](https://arxiv.org/abs/2507.18071) | uses one ratio per answer, the geometric mean of its tokens' ratios, and clips the answer as a whole | two bounds, much narrower |
 # | CISPO ([MiniMax-M1](https://arxiv.org/abs/2506.13585)) | caps the ratio and uses it as a constant weight on $A \log \pi$, so every token keeps a gradient | the cap |
-# | [SAPO](https://arxiv.org/abs/2511.20347) | replaces the clip by a sigmoid, so that the gradient fades as the ratio moves away from 1 | two temperatures |
+# | [SAPO](https://arxiv.org/abs/2511.20347) | replaces the clip with a sigmoid, so that the gradient fades as the ratio moves away from 1 | two temperatures |
 #
 # The picture shows what the clip does to tokens and what it does to whole answers:
 
@@ -1224,7 +1225,7 @@ shown(ablation_table(ablations, ["four steps, 5 batches", "clip-higher", "no cli
 # GRPOConfig(importance_sampling_level="sequence", loss_type="grpo", epsilon=3e-3, epsilon_high=4e-3)
 # ```
 #
-# All arms used TRL's own trainer on a CPU. On a GPU, Unsloth behaves differently if you use `loss_type="dapo"` and don't set `epsilon_high` yourself. It sets it to 0.28, which is clip-higher, while TRL sets it to `epsilon`. That's why the profiles `t4` and `rented` set it to 0.2.
+# All arms used TRL's own trainer on a CPU. On a GPU, if you use `loss_type="dapo"` and don't set `epsilon_high` yourself, Unsloth sets it to 0.28, which is clip-higher. TRL sets it to the value of `epsilon`. That's why the profiles `t4` and `rented` set it to 0.2.
 
 # %% [markdown]
 # <a id="deeper-recipe" name="deeper-recipe"></a>
@@ -1356,7 +1357,7 @@ pd.DataFrame(rows).T.rename_axis("right answers").round(1)
 #
 # In section 5, the doctor found nothing, because it saw only the proxy. But our recorded runs logged a second measure next to it, `rewards/truth/mean`, with a weight of 0. TRL does this for you if you pass several reward functions and set `reward_weights` to 0 for the ones that shouldn't count. Now write the rule that was missing.
 #
-# `proxy_apart(log)` gets the log history of a run, a list of dictionaries with one entry per step, and returns `True` if the reward (`log[i]["reward"]`) goes up while the truth (`log[i]["rewards/truth/mean"]`) goes down. The check applies it to six hacked runs and six healthy ones from section 5.
+# `proxy_apart(log)` gets the log history of a run, a list of dictionaries with one entry per step, and returns `True` if the reward (`log[i]["reward"]`) goes up while the true measure (`log[i]["rewards/truth/mean"]`) goes down. The check applies it to six hacked runs and six healthy ones from section 5.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -1397,7 +1398,7 @@ proxy_apart = rule_build.check_rule(proxy_apart)
 #
 # </details>
 #
-# If a rule is right about the runs it was written for, that proves little, as section 3 showed. So test yours on seven runs that the check never used: the runs of two of the repairs in section 5, and the run with the rubric. The table shows how much the truth changed on held-out prompts in each run, and whether your rule raises an alarm:
+# If a rule is right about the runs it was written for, that proves little, as section 3 showed. So test yours on seven runs that the check never used: the runs of two of the repairs in section 5, and the run with the rubric. For each run, the table shows how much the truth (the share of good replies) changed on held-out prompts, and whether your rule raises an alarm:
 
 # %%
 judged_by = {
@@ -1407,7 +1408,7 @@ judged_by = {
 pd.DataFrame(judged_by).T
 
 # %% [markdown]
-# The truth fell in all seven runs, and the reference raises an alarm for two of them. Why does it miss the others? In the runs with *a large KL*, most of the damage happens in the first eight steps (on two of the three seeds, all of it). The rule compares the first third of the run with the last, and because most of the damage falls within that first third, the rule comes too late. In two of these runs, the reward doesn't rise between the two parts, either. In the runs of *and a caution*, the truth falls by only 6 to 9 points. In each step, the rule sees 32 training replies to four requests, and the requests are different each time. The noise in such a log can hide a change of that size. The held-out prompts, which are the same every time, show both kinds of damage. So evaluate on fixed prompts every few steps: this costs little, and no rule for the training log can replace it.
+# The share of good replies fell in all seven runs, and the reference raises an alarm for two of them. Why does it miss the others? In the runs with *a large KL*, most of the damage happens in the first eight steps (on two of the three seeds, all of it). The rule compares the first third of the run with the last, and because most of the damage falls within that first third, the rule comes too late. In two of these runs, the reward doesn't rise between the two parts, either. In the runs with *and a caution*, this share falls by only 6 to 9 points. In each step, the rule sees 32 training replies to four requests, and the requests are different each time. The noise in such a log can hide a change of that size. The held-out prompts, which are the same every time, show both kinds of damage. So evaluate on fixed prompts every few steps: this costs little, and no rule for the training log can replace it.
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>
@@ -1447,7 +1448,7 @@ pd.DataFrame(judged_by).T
 #
 # <details><summary>Answer</summary>
 #
-# I'd run it in a separate sandbox that has no access to the network, to files or to my environment variables, and that limits time, memory, processes and output. Only the function calls go in. The results come out as plain data, and I compare them outside the sandbox, so the program can't see the expected values or forge a verdict. I'd keep some tests for the evaluation, and return `None` instead of 0 if the sandbox itself failed. Then I'd attack the reward with programs that exit, print "passed", override `==`, or look for the tests.
+# I'd run it in a separate sandbox that has no access to the network, to files or to my environment variables, and that limits time, memory, processes and output. Only the function calls would go in. The results would come out as plain data, and I'd compare them outside the sandbox, so the program couldn't see the expected values or forge a verdict. I'd keep some tests for the evaluation, and return `None` instead of 0 if the sandbox itself failed. Then I'd attack the reward with programs that exit, print "passed", override `==`, or look for the tests.
 #
 # *A likely follow-up:* "The code passes the tests, but it's wrong. What now?" The tests are too weak. Generate more of them, by property-based testing or from a reference solution, and watch the gap between training tests and held-out tests.
 #
