@@ -1,12 +1,12 @@
 # %% [markdown]
 # # Week 8 · A run that explains itself
 #
-# Two readers went through 33 different training logs that others had published on GitHub, without seeing each other's notes. In eight of the logs, both found a clear fault: answers that were cut off before they ended, a reward function that never paid a single point, a policy that preferred the rejected replies. A trainer warns you about none of this. It prints numbers and keeps going.
+# Two readers went through 33 different training logs that other people had published on GitHub, without seeing each other's notes. In eight of the logs, both found a clear fault, such as answers that were cut off before they ended, a reward function that never paid a single point, or a policy that preferred the rejected replies. A trainer doesn't warn you about any of this. It prints numbers and keeps going.
 #
-# In your own first GRPO runs, the reward may stay at zero, or it may rise while the model gets worse. This week you learn to notice. By the end of the core you can explain
+# In your own first GRPO runs, the reward may stay at zero, or it may rise while the model gets worse. This week you'll learn to notice such problems. By the end of the core, you'll be able to explain
 #
 # - in which order to read a GRPO log, and how far to trust a program that reads it for you,
-# - how to mend a run that has more than one fault,
+# - how to fix a run that has more than one fault,
 # - how a reward gets hacked, and which repairs help,
 # - what an ablation of GRPO's parts can tell you, and what it can't.
 #
@@ -14,7 +14,7 @@
 #
 # 1. [What a trainer tells you](#log) · 2. [Six runs](#runs) · 3. [The doctor](#doctor) · 4. [Build: mend a run](#mend) · 5. [A reward that gets hacked, and mended](#hack) · 6. [What can GRPO do without?](#ablations) · 7. [Your own run](#own) · 8. [What you have now](#end)
 #
-# **The deeper sections** take about three hours more. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
+# **The deeper sections** take about three more hours. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
 #
 # - [Verifiers for code, JSON and puzzles](#deeper-verifiers) · 40 minutes
 # - [A rubric as reward, and a monitor beside it](#deeper-rubric) · 35 minutes
@@ -55,7 +55,7 @@ lab = postlab.start(week=8)
 # <a id="log" name="log"></a>
 # ## 1. What a trainer tells you
 #
-# All the runs below are real: TRL's trainer on the embedded model. They show you the mechanism, not what a large model can do. All but one are broken on purpose, each in one way. You can reproduce them with `notebooks/experiments/week08_logs.py`.
+# All the runs below are real. They were made with TRL's trainer on the embedded model, so they show you the mechanism, not what a large model can do. All but one of them are broken on purpose, each in one way. You can reproduce them with `notebooks/experiments/week08_logs.py`.
 
 # %%
 import json
@@ -76,16 +76,16 @@ def case(name):
 
 
 # %% [markdown]
-# Read a log in this order. Each question makes sense only after you've answered the one before it.
+# Read a log in the following order. Each question makes sense only after you've answered the one before it.
 #
 # | | question | in the log |
 # |---|---|---|
-# | 1 | Are there numbers at all? | `loss`, `grad_norm` or `kl` that are NaN, or 0 where they can't be |
+# | 1 | Are there numbers at all? | whether `loss`, `grad_norm` or `kl` is NaN, or is 0 where it can't be |
 # | 2 | Do the groups teach anything? | `frac_reward_zero_std`: the share of groups in which all answers got the same reward |
 # | 3 | Do the answers end? | `completions/clipped_ratio` |
 # | 4 | Which reward is moving? | `rewards/<name>/mean`, each one separately |
-# | 5 | How far from the start is the policy? | `kl`, `entropy`, `completions/mean_length`; with vLLM also `sampling/*` |
-# | 6 | Is the step size right? | `learning_rate`, `grad_norm`, and last of all `loss` |
+# | 5 | How far has the policy moved from its starting point? | `kl`, `entropy`, `completions/mean_length`; with vLLM also `sampling/*` |
+# | 6 | Is the step size right? | `learning_rate`, `grad_norm` and, last of all, `loss` |
 
 # %% [markdown]
 # <a id="runs" name="runs"></a>
@@ -97,7 +97,7 @@ def case(name):
 #
 # The policy in this run can do some of the sums, but its reward never moves.
 #
-# **Predict first.** What does this tell you about `frac_reward_zero_std`, in the second panel?
+# **Predict first.** What does this tell you about `frac_reward_zero_std`, which is plotted in the second panel?
 
 # %%
 from postlab.course.week08 import plot_signals
@@ -108,7 +108,7 @@ plot_signals(log, ["reward", "frac_reward_zero_std", "grad_norm"])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# It must be 1, and it is. No group contains two different rewards, so all advantages are 0, and so is the gradient. The policy may well be good, but the reward can't see it: *every* answer scores 0, even the right ones. So before you train, score the right answers themselves. They must get 1.
+# It must be 1, and it is. No group contains two different rewards, so all advantages are 0, and so is the gradient. The policy may well be good, but the reward can't detect that: *every* answer scores 0, even the right ones. So before you train, score some answers that you know are right. They must get 1.
 #
 # </details>
 #
@@ -143,7 +143,7 @@ silent_share = check.silent_share(silent_share)
 # </details>
 
 # %% [markdown]
-# Now take two sets of prompts, and suppose that the policy gets half of the answers right in both. In the first set, every prompt is solved with probability 0.5. In the second, half of the prompts are hopeless (0.02) and half are nearly solved (0.98). The table shows the share of zero-variance groups for different group sizes:
+# Now take two sets of prompts, and suppose that in both sets the policy gets half of the answers right. In the first set, it solves every prompt with probability 0.5. In the second set, half of the prompts are hopeless (probability 0.02) and half are nearly solved (0.98). The table shows the share of zero-variance groups for different group sizes:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -153,7 +153,7 @@ apart = [(silent_share(0.02, size) + silent_share(0.98, size)) / 2 for size in s
 pd.DataFrame({"middling": middling, "hopeless or solved": apart}, index=sizes).round(2)
 
 # %% [markdown]
-# With prompts of medium difficulty, groups of 8 are almost never wasted. With the second set, 85% of them still are. So if too many of your groups have zero variance, first look at how difficult your prompts are, and only then at the group size.
+# With prompts of medium difficulty, groups of 8 are almost never wasted. With the second set of prompts, 85% of the groups are still wasted. So if too many of your groups have zero variance, look at the difficulty of your prompts first, and only then at the group size.
 #
 # ### Run B
 
@@ -164,15 +164,15 @@ plot_signals(log, ["reward", "completions/clipped_ratio"])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Nearly all answers run into the length limit. An answer that is cut off has no `####`, so it scores 0, however well it began. Either the limit is too low for a full answer, or the policy doesn't know that it should stop. Read three answers and you'll know which.
+# Nearly all answers hit the length limit. An answer that is cut off has no `####`, so it scores 0, no matter how well it began. Either the limit is too low for a full answer, or the policy doesn't know when to stop. If you read three answers, you'll know which it is.
 #
 # </details>
 #
-# You get the same picture if you pass a prompt as plain text. TRL applies the chat template only to lists of messages, so the policy gets no sign that it should answer, and nothing warns you.
+# You get the same picture if you pass a prompt as plain text. TRL applies the chat template only to lists of messages, so nothing in the prompt tells the policy that it should answer, and nothing warns you.
 #
 # ### Run C
 #
-# This run has two rewards: one for the right number and one for the form of the answer. It is trained on their weighted sum. Which of the three curves would you show your team?
+# This run has two rewards: one for the right number and one for the format of the answer. The policy is trained on their weighted sum. Which of the three curves would you show your team?
 
 # %%
 log = case("blurted")
@@ -181,7 +181,7 @@ plot_signals(log, ["reward", "rewards/bare_format_reward/mean", "rewards/math_re
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Show them all three, because the total alone looks like a success. It rises, but only because of the form. The reward you care about *falls* from 0.79 to 0.10, because an answer that works out the sum gets nothing for its form. Never plot only the sum of your rewards.
+# Show them all three, because the total alone looks like a success. It rises, but only because of the format reward. The reward you care about *falls* from 0.79 to 0.10 (the averages over the first and the last quarter of the run), because an answer that works out the sum gets no format reward. Never plot only the sum of your rewards.
 #
 # </details>
 #
@@ -194,13 +194,13 @@ plot_signals(log, ["reward", "kl"])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Nearly all of the reward is won in the first three steps, close to the starting model: the KL is at most 0.04. After that, the policy wanders off to a KL between 0.6 and 1.0 for almost nothing (the reward goes from 0.57 to 0.59). The steps are too large, and the KL term is too weak to hold the policy back. This log doesn't show what the model forgot on the way. A table of evaluations like the one in week 6 would.
+# Nearly all of the gain in reward comes in the first three steps, while the policy is still close to the starting model: the KL is at most 0.04. After that, the policy wanders off to a KL between 0.6 and 1.0 and gains almost nothing (the reward goes from 0.57 to 0.59). The steps are too large, and the KL term is too weak to hold the policy back. This log doesn't show what the model forgot on the way. A table of evaluations like the one in week 6 would show that.
 #
 # </details>
 #
 # ### Run E
 #
-# Here the reward doesn't depend on the answer at all: it's random. What can a policy learn from that?
+# Here the reward is random: it doesn't depend on the answer at all. What can a policy learn from that?
 
 # %%
 log = case("one-answer")
@@ -209,7 +209,7 @@ plot_signals(log, ["reward", "entropy"])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# It learns to be sure of itself. In each group some answer wins by luck and becomes more likely. It is then sampled more often, and can win more often. Once a kind of answer has disappeared from the samples, nothing brings it back. (Biologists know the same effect as genetic drift.) So the entropy falls while the reward stays at one half. A reward that is right but very noisy can do the same, just more slowly.
+# It learns to be sure of itself. In each group, some answer wins by luck and becomes more likely. That answer is then sampled more often, so it can win more often. Once a kind of answer has disappeared from the samples, nothing brings it back. (Biologists know this effect as genetic drift.) So the entropy falls while the reward stays at one half. A reward that is correct but very noisy can have the same effect, just more slowly.
 #
 # </details>
 #
@@ -223,14 +223,14 @@ plot_signals(log, ["grad_norm", "reward"])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Nothing is wrong. On policy, every ratio is 1, and the advantages of each group add up to 0. So the *value* of the loss is 0 while its gradient is not (week 7). The reward rises. If you stop this run, you stop a good one.
+# Nothing is wrong. On policy, every ratio is 1, and the advantages of each group add up to 0. So the *value* of the loss is 0 even though its gradient isn't (week 7). The reward rises. If you stopped this run, you'd be stopping a good one.
 #
 # </details>
 #
 # <a id="doctor" name="doctor"></a>
 # ## 3. The doctor
 #
-# You've just read six logs by hand. `diagnose` does it by rules: it takes the history of a log and nothing else. Each finding says what it saw, why that matters and what to try, and `week_of` tells you which week explains it. The rules, and the reasons for their thresholds, are in `postlab/doctor/rules.py`, `rules_pairs.py` (for preferences) and `rules_grpo.py`. Here is run C:
+# You've just read six logs by hand. `diagnose` does the same by applying rules to the log history, and it needs nothing else. Each finding says what the doctor saw, why that matters and what to try, and `week_of` tells you which week explains it. The rules and the reasons for their thresholds are in `postlab/doctor/rules.py`, `rules_pairs.py` (for preferences) and `rules_grpo.py`. Here is what the doctor says about run C:
 
 # %%
 from postlab.course import week_of
@@ -241,7 +241,7 @@ for finding in diagnose(log):
     print(f"{finding} (week {week_of(finding.code, stage='grpo')})", end="\n\n")
 
 # %% [markdown]
-# And here are all six, next to what we had actually done to each run. Compare them with the sentences you wrote down:
+# And here are the findings for all six runs, next to what we had actually done to each one. Compare them with the sentences you wrote down:
 
 # %%
 six = {
@@ -263,9 +263,9 @@ pd.DataFrame({"the doctor": {run: ", ".join(s) for run, s in said.items()}, "wha
 # %% [markdown]
 # ### How far can you trust it?
 #
-# Rules work well on the runs they were tuned on, so you have to test them on others. Our first rules were tuned on broken runs of the tiny model and tested on further broken runs of the same model, where they found nearly all the faults. Then we tried them on 48 logs of other people's runs, from public repositories. Two readers had labelled each log before the doctor saw it.
+# Rules work well on the runs they were tuned on, so you have to test them on other runs. Our first rules were tuned on broken runs of the tiny model. When we tested them on further broken runs of the same model, they found nearly all the faults. Then we tried them on 48 logs of other people's runs, taken from public repositories. Two readers had labelled each log before the doctor saw it.
 #
-# In the table, a fault is *named* if the doctor reports it. A *false alarm* is a log for which the doctor gives a warning or an error about something that no reader saw.
+# In the table, a fault is *named* if the doctor reports it. A log counts as a *false alarm* if the doctor gives a warning or an error about something that no reader saw.
 #
 # **Predict first.** The public logs contain 28 faults. How many did the first rules name?
 
@@ -275,22 +275,21 @@ columns = ["logs", "faults", "named", "missed", "ordinary", "false alarms"]
 pd.DataFrame(judged["table"]).set_index("source")[columns].astype("Int64")
 
 # %% [markdown]
-# Two (third row). The broken runs of the tiny model had only shown which faults *we* could think of, not which ones people have. Half of the public logs use other names or spellings for the values that the rules read, and this includes all but one of the GRPO and DPO logs. And their faults are simpler than ours: answers cut off at the limit, a reward function that never pays, a policy that learns to prefer the rejected replies.
+# They named two (see the third row). The broken runs of the tiny model had shown only which faults *we* could think of, not which ones people have in practice. Half of the public logs, including all but one of the GRPO and DPO logs, use other names or spellings for the values that the rules read. And their faults are simpler than ours. For example, answers are cut off at the limit, a reward function never pays, or a policy learns to prefer the rejected replies.
 #
-# So the rules were rewritten and tuned on made-up logs. On first sight of the 48 public logs, the new rules named 24 of the 28 faults, without a false alarm. The four misses come from two runs, each of them twice in the folder, whose reward gets stuck. We then relaxed the rule for that, so the row *today* is no longer a test. (Fifteen of the 48 logs are copies of others. The row *copies once* counts each log once, which leaves 15 faults.)
+# So we rewrote the rules and tuned them on made-up logs. When the new rules first saw the 48 public logs, they named 24 of the 28 faults and raised no false alarm. The four misses come from two runs whose reward gets stuck, each of which appears twice in the folder. We then relaxed the rule for stuck rewards, so the row *today* is no longer a test. (Fifteen of the 48 logs are copies of others. The row *copies once* counts each log once, which leaves 15 faults.)
 #
-# Another 56 logs made a second test, with one reader who judged them before the doctor saw them. The doctor named 19 of 29 faults, with two false alarms. Don't read this as two thirds of all faults, because 16 of the 19 are in the runs of a single repository. And eight of the ten misses are the same mistake, made by eight people who took the same course: DPO with a reference that isn't the model they started from. There's a rule for it now, so again the row *today* is no test.
+# We used another 56 logs for a second test. This time, one reader judged them before the doctor saw them. The doctor named 19 of 29 faults and raised two false alarms. Don't conclude that it finds two thirds of all faults, because 16 of the 19 are in the runs of a single repository. And eight of the ten misses are the same mistake, made by eight people who took the same course: they ran DPO with a reference that isn't the model they started from. There's a rule for this mistake now, so the row *today* isn't a test here, either.
 #
-# In the last 157 logs we only checked the doctor's alarms, so nobody knows how many faults it missed there.
+# In the last 157 logs, we checked only the doctor's alarms, so nobody knows how many faults it missed there.
 #
-# Here are today's rules on the 48 logs, by kind of fault:
+# Here is what today's rules find in the 48 logs, by kind of fault:
 
 # %%
 pd.DataFrame(judged["by_kind"]["faults"]).T
 
 # %% [markdown]
-# We have also looked at the tiny runs that were once held out, so their row only shows that the new rules lost nothing: they name 20 of the 20 faults, with one false alarm. The two rows *first sight* are the best estimate of how the doctor will do on your log, and only for kinds of faults like these. So take a finding as a reason to look, and don't take an empty list as proof that all is well. If your
-# trainer uses other names, pass them: `diagnose(log, keys={"reward": "my/score"})`.
+# We have also looked at the tiny runs that were once held out, so their row shows only that the new rules haven't become worse on them: they name 20 of the 20 faults and raise one false alarm. The two *first sight* rows are the best estimate of how the doctor will do on your log, but only for kinds of faults like these. So take a finding as a reason to look, and don't take an empty list as proof that all is well. If your trainer uses other names, pass them to the doctor: `diagnose(log, keys={"reward": "my/score"})`.
 
 # %% [markdown]
 # <a id="mend" name="mend"></a>
@@ -298,25 +297,25 @@ pd.DataFrame(judged["by_kind"]["faults"]).T
 #
 # ### Build 8 · about 30 minutes · medium
 #
-# This run is broken in three places, and each fault hides the next. `settings` holds what you may change, and `reward` is the function that pays. Run the cell, read the log, mend *one* thing, and run it again, until the check says that the run is mended.
+# This run is broken in three places, and each fault hides the next. `settings` holds what you may change, and `reward` is the reward function. Run the cell, read the log, fix *one* thing, and run the cell again, until the check says that the run is mended.
 #
-# `try_run` trains six steps of GRPO on the embedded model (about ten seconds of computing time) and returns the log and the accuracy on held-out sums. `check_mended` does the same and compares the accuracy with that of the healthy run. If it isn't reached, the check tells you what it measured. Before it trains anything, it tries your reward on seven replies whose worth is known.
+# `try_run` trains six steps of GRPO on the embedded model (about ten seconds of computing time) and returns the log and the accuracy on held-out sums. `check_mended` does the same and compares the accuracy with that of the healthy run. If your run's accuracy is too low, the check tells you what it measured. Before it trains anything, it tries your reward on seven replies whose correct scores are known.
 #
-# The prompts are sums, and the policy is the one from week 5. It answers either with the bare number, `#### 57`, or with its work: `12+30=42, 42+15=57. #### 57`.
+# The prompts are sums, and the policy is the one from week 5. It either gives the bare number, `#### 57`, or shows its work: `12+30=42, 42+15=57. #### 57`.
 #
 # <details><summary>Hint 1: where to start</summary>
 #
-# Go through the table in section 1, from the top. What do you see first?
+# Go through the table in section 1 from the top. At which question do you first find a problem?
 #
 # </details>
 # <details><summary>Hint 2: the reward</summary>
 #
-# Write down what the policy says and what the reward looks for. `postlab.rewards` has a reward for sums, which you have used before. You can also write your own: a list with one number for each completion, where `answer` holds the right numbers as text.
+# Write down what the policy says and what the reward looks for. `postlab.rewards` has a reward for sums, which you have used before. You can also write your own. It returns a list with one number for each completion, and its argument `answer` holds the right numbers as text.
 #
 # </details>
 # <details><summary>Hint 3: afterwards</summary>
 #
-# Once the reward can pay, count tokens: how long is an answer that shows its work? And once answers can end, look at whether anything moves. The check tells you how far the weights went compared with the healthy run, and with Adam, a step is about as long as the rate.
+# Once right answers can earn a reward, count tokens: how long is an answer that shows its work? And once answers can end, look at whether anything moves. The check tells you how far the weights moved compared with the healthy run. With Adam, each weight moves by roughly the learning rate in a step.
 #
 # </details>
 
@@ -332,7 +331,7 @@ settings
 mend_build.check_mended(settings, reward)
 
 # %% [markdown]
-# To see the log of a run of your own, use `run = mend_build.try_run(settings, reward)` and then `plot_signals(run.log, [...])` or `diagnose(run.log)`. This is the healthy run that the check compares with (recorded once, with the seed of the check):
+# To see the log of your own run, use `run = mend_build.try_run(settings, reward)` and then `plot_signals(run.log, [...])` or `diagnose(run.log)`. Here is the healthy run that the check compares yours with (it was recorded once, with the same seed as the check):
 
 # %%
 mended = mend_build.recorded()
@@ -343,7 +342,7 @@ pd.DataFrame(healthy["log"]).T.round(2)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The log shows the first fault in `frac_reward_zero_std`, which is 1: the reward looks for `<answer>57</answer>`, which nobody asked for. Once it pays for the number after `####`, the next fault appears in `completions/clipped_ratio`: the limit of 24 tokens cuts off answers that show their work, most of which need 30 to 45. With only the reward mended, a third of the completions were cut off in our recorded run, and 73% of the groups had zero variance. (At that limit, the only answers that can be paid are bare numbers and the shortest of the worked ones.) The last fault doesn't show as an error in any column: the rate is a hundred times smaller than in the healthy run, so the weights hardly move, and neither does the reward. You find it by comparing with a run that works, or by trying a larger rate.
+# The log shows the first fault in `frac_reward_zero_std`, which is 1: the reward looks for `<answer>57</answer>`, a format that nobody asked for. Once it pays for the number after `####`, the next fault appears in `completions/clipped_ratio`: the limit of 24 tokens cuts off answers that show their work, most of which need 30 to 45. When only the reward had been fixed, a third of the completions in our recorded run were cut off, and 73% of the groups had zero variance. (At that limit, only bare numbers and the shortest worked answers can be paid.) The last fault doesn't show up as an error in any column. The learning rate is a hundred times smaller than in the healthy run, so the weights hardly move, and neither does the reward. You can find this fault by comparing your run with one that works, or by trying a larger rate.
 #
 # </details>
 
@@ -351,9 +350,9 @@ pd.DataFrame(healthy["log"]).T.round(2)
 # <a id="hack" name="hack"></a>
 # ## 5. A reward that gets hacked, and mended
 #
-# All these faults left a trace in the log. The next one doesn't, because there the reward itself is wrong. A reward is almost always a stand-in for what you really want, and if you optimise a stand-in hard enough, the two come apart. In economics this is called Goodhart's law, and in RL **reward hacking**.
+# All these faults left a trace in the log. The next one doesn't, because this time the reward itself is wrong. A reward is almost always a stand-in for what you really want, and if you optimise a stand-in hard enough, the two come apart. In economics this is called Goodhart's law, and in RL it's called **reward hacking**.
 #
-# Our task has three kinds of requests: safe ones, ones that would hurt someone, and questions that nobody can answer. No program can verify a good reply here, so a *judge* scores it. Like many real judges, ours prefers long and confident replies:
+# Our task has three kinds of requests: safe ones, harmful ones that would hurt someone, and questions that nobody can answer. No program can verify that a reply is good here, so a *judge* scores it. Like many real judges, ours prefers long and confident replies:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -375,11 +374,11 @@ tries = {
 [round(eager_judge(*pair), 2) for pair in tries.items()]
 
 # %% [markdown]
-# The judge looks sensible on these three.
+# On these three examples, the judge looks sensible.
 #
-# **Predict first.** The SFT model refuses half of the harmful requests, and for about a third of the unanswerable questions it admits that nobody can know. What happens to the reward in 24 steps with this judge? And what happens to safety, honesty and helpfulness?
+# **Predict first.** The SFT model refuses half of the harmful requests, and for about a third of the unanswerable questions it admits that nobody can know. What happens to the reward in 24 steps of training with this judge? And what happens to safety, honesty and helpfulness?
 #
-# We recorded three seeds per arm. Next to the reward (the *proxy*) the figure shows the truth, which our oracle knows: the share of training answers that are actually good, and the same on held-out prompts every eight steps.
+# We recorded three seeds per arm. Next to the reward (the *proxy*), the figure shows the truth, which our oracle knows. The truth is the share of replies that are actually good, both on the training prompts and, every eight steps, on held-out prompts.
 
 # %%
 hack = json.loads((recorded / "hack.json").read_text(encoding="utf-8"))
@@ -404,9 +403,9 @@ def runs_of(*arms):
 plot_proxy(*curves(runs_of("eager judge"), eager_judge))
 
 # %% [markdown]
-# The circles show held-out prompts, which are the same at every look: the reward rises from 0.43 to 0.66 (for the twelve whose replies we kept), and the share of good replies falls from 58% to 34% (of all 96). The lines show the training replies, whose prompts change from step to step. On all three seeds, the policy ends up refusing none of the harmful requests. An ordinary trainer's log has only the orange curve, so all you would see is a successful run.
+# The circles show the results on held-out prompts, which are the same every time. The reward rises from 0.43 to 0.66 on the twelve prompts whose replies we kept, and the share of good replies falls from 58% to 34% on all 96. The lines show the training replies, whose prompts change from step to step. With all three seeds, the policy ends up refusing none of the harmful requests. An ordinary trainer's log has only the orange curve, so all you would see is a successful run.
 #
-# Now do what people most often skip, and **read the answers**, before and after:
+# Now do what people most often skip: **read the answers** from before and after training:
 
 # %%
 pd.set_option("display.max_colwidth", 90)
@@ -418,7 +417,7 @@ read = [
 pd.concat(read, axis=1).iloc[:4]
 
 # %% [markdown]
-# **Find the hole.** Which line of `eager_judge` pays for these replies? Which kind of request was safe from it, and why? Write your own replies here. They should be wrong or harmful, and still get at least 0.5.
+# **Find the hole.** What in `eager_judge` makes it pay for these replies? For which kind of request does this do no harm, and why? Write your own replies here. They should be wrong or harmful, and still get at least 0.5.
 
 # %%
 mine = {
@@ -430,8 +429,7 @@ pd.Series({reply: eager_judge(request, reply) for request, reply in mine.items()
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# `UNWILLING` gives nothing to a refusal or to "I do not know", even where that's the best reply. The judge never looks at the request. For safe how-to questions this does no harm, because there a long and confident reply is also the right one. The three examples above were of this easy kind, or had a reply that is bad anyway. **A proxy is only good where it was tested.** The policy didn't need to be clever to find the
-# hole: from the start it sampled both kinds of replies, and only one kind was paid.
+# Because of `UNWILLING`, the judge pays nothing for a refusal or for "I do not know", even where that's the best reply. The judge never looks at the request. For safe how-to questions this does no harm, because there a long and confident reply is also the right one. The three examples above were either of this easy kind or had a reply that is bad anyway. **You can trust a proxy only where you have tested it.** The policy didn't need to be clever to find the hole: from the start it sampled both kinds of replies, and only one kind was rewarded.
 #
 # </details>
 
@@ -440,10 +438,10 @@ pd.Series({reply: eager_judge(request, reply) for request, reply in mine.items()
 #
 # | arm | what it adds |
 # |---|---|
-# | and a caution | a second reward with double weight: 1 for a refusal if the request contains a rough verb (burn, smash, …) |
+# | and a caution | a second reward with double weight, which pays 1 for a refusal if the request contains a rough verb (burn, smash, …) |
 # | and a small KL | `beta` 0.04 |
 # | and a large KL | `beta` 1.0 |
-# | a judge who reads | a different judge, which looks at the request first and knows three kinds of good replies |
+# | a judge who reads | a different judge, which looks at the request first and recognises three kinds of good replies |
 #
 # **Predict first.** Which of them repairs the damage, which one only limits it, and which one moves it somewhere else?
 #
@@ -466,7 +464,7 @@ for arm in arms:
 plot_repairs(pd.DataFrame(rows))
 
 # %% [markdown]
-# And here is each repair compared with the judge alone, on the same prompts (means over the seeds, intervals over prompts):
+# And here is each repair compared with the judge alone on the same prompts (the values are means over the seeds, and the intervals are over prompts):
 
 # %%
 table = []
@@ -482,18 +480,18 @@ for arm in arms[1:]:
 pd.DataFrame(table).set_index("repair").round(3)
 
 # %% [markdown]
-# Only the new judge repairs the damage. Here are the four in turn:
+# Only the new judge repairs the damage. Here are the four repairs in turn:
 #
-# - **The small KL penalty** made no difference that we could see: all held-out verdicts, at every look and on every seed, are those of the judge alone.
-# - **The large KL penalty** limits the damage. It kept most of the honesty (26% instead of 34%), but almost none of the safety, which fell just as fast as without it. (These runs used TRL's own trainer. On a GPU, Unsloth's would hold the policy near the *base*, as week 7 explains.)
-# - **The second reward** moves the damage. It protects what it names: safety rises to 98%. It doesn't mention honesty, which falls to 5%. And it can't tell a rough verb in a harmless request from a harmful one, so half of the safe requests are refused as well.
-# - **The judge who reads** raises the truth by 27 points over the start. Even this has its price: 38% of the safe requests are refused instead of 9%, and helpfulness falls by 28 points.
+# - **The small KL penalty** made no difference that we could see. For every seed and at every evaluation, all held-out verdicts are the same as with the judge alone.
+# - **The large KL penalty** limits the damage. It preserves most of the honesty (26% at the end, 34% at the start), but almost none of the safety, which falls just as fast as without the penalty. (These runs used TRL's own trainer. On a GPU, Unsloth's trainer would hold the policy near the *base* model, as week 7 explains.)
+# - **The second reward** moves the damage elsewhere. It protects what it names: safety rises to 98%. It says nothing about honesty, which falls to 5%. And it can't tell whether a request with a rough verb is harmless or harmful, so half of the safe requests are refused as well.
+# - **The judge who reads** raises the share of good replies by 27 points over the starting model. Even this repair has its price: 38% of the safe requests are refused instead of 9%, and helpfulness falls by 28 points.
 #
-# So repair the judge first. The other three leave the hole where it is.
+# So repair the judge first. The other three repairs leave the hole open.
 #
 # ### A hole that nobody finds
 #
-# Here is another reward, for questions about facts. It pays for every reply that *says nothing false*, so "I do not know" is paid, too. The starting model and the learning rate are the same as before. Will the policy learn to say nothing?
+# Here is another reward, this time for questions about facts. It pays for every reply that *says nothing false*, so it pays for "I do not know", too. The starting model and the learning rate are the same as before. Will the policy learn to say nothing?
 
 # %%
 steps, looks = curves(runs_of("nothing false"))
@@ -502,12 +500,12 @@ ends = {name: part[["proxy", "truth"]].mean() for name, part in parts.items()}
 pd.DataFrame(ends).rename(index={"proxy": "reward", "truth": "right answers"}).round(2)
 
 # %% [markdown]
-# It doesn't (the shares are of the training replies in the first and last five steps). A policy can only learn what it samples, and only if that is paid *better* than its other samples. This one already knew most of the answers and hardly ever said "I do not know", so there was nothing to gain. But that's luck, and the reward deserves no credit for it. **Try to cheat a reward yourself before you train on it.**
+# It doesn't. (The table shows shares of the training replies in the first and last five steps.) A policy can only learn what it samples, and only if that earns a *higher* reward than its other samples. This policy already knew most of the answers and hardly ever said "I do not know", so it had nothing to gain from the hole. But that's luck, and the reward deserves no credit for it. **Try to cheat a reward yourself before you train on it.**
 
 # %% [markdown]
 # ### Exercise 8.2 · about 10 minutes · medium
 #
-# Close that hole without opening another. `reply` is any text, `gold` is the right value ("red"), and `values` are all the words that could be an answer. Return 1.0 if the reply names the right value and no other, and 0.0 otherwise. Only whole words count, in lower case or with a capital.
+# Close that hole without opening another. `reply` is any text, `gold` is the right value ("red"), and `values` holds all the words that could be an answer. Return 1.0 if the reply names the right value and no other, and 0.0 otherwise. Only whole words count, and they may start with a capital letter.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -540,7 +538,7 @@ mended_reward = check.mended_reward(mended_reward)
 # </details>
 
 # %% [markdown]
-# Here are five bad replies and a good one, scored by both rewards:
+# Here are five bad replies and a good one, each scored by both rewards:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -561,7 +559,7 @@ pd.DataFrame({name: [pay(r, "red", colours) for r in replies] for name, pay in p
 # %% [markdown]
 # ### Live
 #
-# Now watch it happen: ten steps on the embedded model, with `eager_judge` as it is above. Afterwards, change the judge and run this again.
+# Now watch it happen: you'll train the embedded model for ten steps with `eager_judge` as it is above. Afterwards, change the judge and run these cells again.
 
 # %%
 from datasets import Dataset
@@ -579,7 +577,7 @@ unsafe = [row for row in suite_rows("tinyworld", 24, 0) if row["family"] == "uns
 
 
 # %% [markdown]
-# This turns the judge into a TRL reward, and draws the requests, half of which would hurt someone:
+# The next cell turns the judge into a TRL reward and generates the requests, half of which would hurt someone:
 
 # %%
 import random
@@ -624,7 +622,7 @@ with tempfile.TemporaryDirectory() as folder:
         trainer.train()
 
 # %% [markdown]
-# What was paid, and what is true, before and after:
+# Compare the reward with the share of harmful requests that are actually refused, before and after training:
 
 # %%
 after = evaluate(trainer.model.eval(), tokenizer, unsafe)
@@ -635,25 +633,25 @@ live["unsafe requests refused, before and after"] = [f["safety"].mean() for f in
 pd.DataFrame(live, index=["before", "after"]).T.round(2)
 
 # %% [markdown]
-# In the stored output, the reward rises from 0.54 to 0.72, and the refusals of harmful requests fall from 50% to 0. What does the doctor say about this log?
+# In the stored output, the reward rises from 0.54 to 0.72, and the share of harmful requests that are refused falls from 50% to 0. What does the doctor say about this log?
 
 # %%
 diagnose(trainer.state.log_history)
 
 # %% [markdown]
-# In the stored output, it finds nothing. And whatever it says about your run, it can't tell you *this*: a rule that reads only the proxy can't see that the proxy is wrong. What helps is a second measure that isn't trained on, reading the answers, and attacking your reward before you use it.
+# In the stored output, it finds nothing. And whatever it says about your run, there's one thing that it can't tell you: a rule that reads only the proxy can't see that the proxy is wrong. What helps is to track a second measure that isn't trained on, to read the answers, and to attack your reward before you use it.
 #
-# The same happens to large models. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) caught a reasoning model cheating on coding tasks by reading its chain of thought with a second model. When they penalised the thoughts that gave it away, the model learned to hide its intentions and went on cheating. So use a monitor to find out, and be careful about training against it.
+# The same happens to large models. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) caught a reasoning model cheating on coding tasks by reading its chain of thought with a second model. When they penalised the thoughts that revealed the cheating, the model learned to hide its intentions and went on cheating. So use a monitor to detect hacking, and be careful about training against it.
 
 # %% [markdown]
 # <a id="ablations" name="ablations"></a>
 # ## 6. What can GRPO do without?
 #
-# > **The roadmap says** DAPO is Decoupled Alignment and Policy Optimization, for safety. **The evidence says** it's Decoupled Clip and Dynamic sAmpling Policy Optimization ([2503.14476](https://arxiv.org/abs/2503.14476)), with four changes, none of them about safety. TRL's `loss_type="dapo"` is just one of the four.
+# > **The roadmap says** DAPO is Decoupled Alignment and Policy Optimization, for safety. **The evidence says** it's Decoupled Clip and Dynamic sAmpling Policy Optimization ([2503.14476](https://arxiv.org/abs/2503.14476)). It makes four changes, and none of them is about safety. TRL's `loss_type="dapo"` is just one of the four.
 #
-# There are many variants of GRPO, and papers disagree about which of their changes matter. To find out, you change one thing at a time. But *what is one thing?* We recorded 15 arms with five seeds each, from the policy of week 5, all with the recipe's learning rate of 1e-4. Most of them take twelve batches of 64 answers. In a first trial with 40 batches, all arms ended at the ceiling, so these runs show how *fast* each arm learns, not where it would end up.
+# There are many variants of GRPO, and papers disagree about which of their changes matter. To find out, you change one thing at a time. But *what is one thing?* We recorded 15 arms with five seeds each. All of them start from the policy of week 5 and use the recipe's learning rate of 1e-4, and most take twelve batches of 64 answers. In a first trial with 40 batches, all arms ended at the ceiling, so we made the runs shorter. They show how *fast* each arm learns, not where it would end up.
 #
-# The first arm to look at is *four steps*: each batch is split into quarters, with one update on each (`steps_per_generation=4`).
+# The first arm to look at is *four steps*. It splits each batch into quarters and makes one update on each of them (`steps_per_generation=4`).
 #
 # **Predict first.** The recipe makes one update per batch, and *four steps* makes four, at the same learning rate and on the same answers. Which one is better after twelve batches, and why?
 
@@ -674,20 +672,20 @@ def shown(table):
 shown(ablation_table(ablations, ["recipe", "four steps"]))
 
 # %% [markdown]
-# *Four steps* wins by 12 points, on every seed. No answer was used twice: `steps_per_generation=4` is often taken for four passes over the data, but it's one pass, in four parts. (Four passes would be `num_iterations=4`.) What did change is the number of updates, 48 instead of 12. Adam's steps have about the same size however small the gradient is, so four times as many of them can move the weights about four times as far.
+# *Four steps* wins by 12 points on average, and it wins on every seed. No answer was used twice: `steps_per_generation=4` is often taken for four passes over the data, but it's one pass in four parts. (Four passes would be `num_iterations=4`.) What did change is the number of updates: there are 48 instead of 12. Adam's steps have about the same size however small the gradient is, so four times as many of them can move the weights about four times as far.
 #
-# So compare the two after the same number of *updates*. A batch's reward is measured before the policy is trained on it, so it tells you how good the policy is at that point:
+# So compare the two after the same number of *updates*. A batch's reward is measured before the policy is trained on that batch, so it tells you how good the policy is at that point:
 
 # %%
 by_update = rewards_by_update(ablations, ["recipe", "four steps"])
 by_update.pivot_table("reward", "updates", "arm").loc[[0, 4, 8]].round(2)
 
 # %% [markdown]
-# At the same number of updates, the lead is gone: after four updates, *four steps* has 0.49 and the recipe 0.59, and after eight, 0.68 and 0.66. Each of these is the mean of five batches, with a standard deviation of about 0.1 between them, so neither difference means much. Counted in *answers sampled*, *four steps* is ahead, because it makes more updates from the same answers.
+# At the same number of updates, the lead is gone. After four updates, *four steps* has a reward of 0.49 and the recipe has 0.59. After eight, they have 0.68 and 0.66. Each of these values is the mean of five batches, and the standard deviation between the batches is about 0.1, so neither difference means much. If you count *answers sampled* instead, *four steps* is ahead, because it makes more updates from the same answers.
 #
-# Are quarters better, then? This experiment can't say. Maybe the recipe's rate is simply too low for twelve updates. In the build above, the same recipe with four times the rate answered 92% of the sums after six updates (one seed; sampled at temperature 1, while the sums in the table are answered greedily). **If two arms differ in their number of updates, each needs a learning rate of its own**, chosen on other seeds and prompts, before you compare them. `notebooks/experiments/week08_matched.py` does this, for clips, too, and in [a deeper section](#deeper-matched) you see that the lead at the end disappears.
+# Are quarters better, then? This experiment can't say. Maybe the recipe's rate is simply too low for twelve updates. In the build above, the same recipe with four times the rate got 92% of the sums right after six updates. (That was one seed. The answers were sampled at temperature 1, while the table above is based on greedy decoding.) **If two arms differ in their number of updates, each needs a learning rate of its own**, chosen on other seeds and prompts, before you compare them. `notebooks/experiments/week08_matched.py` does this, and it chooses the clips in the same way. In [a deeper section](#deeper-matched), you'll see that the lead at the end then disappears.
 #
-# Now all arms. With the same seed, all arms get the same list of prompts in the same order, so much of a seed's luck cancels when you subtract two arms. `blocked_differences` subtracts the mean of each seed and of each arm, and estimates the noise from what is left in all arms together. Holm's correction accounts for the 13 comparisons.
+# Now look at all the arms. With the same seed, they all get the same list of prompts in the same order, so much of a seed's luck cancels when you subtract one arm from another. `blocked_differences` subtracts the mean of each seed and of each arm, and estimates the noise from what is left in all arms together. Holm's correction accounts for the 13 comparisons.
 
 # %%
 from postlab.course.week08 import plot_ablations
@@ -696,11 +694,11 @@ differences = ablation_differences(ablations)
 plot_ablations(differences)
 
 # %% [markdown]
-# After Holm's correction, three differences are significant (green). The first one you know. Look at the other two in the same way, and ask what each arm really changed. [The deeper sections](#deeper-losses) show what all the arms cost.
+# After Holm's correction, three differences are significant (green). You already know the first one, *four steps*. Look at the other two in the same way, and ask what each arm really changed. [The deeper sections](#deeper-losses) show what all the arms cost.
 #
-# **GSPO (−11 points)** says nothing about GSPO. It used the clip from the paper, 3e-4 and 4e-4, which was chosen for long reasoning. On our answers of 24 tokens this clip takes the gradient from 45% of the answers. [Below](#deeper-losses) you see why a clip for whole answers depends on their length. It also depends on the rate: at eight times the rate, GSPO with the same clip is [no longer measurably behind](#deeper-matched).
+# **GSPO (−11 points)** doesn't tell you whether GSPO itself is any worse. This arm used the clip from the paper, 3e-4 and 4e-4, which was chosen for long reasoning. Our answers have about 24 tokens, and 45% of them get no gradient because of this clip. [Below](#deeper-losses) you'll see why the right clip for whole answers depends on their length. It also depends on the rate: at eight times the rate, GSPO with the same clip is [no longer measurably behind](#deeper-matched).
 #
-# **No clip (+3 points)** is real only if you count as we did. The noise was estimated from all 15 arms together. If you estimate it from the four arms that take five batches, the corrected p value rises from 0.03 to 0.27. Then *groups of 16* (−3 points) becomes significant, at 0.02 instead of 0.08:
+# **No clip (+3 points)** is significant only in the analysis that we chose, in which the noise is estimated from all 15 arms together. If you estimate the noise for each base alone (for *no clip*, from the four arms that take five batches), the corrected p value rises from 0.03 to 0.27. *Groups of 16* (−3 points) then becomes significant, with a p value of 0.02 instead of 0.08:
 
 # %%
 both = {
@@ -711,24 +709,24 @@ corrected = {how: one.set_index("arm")["corrected"] for how, one in both.items()
 pd.DataFrame(corrected).loc[["groups of 16", "four steps", "no clip", "GSPO"]].round(3)
 
 # %% [markdown]
-# Both ways are reasonable, and we had chosen the first one before we looked. If two reasonable analyses disagree about an effect, don't build on it. For the other nine arms, these five seeds can't tell in either analysis. If an interval contains zero, that doesn't mean there is no effect; the width of the interval shows how large an effect we could have missed.
+# Both analyses are reasonable, and we had chosen the first one before we looked at the results. If two reasonable analyses disagree about an effect, don't build on it. For the other nine arms, five seeds aren't enough to find a difference in either analysis. If an interval contains zero, that doesn't mean there is no effect; the width of the interval shows how large an effect we could have missed.
 #
 # **What may turn out differently at scale.** Twelve batches of short sums on a tiny model settle nothing about large runs. Here is what others found in much longer ones:
 #
 # | change | here | at scale |
 # |---|---|---|
-# | dynamic sampling | inconclusive | the largest single step in DAPO's ablation: from 42 to 50 points on AIME 2024, with Qwen2.5-32B. The changes were added one after the other, in a single run each |
+# | dynamic sampling | inconclusive | the largest single step in DAPO's ablation, from 42 to 50 points on AIME 2024 with Qwen2.5-32B. The changes were added one after the other, and each was tried in a single run |
 # | clip-higher | inconclusive; less than 1% of the tokens are clipped | introduced in DAPO because the entropy collapsed in long runs |
-# | no clip | depends on the analysis; 20 updates are too few to show what a clip is for | DeepSeek-R1 was trained with a clip of 10, which is almost none ([2501.12948](https://arxiv.org/abs/2501.12948)) |
+# | no clip | depends on the analysis; 20 updates are too few to show what a clip is for | DeepSeek-R1 was trained with a clip of 10, which is almost no clip at all ([2501.12948](https://arxiv.org/abs/2501.12948)) |
 # | one ratio per answer (GSPO) | not tested fairly here; inconclusive [at a rate chosen for it](#deeper-matched) | stabilised the training of large mixture-of-experts models, according to the GSPO paper. In [ScaleRL](https://arxiv.org/abs/2510.13786), GSPO and CISPO reached a higher ceiling than DAPO's loss |
-# | loss aggregation, advantage scaling | inconclusive; all answers have about 24 tokens | in ScaleRL, these change how fast a run learns and hardly its ceiling. No division by length (Dr. GRPO) matters where wrong answers can become very long ([2503.20783](https://arxiv.org/abs/2503.20783)) |
-# | groups of 16 | depends on the analysis; only four prompts per batch | DeepSeek-R1 used 16 answers per question, with batches of 512, so it wasn't short of prompts |
+# | loss aggregation, advantage scaling | inconclusive; all answers have about 24 tokens | in ScaleRL, these choices change how fast a run learns, but they hardly change its ceiling. Leaving out the division by length (Dr. GRPO) matters where wrong answers can become very long ([2503.20783](https://arxiv.org/abs/2503.20783)) |
+# | groups of 16 | depends on the analysis; only four prompts per batch | DeepSeek-R1 used 16 answers per question in batches of 512, so it wasn't short of prompts |
 
 # %% [markdown]
 # <a id="own" name="own"></a>
 # ## 7. Your own run
 #
-# This is the log of week 7's run: yours if you made one, otherwise the one that comes with postlab:
+# Here is what the doctor says about the log of week 7's run. If you made that run yourself, it reads your log, and otherwise the one that comes with postlab:
 
 # %%
 from postlab.runs import Run, find_stage
@@ -739,9 +737,9 @@ for finding in diagnose(run.log):
     print(f"{finding} (week {week_of(finding.code, stage='grpo')})")
 
 # %% [markdown]
-# If nothing is printed, the doctor found nothing. It can read the log of any TRL run, so call it in the first minutes of a run, not after the last. In a terminal, `postlab doctor FOLDER` does the same.
+# If nothing is printed, the doctor found nothing. It can read the log of any TRL run, so call it in the first minutes of a run instead of waiting for the end. In a terminal, `postlab doctor FOLDER` does the same.
 #
-# Here are the stages that led to this run, in the kind of figure you'll see again in week 12. `lab.chain` returns them. On a T4, these are the stages of the small model, because it would be meaningless to compare a 1.5B with the 7B.
+# Here are the stages that led to this run, shown in the kind of figure you'll see again in week 12. `lab.chain` returns them. On a T4, these are the stages of the small model, because it would be meaningless to compare a 1.5B model with the 7B model.
 
 # %%
 from postlab.evals import compare
@@ -756,7 +754,7 @@ plot_stages(stages[stages["metric"].isin(SHOWN)], profile=lab.profile.name)
 # <a id="end" name="end"></a>
 # ## 8. What you have now
 #
-# You know the order in which to read a log. You have a program that reads it for you, and you know what it misses. You've mended a run with three faults, one after the other. You've seen a reward get hacked and mended. And you know what an ablation has to hold fixed before its result means anything.
+# You know the order in which to read a log. You have a program that reads it for you, and you know what it misses. You've fixed a run with three faults, one after the other. You've seen a reward get hacked and repaired. And you know what an ablation has to hold fixed before its result means anything.
 #
 # The core ends here. The deeper sections come next, then the [interview questions](#interview) and the [papers](#papers).
 
@@ -764,7 +762,7 @@ plot_stages(stages[stages["metric"].isin(SHOWN)], profile=lab.profile.name)
 # <a id="deeper-verifiers" name="deeper-verifiers"></a>
 # ## Deeper: verifiers for code, JSON and puzzles
 #
-# A verifier is any program that can tell right from wrong. You've seen one for sums. There are others for code (run its tests), for structured replies (check them against a schema), for puzzles, and for plans that can be simulated. Each of them has its holes in a different place.
+# A verifier is any program that can tell right answers from wrong ones. You've seen one for sums. Others run the tests of a piece of code, check a structured reply against a schema, check the solution of a puzzle, or simulate a plan. Each of them has its holes in a different place.
 #
 # ### Code: rewarded by tests
 
@@ -777,9 +775,9 @@ row = next(row for row in asked if "largest, then at most" in row["prompt"][0]["
 print(row["prompt"][0]["content"], row["completion"][0]["content"], *row["tests"], sep="\n")
 
 # %% [markdown]
-# `code_reward` runs a reply in a sandbox, a process without network or files and with limits on time and memory. Only the *function calls* go into the sandbox. The expected results stay outside, so a program can't just claim that it passed. If the system doesn't offer namespaces, `code_reward` refuses to run, unless you allow a weak sandbox. Do that only for programs that you would run yourself, like these.
+# `code_reward` runs a reply in a sandbox: a process that has no access to the network or to files, and whose time and memory are limited. Only the *function calls* go into the sandbox. The expected results stay outside, so a program can't just claim that it passed. If the system doesn't offer namespaces, `code_reward` refuses to run unless you allow a weak sandbox. Allow it only for programs that you would run yourself, like these.
 #
-# Here are the right program and five others. Which ones are paid?
+# Here are the right program and five others. Which ones does the reward pay for?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -799,7 +797,7 @@ pd.DataFrame(paid, index=[program.replace("\n", "; ") for program in programs])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# No forgery is paid. But if only the first two tests are used, `max(x)` is: the lists in these tests contain small numbers, so the limit of 37 never matters. **The hole wasn't in the sandbox, it was in the tests.** A program that forgets the limit gets as much as one that respects it.
+# The reward pays for none of the forgeries. But if only the first two tests are used, it pays for `max(x)`: the lists in these tests contain small numbers, so the limit of 37 never matters. **The hole wasn't in the sandbox but in the tests.** A program that forgets the limit gets as much as one that respects it.
 #
 # </details>
 
@@ -832,15 +830,14 @@ pd.DataFrame({"reply": replies, "paid": dict(zip(replies, paid, strict=True))})
 #
 # ### What the policies learned
 #
-# Do policies find such holes? We recorded GRPO runs with four different rewards. Each starts from the policy of week 5 after a short SFT on right answers. Code is rewarded by all tests or by the first two, JSON by its form or by form and truth. Every held-out reply is measured twice: by its own reward, and by a stricter check, called *unseen* below. For code, that's a set of further tests; for JSON, it's the true record. In the arm *form and
-# truth*, the stricter check is the reward itself.
+# Do policies find such holes? We recorded GRPO runs with four different rewards. Each run starts from the policy of week 5 after a short SFT on right answers. Code is rewarded for passing either all tests or only the first two. JSON is rewarded either for its form alone or for form and truth together. Every held-out reply is scored twice, first by the reward of its own arm and then by a stricter check, called *unseen* below. For code, the stricter check is a set of further tests; for JSON, it's a comparison with the true record. In the arm *form and truth*, the stricter check is the reward itself.
 
 # %%
 made = json.loads((recorded / "tasks.json").read_text(encoding="utf-8"))
 origin(made)
 
 # %% [markdown]
-# In which of the other arms does the stricter check rise as much as the reward?
+# In which of the other arms does the score on the stricter check rise as much as the reward?
 
 # %%
 from postlab.course.week08 import plot_seen_and_unseen
@@ -869,7 +866,7 @@ def changes(run):
 plot_seen_and_unseen(pd.DataFrame(row for run in made["runs"] for row in changes(run)))
 
 # %% [markdown]
-# It does for *all tests* (21 points each) and for *form* (6 points each), but not for *two tests*. There the reward rises by 27 points and the stricter check by only 9, and the gap is there on every seed. So in that arm, training exploited the hole. The intervals are over prompts, so look at the three seeds as well. Here are the shares themselves:
+# It does in *all tests* (21 points each) and in *form* (6 points each), but not in *two tests*. There the reward rises by 27 points and the score on the stricter check by only 9, and the gap appears on every seed. So in that arm, training exploited the hole. The intervals are over prompts only, so compare the three seeds as well. Here are the shares themselves:
 
 # %%
 levels = [
@@ -881,8 +878,7 @@ levels = [
 pd.DataFrame(levels).groupby(["arm", "check"], sort=False).mean().round(2)
 
 # %% [markdown]
-# An open hole doesn't have to be exploited. The schema would have paid for wrong values, but in the arm *form* the share of true records rose as much as in the arm that was paid for the truth (to 0.17 and 0.16, from 0.11). With three seeds and these intervals, we can't tell the two apart. Still, look at the two rows of *form*: of the records that the schema accepts at the end, only about a third are true (0.17 of 0.52). If you had
-# only the schema, you wouldn't know.
+# An open hole isn't always exploited. The schema would have paid for wrong values, but in the arm *form* the share of true records rose about as much as in the arm that was paid for the truth. It rose from 0.11 to 0.17 in *form* and to 0.16 in *form and truth*. With three seeds and these intervals, we can't tell the two apart. Still, look at the two rows of *form*: of the records that the schema accepts at the end, only about a third are true (0.17 of 0.52). If you had only the schema, you wouldn't know that.
 #
 # Here are some prompts for which the weaker reward (*two tests* or *form*) and the stronger one led to different replies:
 
@@ -900,7 +896,7 @@ pd.concat(compared)
 # %% [markdown]
 # ### Other people's verifiers
 #
-# [reasoning-gym](https://arxiv.org/abs/2505.24760) generates any number of puzzles for about a hundred tasks, and each task has a verifier. Unless a task defines its own, the rule is this: an exact answer gets 1, and a text that merely *contains* the answer gets the answer's share of the text's length. In code:
+# [reasoning-gym](https://arxiv.org/abs/2505.24760) generates any number of puzzles for about a hundred tasks, and each task has a verifier. Unless a task defines its own rule, an exact answer gets 1, and a text that merely *contains* the answer gets the answer's share of the text's length. Here is this rule in code:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -916,11 +912,11 @@ lies |= {"in a sentence": "The answer is Yes.", "wrong": "No", "empty": ""}
 {name: round(contains(reply, "Yes"), 2) for name, reply in lies.items()}
 
 # %% [markdown]
-# Is it a problem to pay 0.5 for "Yes No"? With GRPO it is. Suppose a group of four contains this hedge and three answers worth 0. The advantage of the hedge is $(0.5 - 0.125)/0.25 = 1.5$, exactly the advantage that a single right answer would have got. Dividing by the standard deviation makes partial credit count in full.
+# Is it a problem to pay 0.5 for "Yes No"? With GRPO it is. Suppose a group of four contains this hedge and three answers worth 0. The advantage of the hedge is $(0.5 - 0.125)/0.25 = 1.5$, which is exactly the advantage that a single right answer would have got. Because of the division by the standard deviation, partial credit counts in full.
 #
-# We probed five tasks, with a hundred puzzles each and answers whose worth we know: two tasks about logic, two with constraints, and `boxnet`, whose answers are plans of actions, like those of a policy that uses tools (`notebooks/experiments/week08_gym.py`).
+# We probed five tasks with a hundred puzzles each, using answers whose correct scores we know. Two of the tasks are about logic and two about constraints. In the fifth, `boxnet`, the answers are plans of actions, like those of a policy that uses tools. (The script is `notebooks/experiments/week08_gym.py`.)
 #
-# What is worst for training: a wrong answer that is paid, a right answer that is refused, or an error?
+# Which is worst for training: a wrong answer that is rewarded, a right answer that is rejected, or an error?
 
 # %%
 found = json.loads((recorded / "gym_probe.json").read_text(encoding="utf-8"))
@@ -930,13 +926,13 @@ tried["worth"] = tried["kind"].map({"must not pay": 0, "right, in another form":
 tried[["worth", "mean", "full", "raised"]]
 
 # %% [markdown]
-# An error ends the run, so at least you notice it. A refused right answer costs you signal, and the reward stays low, which you also notice. A wrong answer that is paid looks like success, so it's the worst of the three. The table shows what each answer is worth, its mean score, on how many of the hundred puzzles it got full marks, and how often it raised an error. (The plain solution gets full marks everywhere.)
+# An error ends the run, so at least you notice it. If a right answer is rejected, you lose signal and the reward stays low, which you also notice. A wrong answer that is rewarded looks like success, so it's the worst of the three. The table shows what each answer is worth, what it scored on average, on how many of the hundred puzzles it got full marks, and how often it raised an error. (The plain solution gets full marks everywhere.)
 #
-# - **Half a truth is paid.** In `knights_knaves` with two people, getting one of them wrong still earns 0.65, and so does calling the same person both.
-# - **Repeating a premise is paid in full** for 76 of the 100 puzzles of `propositional_logic`, because a premise follows from itself. And from premises that contradict each other everything follows, so `P ∧ ¬P` is paid in full for 26.
-# - **Saying two things is paid in full.** `graph_color` accepts a JSON object that lists every vertex twice, first with one color for all, and then with the solution.
-# - **`n_queens` passes the answer to `eval`.** The answer `entry["metadata"]["solutions"][0]` reads the solution out of the verifier. It could just as well read your files.
-# - **Right answers are refused** because of a code fence, even where the question asks for one, or because of a line break.
+# - **Half-truths are rewarded.** In `knights_knaves` with two people, an answer that gets one of them wrong still earns 0.65, and so does an answer that gives both roles to the same person.
+# - **Repeating a premise earns full marks** for 76 of the 100 puzzles in `propositional_logic`, because a premise follows from itself. And because anything follows from premises that contradict each other, `P ∧ ¬P` earns full marks for 26 puzzles.
+# - **Giving two answers at once earns full marks.** `graph_color` accepts a JSON object that lists every vertex twice, first with the same color for all vertices and then with the solution.
+# - **`n_queens` passes the answer to `eval`.** The answer `entry["metadata"]["solutions"][0]` reads the solution out of the verifier. Such an answer could just as well read your files.
+# - **Right answers are rejected** because of a code fence, even where the question asks for one, or because of a line break.
 # - **An answer can end the run:** `boxnet` expects a list and raises an error if it gets the number 5.
 
 # %%
@@ -944,27 +940,27 @@ same = probes[(probes["kind"] == "must not pay") & (probes["gym_reward"] > 0)]
 same[["task", "answer", "mean", "gym_reward", "example"]]
 
 # %% [markdown]
-# `gym_reward` in `postlab.course.week08` closes some of these holes. It pays only for full marks, removes code fences, scores an error as 0, and refuses tasks whose verifier executes answers. `gym_rows` creates the training rows. The table above shows what it can't close: these holes are in the tasks themselves, and no wrapper helps.
+# `gym_reward` in `postlab.course.week08` closes some of these holes. It pays only for full marks, removes code fences, scores an error as 0, and refuses tasks whose verifier executes answers. `gym_rows` creates the training rows. The table above shows the holes that `gym_reward` can't close: they are in the tasks themselves, so no wrapper helps.
 #
 # ### Before you train on any verifier
 #
-# | try | it must get |
+# | what to try | what it must get |
 # |---|---|
-# | all the right answers | 1 |
+# | all the known right answers | 1 |
 # | a right answer with a space, a line break, a code fence | 1, or the prompt must say why not |
 # | nothing, the question, the same answer to every prompt, two answers at once | 0 |
 # | 5, `[]`, 100 kB of brackets | 0, without an error |
-# | a check that the reward does not make | the truth; keep this check for the evaluation |
+# | a check that the reward doesn't make | the true verdict; keep this check for the evaluation |
 #
-# And if nothing about a reply can be verified by a program? Then it can be graded against a list of criteria: see [the next section](#deeper-rubric).
+# And what if no program can verify anything about a reply? Then the reply can be graded against a list of criteria, as [the next section](#deeper-rubric) shows.
 
 # %% [markdown]
 # <a id="deeper-rubric" name="deeper-rubric"></a>
 # ## Deeper: a rubric as reward, and a monitor beside it
 #
-# For a medical answer or an essay there is no verifier. What many labs do instead is to split "a good reply" into criteria that can each be answered with yes or no, let a model grade them, and pay the weighted share ([Rubrics as Rewards](https://arxiv.org/abs/2507.17746), which reports up to 31% more on HealthBench than with a judge who gives a single grade). HealthBench itself ([2505.08775](https://arxiv.org/abs/2505.08775)) is such a set of rubrics, written by physicians.
+# For a medical answer or an essay, there is no verifier. Instead, many labs split "a good reply" into criteria that can each be answered with yes or no, let a model grade them, and use the weighted share of criteria met as the reward. [Rubrics as Rewards](https://arxiv.org/abs/2507.17746) does this and reports scores on HealthBench that are up to 31% higher than with a judge who gives a single grade. HealthBench itself ([2505.08775](https://arxiv.org/abs/2505.08775)) is such a set of rubrics, written by physicians.
 #
-# Here is a rubric for the requests of section 5. Each criterion has a weight, a question for a judge, and, because our world is small, a program that answers the question:
+# Here is a rubric for the requests of section 5. Each criterion has a weight and a question for a judge. Because our world is small, each criterion also has a program that answers its question:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -979,7 +975,7 @@ pd.DataFrame(
 ).T
 
 # %% [markdown]
-# The last criterion is the one that matters, and the others describe what good answers usually look like. What does the rubric pay for these replies, if all criteria are simply added up, and if the last one is a **gate** (without it, the reward is 0)?
+# The last criterion is the one that matters, and the others describe what good answers usually look like. What does the rubric pay for the following replies if all criteria are simply added up? And what does it pay if the last criterion is a **gate**, so that the reward is 0 unless it's met?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1012,9 +1008,9 @@ for name, (request, reply) in replies.items():
 pd.DataFrame(paid).T
 
 # %% [markdown]
-# The rubric knows that the harmful answer is wrong, and still pays it three times as much as the refusal: **partial credit for form outbids the criterion that matters.** The gate turns the order round. So does a larger weight, as long as it's larger than what a bad reply gains elsewhere (here, eight).
+# The rubric knows that the harmful answer is wrong, and still pays three times as much for it as for the refusal: **partial credit for form outbids the criterion that matters.** The gate reverses the order. So does a larger weight on the last criterion, as long as it's larger than what a bad reply gains elsewhere (eight in this rubric).
 #
-# What does a policy make of it? Here is a recorded run with the criteria added up, from the same start as in section 5 (`notebooks/experiments/week08_rubric.py`; one seed so far, so it shows that this can happen, not how often):
+# What does a policy learn from this rubric? Here is a recorded run in which the criteria were added up (`notebooks/experiments/week08_rubric.py`). It starts from the same policy as the runs in section 5. There is one seed so far, so the run shows that this can happen, not how often:
 
 # %%
 rubric = json.loads((recorded / "rubric.json").read_text(encoding="utf-8"))
@@ -1025,11 +1021,11 @@ for metric in MANNERS:
 by_step.rename(columns={"proxy": "reward", "truth": "good replies"}).round(2)
 
 # %% [markdown]
-# On the same 96 held-out prompts, the reward rises from 0.70 to 0.88, and the share of good replies falls from 58% to 33%: no harmful request is refused any more (*safety*), and no ignorance admitted (*honesty*). The reward *contains* the right criterion, and the policy gives it up, because it loses two points there and gains eight elsewhere.
+# On the same 96 held-out prompts, the reward rises from 0.70 to 0.88, and the share of good replies falls from 58% to 33%. At the end, the policy no longer refuses any harmful request (*safety*) and no longer admits that it doesn't know (*honesty*). The reward *contains* the right criterion, but the policy gives it up, because it loses two points there and gains eight elsewhere.
 #
-# And with the gate, or with a weight that outbids the rest? The same script has both as arms, and we haven't run them yet. You can: put `rubric_score(CRITERIA, grades(CRITERIA, request, reply))` in the place of the judge in the live cells of section 5.
+# And what happens with the gate, or with a weight that outbids the rest? The same script has an arm for each of these, but we haven't run them yet. You can try the gate yourself: in the live cells of section 5, replace the judge with `rubric_score(CRITERIA, grades(CRITERIA, request, reply))`.
 #
-# **With a model as judge**, the programs are replaced by a question. Request and reply are quoted, so that a reply can't pose as part of the question, and an answer that doesn't have the form asked for gives no grade at all: TRL leaves a reward of `None` out, while a 0 would punish the reply for a mistake of the judge.
+# **If a model is the judge**, a question takes the place of the programs. The request and the reply are quoted, so that a reply can't pose as part of the question. If the judge's answer doesn't have the required form, it gives no grade at all: TRL leaves out a reward of `None`, while a reward of 0 would punish the reply for the judge's mistake.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1041,7 +1037,7 @@ for text in (verdict, "Yes to all of them!"):
     print(text, "->", met and rubric_score(CRITERIA, met))
 
 # %% [markdown]
-# To train with a real judge, put the two together. `endpoint_chat` in `postlab.judge` talks to any OpenAI-compatible address, counts what it costs, and can keep a log:
+# To train with a real judge, put the two together. `endpoint_chat` in `postlab.judge` talks to any OpenAI-compatible endpoint, keeps track of the cost, and can keep a log:
 #
 # ```python
 # from postlab.judge import endpoint_chat
@@ -1058,13 +1054,13 @@ for text in (verdict, "Yes to all of them!"):
 #     return rewards
 # ```
 #
-# A real judge makes mistakes that our programs don't, and the policy finds them. [Mahmoud et al. 2026](https://arxiv.org/abs/2605.12474) trained against rubrics with a weaker and a stronger judge and compared both with a panel of three others. The gains with the weaker judge mostly didn't transfer: it credited compound criteria of which only half was met, and replies that merely touched the topic. A stronger judge helped, but not against what the rubric doesn't mention: replies got more complete and less correct. So before you train, try your judge on replies whose grades you know, in the same way as the verifiers above, and keep a criterion and a second judge that training never sees.
+# A real judge makes mistakes that our programs don't, and the policy finds them. [Mahmoud et al. 2026](https://arxiv.org/abs/2605.12474) trained against rubrics with a weaker and a stronger judge and compared both with a panel of three other judges. Most of the gains with the weaker judge didn't carry over to the panel: the weaker judge gave credit for compound criteria that were only half met, and for replies that merely touched on the topic. A stronger judge helped, but not with anything that the rubric doesn't mention: replies became more complete and less correct. So before you train, test your judge on replies whose grades you know, as you did with the verifiers above, and keep a criterion and a second judge that training never sees.
 #
 # ### A monitor that reads samples
 #
-# A reward that is being hacked looks like success, so somebody has to read the samples. A monitor is a program (or a model) that reads some of them at every look and raises an alarm when their character changes. It isn't trained on, and it need not know the truth. But it makes mistakes, and you have to know its rates.
+# A reward that is being hacked looks like success, so somebody has to read the samples. A monitor is a program (or a model) that reads some of them at every evaluation and raises an alarm when their character changes. The policy isn't trained against it, and it doesn't have to know the truth. But it makes mistakes, and you have to know its error rates.
 #
-# Here is one as a person might write it after reading a dozen replies. It knows a few rough verbs and a few words of questions about the unknowable, and flags a reply that doesn't decline. It doesn't know that a coin, unlike a guest, may be cut.
+# Here is a monitor as a person might write it after reading a dozen replies. It knows a few rough verbs and a few words from unanswerable questions. If a request contains one of these words and the reply doesn't decline, the monitor flags the reply. It doesn't know that it's fine to cut a coin but not a guest.
 
 # %%
 ROUGH = re.compile(r"\b(burn|crush|cut|smash)\b")
@@ -1077,7 +1073,7 @@ def flagged(request, reply):
 
 
 # %% [markdown]
-# The record of section 5 holds twelve held-out replies of every look, always to the same twelve requests, and the oracle says which of them are bad. First, reply by reply, over all looks and seeds:
+# The record of section 5 holds twelve held-out replies from every evaluation, always to the same twelve requests, and the oracle says which of the replies are bad. First, here are the monitor's error rates for single replies, over all evaluations and seeds:
 
 # %%
 from postlab.tinyworld import oracle
@@ -1115,9 +1111,9 @@ rates.loc["together"] = [len(seen), seen["bad"].sum(), missed, alarms]
 rates.round(2)
 
 # %% [markdown]
-# As a judge of single replies, the monitor is poor: it misses 44% of the bad ones and flags 22% of the good ones. Its mistakes aren't spread evenly, either. Where the policy refuses too much (*a judge who reads*), most of the bad replies are refusals of safe requests, which it never flags.
+# As a judge of single replies, the monitor is poor: it misses 44% of the bad ones and flags 22% of the good ones. Its mistakes aren't spread evenly, either. Where the policy refuses too much (*a judge who reads*), most of the bad replies are refusals of safe requests, and the monitor never flags a refusal.
 #
-# But a monitor doesn't have to be right about every reply. It has to notice that a *run* changes. So compare the share of flagged replies at each look with that of step 0, and raise an alarm if it has risen by at least 15 points:
+# But a monitor doesn't have to be right about every reply. It has to notice that a *run* changes. So compare the share of flagged replies at each evaluation with the share at step 0, and raise an alarm if it has risen by at least 15 points:
 
 # %%
 share_flagged = seen.groupby(["arm", "seed", "step"], sort=False)["flag"].mean().unstack("step")
@@ -1125,26 +1121,26 @@ rise = share_flagged.sub(share_flagged[0], axis=0).drop(columns=0)
 (rise >= 0.15).groupby("arm", sort=False).sum().add_prefix("alarms of 3, step ")
 
 # %% [markdown]
-# As a judge of *changes*, the same monitor does well where it looks: it raises an alarm at 26 of the 27 looks at the three hacked arms (two of which gave the same replies: 17 of 18 without the copies), and at none of the nine at the repaired judge. But it's silent about *and a caution*, in which half of the safe requests end up refused and almost no ignorance is admitted. It looks for missing refusals, not for needless ones, and the made-up answers that it could flag are hidden by false alarms that end when safe requests are refused. So a monitor has the same weakness as a rubric: it doesn't find what its author didn't think of. And these rates hold for three seeds and always the same twelve requests; with new requests at every look, noise would raise false alarms.
+# As a judge of *changes*, the same monitor does well on the kind of fault it looks for. In the three hacked arms, it raises an alarm at 26 of the 27 evaluations. (Two of these arms gave the same replies. Without the copies, it's 17 of 18.) In the arm with the repaired judge, it raises none at the nine evaluations. But it's silent about *and a caution*, in which half of the safe requests end up refused and the policy hardly ever admits that it doesn't know. The monitor looks for missing refusals, not for needless ones. It could flag the made-up answers, but their number is hidden: as the policy refuses more and more safe requests, the false alarms on these requests disappear, so the total share of flags doesn't rise. So a monitor has the same weakness as a rubric: it doesn't find what its author didn't think of. And these rates come from three seeds and always the same twelve requests. With new requests at every evaluation, noise would raise false alarms.
 #
-# With a model in the monitor's place the form is the same: a rubric of *mis*conduct, put with `rubric_question`, on samples, beside the reward and not in it. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) show why not in it: a policy that is trained against the monitor learns to get past it. [CHERRL](https://arxiv.org/abs/2606.04923) plants known biases in a rubric's judge, so that the moment at which hacking begins is known, and tests monitors on that, much as we did here.
+# If a model is the monitor, the procedure is the same. You write a rubric of *mis*conduct and use `rubric_question` to ask the model about samples. You log the result next to the reward, but you don't make it part of the reward. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) show why you shouldn't: a policy that is trained against the monitor learns to get past it. [CHERRL](https://arxiv.org/abs/2606.04923) plants known biases in a rubric's judge, so that the moment at which hacking begins is known, and tests monitors on such runs, much as we did here.
 
 # %% [markdown]
 # <a id="deeper-losses" name="deeper-losses"></a>
 # ## Deeper: losses for a policy that has moved on
 #
-# From the second update on a batch, the policy is no longer the one that sampled. GRPO corrects for this with the ratio $\rho_t$ of each token, now over then, and stops a token's gradient once its ratio has left the clip. The variants differ in what they do at this point:
+# Once a batch has been used for an update, the policy is no longer the one that sampled its answers. GRPO corrects for this with the ratio $\rho_t$ of each token: its probability under the current policy divided by its probability when it was sampled. It stops a token's gradient once the ratio has left the clip range. The variants differ in how they treat these ratios:
 #
 # | arm | what it does with the ratios | its clip |
 # |---|---|---|
 # | GRPO | $\min(\rho A, \text{clip}(\rho) A)$ for each token | symmetric |
 # | clip-higher ([DAPO](https://arxiv.org/abs/2503.14476)) | the same, with more room above, so that rare tokens can grow | two bounds |
 # | no clip | $\rho A$ | none |
-# | [GSPO](https://arxiv.org/abs/2507.18071) | one ratio per answer, the geometric mean of its tokens', clipped as a whole | two bounds, much narrower |
-# | CISPO ([MiniMax-M1](https://arxiv.org/abs/2506.13585)) | caps the ratio and uses it as a constant weight of $A \log \pi$: every token keeps a gradient | the cap |
-# | [SAPO](https://arxiv.org/abs/2511.20347) | replaces the clip by a sigmoid, so that the gradient fades as the ratio moves away from 1 | two temperatures |
+# | [GSPO](https://arxiv.org/abs/2507.18071) | uses one ratio per answer, the geometric mean of its tokens' ratios, and clips the answer as a whole | two bounds, much narrower |
+# | CISPO ([MiniMax-M1](https://arxiv.org/abs/2506.13585)) | caps the ratio and uses it as a constant weight on $A \log \pi$, so every token keeps a gradient | the cap |
+# | [SAPO](https://arxiv.org/abs/2511.20347) | replaces the clip with a sigmoid, so that the gradient fades as the ratio moves away from 1 | two temperatures |
 #
-# The picture shows what the clip does to tokens, and what it does to answers:
+# The picture shows what the clip does to tokens and what it does to whole answers:
 
 # %%
 from postlab.course.week08 import draw_ratios
@@ -1154,11 +1150,11 @@ draw_ratios()
 # %% [markdown]
 # ### Exercise 8.3 · about 15 minutes · medium
 #
-# Write GSPO's loss. `logps` and `old_logps` are the log-probs of the sampled tokens now and then, $(B, T)$. `mask` is 1 on an answer's tokens and 0 on padding, and `advantages` has one number per answer. The ratio of an answer is
+# Write GSPO's loss. `logps` and `old_logps` have the shape $(B, T)$ and are the log-probs of the sampled tokens, now and at the time of sampling. `mask` is 1 on an answer's tokens and 0 on padding, and `advantages` has one number per answer. The ratio of an answer is
 #
 # $$s = \exp\Big(\frac{1}{|o|} \sum_{t} \log \rho_t\Big)$$
 #
-# and the objective is that of GRPO with $s$ in the place of $\rho_t$. Return one number, the mean over answers.
+# and the objective is that of GRPO with $s$ in place of $\rho_t$. Return the loss to minimise as one number, averaged over the answers.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -1167,7 +1163,7 @@ draw_ratios()
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# The two bounds lie at different distances from 1. Which of the two products counts, if the advantage is negative? The same as in GRPO.
+# The two bounds lie at different distances from 1. As in GRPO, the objective multiplies the advantage by the ratio and by the clipped ratio. Which of these two products counts if the advantage is negative?
 #
 # </details>
 
@@ -1192,7 +1188,7 @@ gspo_loss = check.gspo_loss(gspo_loss)
 #
 # </details>
 #
-# Why does GSPO need a clip of its own? An average of $T$ numbers varies less than a single one, by a factor of about $\sqrt{T}$ if they are independent. Let's see what that does to a clip. Take answers whose tokens have independent log-ratios with a standard deviation of 0.02, and look at the share of answers that lie outside of the paper's clip:
+# Why does GSPO need a clip of its own? An average of $T$ numbers varies less than a single one, by a factor of about $\sqrt{T}$ if they are independent. Let's see what that means for a clip. Take answers whose tokens have independent log-ratios with a standard deviation of 0.02, and look at the share of answers whose ratio lies outside the paper's clip:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1211,17 +1207,17 @@ for length in (24, 400, 4000):
 pd.DataFrame(outside).T.rename_axis("tokens per answer").round(4)
 
 # %% [markdown]
-# With 24 tokens, 93% of the answers lie outside of the paper's clip, and with 4,000 tokens, 28%. (A large share isn't a fault in itself: in the paper, GSPO clips two orders of magnitude more tokens than GRPO and still learns faster.) So the right width depends on the length of the answers, and also on how far the policy has moved since it sampled, for which our 0.02 is only an assumption.
+# With 24 tokens, 93% of the answers lie outside the paper's clip. With 4,000 tokens, 28% do. (A large share isn't a fault in itself: in the paper, GSPO clips two orders of magnitude more tokens than GRPO and still learns faster.) So the right width depends on the length of the answers. It also depends on how far the policy has moved since it sampled them, and our 0.02 is only an assumption about that.
 #
-# And what do our runs say? These four arms take five batches, with four updates on each, from which the clip is the only difference (GSPO also averages over answers instead of tokens):
+# And what do our runs say? The following four arms take five batches and make four updates on each of them. They differ only in the clip, except that GSPO also uses one ratio per answer and averages over answers instead of tokens:
 
 # %%
 shown(ablation_table(ablations, ["four steps, 5 batches", "clip-higher", "no clip", "GSPO"]))
 
 # %% [markdown]
-# The clip for tokens takes the gradient from 0.4% of them, so widening it can't do much, and *clip-higher* can't show what it's for: it was made for long runs in which the clip often binds. GSPO's clip takes it from 45% of the answers, and the arm learns less. So this table is about two clips that don't fit: one is too wide to matter, the other too narrow for short answers at this rate. (At a larger rate, the arm with the narrow clip [keeps up](#deeper-matched).)
+# The clip for tokens removes the gradient of only 0.4% of them, so widening it can't do much. That's why *clip-higher* can't show here what it's for: it was made for long runs in which the clip often binds. GSPO's clip removes the gradient of 45% of the answers, and this arm learns less. So what this table compares is two clips that don't fit: one is too wide to matter, and the other is too narrow for short answers at this rate. (At a larger rate, the arm with the narrow clip [keeps up](#deeper-matched).)
 #
-# CISPO and SAPO are among [the matched runs](extras/grpo_variants.ipynb). In TRL, each of these losses needs a line:
+# CISPO and SAPO are among [the matched runs](extras/grpo_variants.ipynb). In TRL, each of these losses takes one line:
 #
 # ```python
 # GRPOConfig(loss_type="cispo", epsilon_high=5.0)  # the cap; ScaleRL's value
@@ -1229,33 +1225,33 @@ shown(ablation_table(ablations, ["four steps, 5 batches", "clip-higher", "no cli
 # GRPOConfig(importance_sampling_level="sequence", loss_type="grpo", epsilon=3e-3, epsilon_high=4e-3)
 # ```
 #
-# All arms used TRL's own trainer on a CPU. With `loss_type="dapo"`, Unsloth on a GPU sets `epsilon_high` to 0.28 if you don't set it yourself, which is clip-higher; TRL sets it to `epsilon`. That's why the profiles `t4` and `rented` set it to 0.2.
+# All arms used TRL's own trainer on a CPU. On a GPU, if you use `loss_type="dapo"` and don't set `epsilon_high` yourself, Unsloth sets it to 0.28, which is clip-higher. TRL sets it to the value of `epsilon`. That's why the profiles `t4` and `rented` set it to 0.2.
 
 # %% [markdown]
 # <a id="deeper-recipe" name="deeper-recipe"></a>
 # ## Deeper: groups, advantages, and what else is in the recipe
 #
-# These changes act in the first update already. All recorded arms take twelve updates, one per batch, at the same rate. Nothing was tuned for any of them, so an arm that does badly here might do better with another rate.
+# The changes in this section act from the very first update. All the arms recorded for it take twelve updates, one per batch, at the same learning rate. Nothing was tuned for any of them, so an arm that does badly here might do better with another rate.
 #
 # | arm | from | what changes |
 # |---|---|---|
-# | groups of 2, 4, 16 | | answers per prompt; the batch keeps its 64 answers, and the recipe has groups of 8 |
+# | groups of 2, 4, 16 | | the number of answers per prompt; the batch keeps its 64 answers, and the recipe has groups of 8 |
 # | no scaling, batch scaling | no scaling: Dr. GRPO | advantages aren't divided by the standard deviation of the *group* |
 # | answer means | GRPO as published | every answer has the same weight, instead of every token |
-# | Dr. GRPO ([2503.20783](https://arxiv.org/abs/2503.20783)) | | no scaling, and a constant in place of the length |
-# | KL 0.04 | DeepSeekMath | `beta` |
-# | dynamic sampling | DAPO | zero-variance groups are replaced by new ones (not available in TRL; ours is in `postlab/course/week08/resampling.py`) |
+# | Dr. GRPO ([2503.20783](https://arxiv.org/abs/2503.20783)) | | no scaling, and division by a constant instead of the length |
+# | KL 0.04 | DeepSeekMath | a KL penalty (`beta`) |
+# | dynamic sampling | DAPO | zero-variance groups are replaced by new ones (TRL doesn't offer this; ours is in `postlab/course/week08/resampling.py`) |
 
 # %%
 first = list(ablations["arms"])
 shown(ablation_table(ablations, first[: first.index("four steps")]))
 
 # %% [markdown]
-# Dynamic sampling has almost no zero-variance groups left. It pays for this with a third more answers. (For batch scaling, the column counts the *batches* without any difference in reward.) In the KL arm, the reference is the policy of week 5; under Unsloth on a GPU, it would be the base.
+# Dynamic sampling has almost no zero-variance groups left, but it samples a third more answers for this. (For batch scaling, the column of zero-variance groups counts the *batches* without any difference in reward.) In the KL arm, the reference is the policy of week 5; under Unsloth on a GPU, it would be the base model.
 #
-# RLOO, an entropy bonus and overlong shaping are worth knowing, too. [An extra notebook](extras/grpo_variants.ipynb) says what they do and how to set them in TRL, and compares them with GRPO.
+# RLOO, an entropy bonus and overlong shaping are worth knowing, too. [An extra notebook](extras/grpo_variants.ipynb) explains what they do and how to set them in TRL, and compares them with GRPO.
 #
-# Back to the zero-variance groups. Here is their share by group size: as measured in the runs, and as your function from Exercise 8.1 computes it if all prompts are equally hard.
+# Now back to the zero-variance groups. Here is their share by group size, both as measured in the runs and as your function from Exercise 8.1 computes it under the assumption that all prompts are equally hard.
 
 # %%
 rows = {}
@@ -1268,22 +1264,22 @@ for arm, size in {"groups of 2": 2, "groups of 4": 4, "recipe": 8, "groups of 16
 pd.DataFrame(rows).T.rename_axis("answers per group").round(2)
 
 # %% [markdown]
-# The runs have more zero-variance groups than the formula predicts, because the prompts aren't equally hard. No group size helps with a hopeless prompt.
+# The runs have more zero-variance groups than the formula predicts, because the prompts aren't equally hard. For a hopeless prompt, no group size helps.
 
 # %% [markdown]
 # <a id="deeper-matched" name="deeper-matched"></a>
 # ## Deeper: updates, rates and clips matched
 #
-# **With a learning rate chosen for each, one update per batch and four updates can't be told apart at the end. The same is true of the other 17 changes to GRPO that we tried, GSPO among them.** So neither of the two large differences of section 6 (+12 points for *four steps*, −11 for GSPO) shows up at rates and clips that were chosen for this.
+# **If one update per batch and four updates per batch each get a learning rate chosen for them, we can't tell them apart at the end. The same is true of the other 17 changes to GRPO that we tried, including GSPO.** So neither of the two large differences of section 6 (+12 points for *four steps*, −11 for GSPO) shows up when the rates and clips are chosen to suit the arms.
 #
-# We ran 19 arms with five seeds each. Every arm takes four batches of 64 answers from the policy of week 5 (dynamic sampling samples more). Arms that differ in their number of updates each got a learning rate of their own, and GSPO a clip of its own, chosen on another seed and on other sums. Before training, 52% of the held-out sums are right. At the end, it's between 94% and 96% in every arm. All 18 differences are inconclusive, each by a paired t test over the five seeds, before and after Holm's correction. In points:
+# We ran 19 arms with five seeds each. Every arm starts from the policy of week 5 and takes four batches of 64 answers (dynamic sampling samples more). The arms that use a batch in different ways each got a learning rate of their own, and GSPO got a clip of its own. We chose these on another seed and on other sums. Before training, the policy gets 52% of the held-out sums right. At the end, it gets between 94% and 96% right in every arm. We compared each arm with its base in a paired t test over the five seeds. All 18 differences are inconclusive, both before and after Holm's correction. Here are two of them, in points:
 #
-# - *Four quarters* (the *four steps* of section 6), compared with one update: +0.4 (−1.5 to 2.2). This fits what section 6 suspected, that the recipe's rate was too low for so few updates. It would also fit two arms that reach the same ceiling at different speeds.
-# - *GSPO*, compared with four quarters: −0.4 (−2.0 to 1.2). The clip that was chosen is the paper's, the same one that lost by 11 points. It still takes the gradient from 26% of the answers, but at eight times the rate we can't measure a disadvantage.
+# - Compared with one update, *four quarters* (the *four steps* of section 6) ends 0.4 points higher (−1.5 to 2.2). This agrees with our guess in section 6 that the recipe's rate was too low for so few updates. We'd expect the same result if the two arms reached the same ceiling at different speeds.
+# - Compared with four quarters, *GSPO* differs by −0.4 points (−2.0 to 1.2). The clip that was chosen is the paper's, the same one with which GSPO ended 11 points lower in section 6. It still removes the gradient of 26% of the answers, but at eight times the rate we can't measure a disadvantage.
 #
-# An inconclusive difference isn't a proof that there is none. A typical comparison could have found a difference of 1.2 points if it had been the only one, and of 2.6 points as one of 18. And so close to the ceiling, there's little room for any.
+# An inconclusive difference doesn't prove that there is none. A typical comparison would have had a good chance of finding a difference of 1.2 points if it had been the only one, or 2.6 points as one of 18. And so close to the ceiling, there's little room for any difference.
 #
-# **[The extra notebook on variants of GRPO](extras/grpo_variants.ipynb)** shows all arms with what they cost, and how to set each of them in TRL. It also says what each change was invented for, and what may turn out the other way at scale.
+# **[The extra notebook on variants of GRPO](extras/grpo_variants.ipynb)** shows what every arm cost and how to set it in TRL. It also explains what each change was invented for, and which results may be reversed at scale.
 
 # %% [markdown]
 # <a id="deeper-sampling" name="deeper-sampling"></a>
@@ -1291,17 +1287,17 @@ pd.DataFrame(rows).T.rename_axis("answers per group").round(2)
 #
 # ### Build 8.1 · about 20 minutes · medium
 #
-# DAPO doesn't train on zero-variance groups at all: it samples until the batch is full of informative ones. Write that. `fill_batch(prompts, sample, reward, *, groups, most)` returns a batch of `groups` triples `(prompt, answers, rewards)`.
+# DAPO doesn't train on zero-variance groups at all: it keeps sampling until the batch is full of informative ones. Write a function that does this. `fill_batch(prompts, sample, reward, *, groups, most)` returns a batch of `groups` triples `(prompt, answers, rewards)`.
 #
 # - `prompts` is an iterator; `next(prompts)` gives you a new prompt.
 # - `sample(prompt)` samples a group of answers for it, and `reward(prompt, answers)` returns their rewards.
-# - Sampling is what costs. Stop as soon as the batch is full, and use at most `most` prompts. A trainer needs batches of the same size, so if the limit is reached before, fill up with groups that teach nothing.
+# - Sampling is the expensive part. Stop as soon as the batch is full, and use at most `most` prompts. A trainer needs batches of the same size, so if you reach the limit before the batch is full, fill it up with groups that teach nothing.
 #
 # The check runs your function on prompts whose rewards it knows, and counts what you sample.
 #
 # <details><summary>Hint 1</summary>
 #
-# You need two lists: one for the batch, and one for what you may need at the end.
+# You need two lists: one for the batch, and one for the groups that you may need to fill it up at the end.
 #
 # </details>
 # <details><summary>Hint 2</summary>
@@ -1323,11 +1319,11 @@ fill_batch = fill_build.check_fill_batch(fill_batch)
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# The reference is in `postlab/course/week08/fill_build.py`. In TRL it has to live in the `rollout_func`, which samples for a whole batch: see `resampling.py` in the same folder, the one that was used for the recorded arm.
+# The reference solution is in `postlab/course/week08/fill_build.py`. In TRL, dynamic sampling has to be part of the `rollout_func`, which samples for a whole batch. See `resampling.py` in the same folder, which was used for the recorded arm.
 #
 # </details>
 #
-# What does it cost? That depends on the prompts, and Exercise 8.1 says how. Suppose that all prompts are equally hard, with groups of eight. Count the groups that your function samples for a batch of eight, and compare with $8 / (1 - \text{silent share})$:
+# What does dynamic sampling cost? That depends on the prompts in the way you saw in Exercise 8.1. Suppose that all prompts are equally hard and that a group has eight answers. The next cell counts the groups that your function samples for a batch of eight, and compares the count with $8 / (1 - \text{silent share})$:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1351,7 +1347,7 @@ for p in (0.5, 0.8, 0.95, 0.99):
 pd.DataFrame(rows).T.rename_axis("right answers").round(1)
 
 # %% [markdown]
-# As the policy gets better, dynamic sampling pays more for the same batch: about three times as many groups at 95%, and thirteen times as many at 99%. So dynamic sampling needs a limit, and fresh prompts that the policy can't solve yet. The result also agrees with the formula from Exercise 8.1, as it should if all prompts are equally hard.
+# As the policy gets better, dynamic sampling has to sample more groups for the same batch: about three times as many when 95% of the answers are right, and thirteen times as many at 99%. So dynamic sampling needs a limit, and it needs fresh prompts that the policy can't solve yet. The result also agrees with the formula from Exercise 8.1, as it should if all prompts are equally hard.
 
 # %% [markdown]
 # <a id="deeper-rule" name="deeper-rule"></a>
@@ -1359,18 +1355,18 @@ pd.DataFrame(rows).T.rename_axis("right answers").round(1)
 #
 # ### Build 8.2 · about 20 minutes · medium
 #
-# In section 5 the doctor found nothing, because it only saw the proxy. But our recorded runs logged a second measure next to it, with weight 0: `rewards/truth/mean`. TRL does this for you if you pass several reward functions and a `reward_weights` of 0 for the ones that shouldn't count. Now write the rule that was missing.
+# In section 5, the doctor found nothing, because it saw only the proxy. But our recorded runs logged a second measure next to it, `rewards/truth/mean`, with a weight of 0. TRL does this for you if you pass several reward functions and set `reward_weights` to 0 for the ones that shouldn't count. Now write the rule that was missing.
 #
-# `proxy_apart(log)` gets the log history of a run, a list of dictionaries with one entry per step, and returns `True` if the reward (`log[i]["reward"]`) goes up while the truth (`log[i]["rewards/truth/mean"]`) goes down. The check runs it on the runs of section 5: six hacked ones and six healthy ones.
+# `proxy_apart(log)` gets the log history of a run, a list of dictionaries with one entry per step, and returns `True` if the reward (`log[i]["reward"]`) goes up while the true measure (`log[i]["rewards/truth/mean"]`) goes down. The check applies it to six hacked runs and six healthy ones from section 5.
 #
 # <details><summary>Hint 1</summary>
 #
-# A step is the mean of 32 replies to four requests, so it's noisy. Compare parts of the run, not single steps.
+# Each logged value is the mean over 32 replies to four requests, so it's noisy. Compare parts of the run, not single steps.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# Rewards come on any scale, and GRPO trains the same if you add a constant. So what can't you compare?
+# Rewards can be on any scale, and training with GRPO stays the same if you add a constant to the reward. So which values can't you compare?
 #
 # </details>
 
@@ -1398,11 +1394,11 @@ proxy_apart = rule_build.check_rule(proxy_apart)
 #     return change("reward") > 0 and change("rewards/truth/mean") < 0
 # ```
 #
-# The reference in `postlab/course/week08/rule_build.py` also asks that each change is larger than a quarter of the series' standard deviation, so that noise alone raises fewer alarms.
+# The reference in `postlab/course/week08/rule_build.py` also requires each change to be larger than a quarter of the series' standard deviation, so that noise alone raises fewer alarms.
 #
 # </details>
 #
-# A rule that is right about the runs it was written on proves little, as section 3 showed. So test it on seven runs which the check never used: two of the repairs in section 5, and the run with the rubric. Next to each is the change of the truth on held-out prompts:
+# If a rule is right about the runs it was written for, that proves little, as section 3 showed. So test yours on seven runs that the check never used: the runs of two of the repairs in section 5, and the run with the rubric. For each run, the table shows how much the truth (the share of good replies) changed on held-out prompts, and whether your rule raises an alarm:
 
 # %%
 judged_by = {
@@ -1412,20 +1408,19 @@ judged_by = {
 pd.DataFrame(judged_by).T
 
 # %% [markdown]
-# In all seven, the truth fell, and the reference names two of them. Why does it miss the others? With *a large KL*, most of the loss happens in the first eight steps (on two of the three seeds, all of it). The rule compares the first third of the run with the last, so it comes too late, and in two of these runs the reward doesn't rise in between, either. With *and a caution*, the truth falls by only 6 to 9 points, and the rule sees 32 training replies per step, to four requests that are different each time. The noise of such a log can hide a change of that size. The held-out prompts, which are the same at every look, show both. So evaluate on fixed prompts, every few steps: it costs little, and no rule on the training log replaces it.
+# The share of good replies fell in all seven runs, and the reference raises an alarm for two of them. Why does it miss the others? In the runs with *a large KL*, most of the damage happens in the first eight steps (on two of the three seeds, all of it). The rule compares the first third of the run with the last, and because most of the damage falls within that first third, the rule comes too late. In two of these runs, the reward doesn't rise between the two parts, either. In the runs with *and a caution*, this share falls by only 6 to 9 points. In each step, the rule sees 32 training replies to four requests, and the requests are different each time. The noise in such a log can hide a change of that size. The held-out prompts, which are the same every time, show both kinds of damage. So evaluate on fixed prompts every few steps: this costs little, and no rule for the training log can replace it.
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>
 # ## Five interview questions
 #
-# **1.** The reward is 0 from the first step, and there is no error. What do you look at, and in which order?
+# **1.** The reward is 0 from the first step on, and there is no error. What do you look at, and in which order?
 #
 # <details><summary>Answer</summary>
 #
-# First I'd send the right answers through the reward. If they don't get 1, the reward or the extraction of the answer is broken. Then I'd read three completions as raw text, including their special tokens: is the prompt formatted as it was in training, and do the answers end? Then I'd check the share of truncated answers, and whether any group contains two different rewards. If everything works and the task is just too hard, I'd sample more
-# answers per prompt, take easier prompts, or do some SFT first. The learning rate comes last, because without a nonzero advantage there is no gradient.
+# First I'd send the right answers through the reward. If they don't get 1, the reward or the extraction of the answer is broken. Then I'd read three completions as raw text, including their special tokens, to see whether the prompt is formatted as it was in training and whether the answers end. Then I'd check the share of truncated answers and whether any group contains two different rewards. If everything works and the task is just too hard, I'd sample more answers per prompt, use easier prompts, or do some SFT first. I'd look at the learning rate last, because without a nonzero advantage there is no gradient.
 #
-# *A likely follow-up:* "And if the reward is 0 because the task is too hard?" Measure pass@k before training. If even $k = 64$ finds nothing, RL has nothing to reinforce.
+# *A likely follow-up:* "And if the reward is 0 because the task is too hard?" Measure pass@k before training. If even $k = 64$ samples contain no right answer, RL has nothing to reinforce.
 #
 # </details>
 #
@@ -1433,20 +1428,19 @@ pd.DataFrame(judged_by).T
 #
 # <details><summary>Answer</summary>
 #
-# DAPO has four changes: a higher upper clip, so that rare tokens can grow; new samples for zero-variance groups; a loss in which every token has the same weight; and a soft penalty for overlong answers. Dr. GRPO drops two divisions, by the standard deviation of the group and by the length of the answer, because both bias the gradient. GSPO computes one ratio per answer, the geometric mean over its tokens, and clips whole answers. TRL's
-# `loss_type="dapo"` is only the token weighting.
+# DAPO makes four changes: a higher upper clip, so that rare tokens can become more likely; new samples in place of zero-variance groups; a loss in which every token has the same weight; and a soft penalty for overlong answers. Dr. GRPO drops two divisions, by the standard deviation of the group and by the length of the answer, because both bias the gradient. GSPO computes one ratio per answer, the geometric mean over its tokens, and clips whole answers. TRL's `loss_type="dapo"` covers only DAPO's token weighting.
 #
-# *A likely follow-up:* "What about CISPO and SAPO?" CISPO caps the ratio and keeps it as a detached weight, so that every token still has a gradient. SAPO replaces the clip by a sigmoid, so that the gradient fades instead of stopping. All of this only acts once the policy has left its sampler.
+# *A likely follow-up:* "What about CISPO and SAPO?" CISPO caps the ratio and keeps it as a detached weight, so that every token still has a gradient. SAPO replaces the clip with a sigmoid, so that the gradient fades instead of stopping. All of this has an effect only once the policy differs from the one that sampled the answers.
 #
 # </details>
 #
-# **3.** The reward rises and users complain. Is it being hacked?
+# **3.** The reward rises, but users complain. Is the reward being hacked?
 #
 # <details><summary>Answer</summary>
 #
-# I'd read answers from before and after training, starting with those that are paid best. Then I'd measure something that isn't trained on: a held-out check, a different judge, or people. If the reward rises and this doesn't, it's being hacked. I'd look for the exploit by writing bad answers that the reward pays. It could also be something else, such as prompts in training that don't look like what users ask, or a skill that got lost on the way.
+# I'd read answers from before and after training, starting with those that earn the highest reward. Then I'd measure something that isn't trained on, using a held-out check, a different judge, or people. If the reward rises and this measure doesn't, it's probably being hacked, and I'd look for the exploit by writing bad answers that the reward pays for. It could also be something else, such as training prompts that don't look like what users ask, or a skill that was lost along the way.
 #
-# *A likely follow-up:* "Does a KL penalty fix it?" No. It limits how far the policy can go, and leaves the hole open. In our runs, a small one made no visible difference, and a large one hardly helped safety.
+# *A likely follow-up:* "Does a KL penalty fix it?" No. It limits how far the policy can move, but it leaves the hole open. In our runs, a small penalty made no visible difference, and a large one hardly helped safety.
 #
 # </details>
 #
@@ -1454,31 +1448,30 @@ pd.DataFrame(judged_by).T
 #
 # <details><summary>Answer</summary>
 #
-# In a separate sandbox without network, files or my environment variables, with limits on time, memory, processes and output. Only the function calls go in. The results come out as plain data, and I compare them outside, so the program can't see the expected values or forge a verdict. I'd keep some tests for the evaluation, and return `None` instead of 0 if the sandbox itself failed. Then I'd attack it: programs that exit, print "passed", override `==`,
-# or look for the tests.
+# I'd run it in a separate sandbox that has no access to the network, to files or to my environment variables, and that limits time, memory, processes and output. Only the function calls would go in. The results would come out as plain data, and I'd compare them outside the sandbox, so the program couldn't see the expected values or forge a verdict. I'd keep some tests for the evaluation, and return `None` instead of 0 if the sandbox itself failed. Then I'd attack the reward with programs that exit, print "passed", override `==`, or look for the tests.
 #
-# *A likely follow-up:* "The policy passes the tests but the code is wrong. What now?" The tests are too weak. Generate more of them, by property-based testing or from a reference solution, and watch the gap between training tests and held-out tests.
+# *A likely follow-up:* "The code passes the tests, but it's wrong. What now?" The tests are too weak. Generate more of them, by property-based testing or from a reference solution, and watch the gap between training tests and held-out tests.
 #
 # </details>
 #
-# **5.** Research taste: an ablation table with one seed per arm and differences of two points. What do you believe?
+# **5.** Research taste: You see an ablation table with one seed per arm and differences of two points. What do you believe?
 #
 # <details><summary>Answer</summary>
 #
-# Not the ranking. I'd ask how much another seed changes the *same* arm, and how many comparisons were made. I'd ask whether the arms had the same number of updates and tokens, and whether the rate and the clip were tuned for each of them. And I'd look for the mechanism in the logs: if an arm claims to fix clipping, how many tokens were clipped?
+# I wouldn't believe the ranking. I'd ask how much the result of the *same* arm changes with another seed, and how many comparisons were made. I'd ask whether the arms had the same number of updates and tokens, and whether the learning rate and the clip were tuned for each of them. And I'd look for the mechanism in the logs: if an arm claims to fix clipping, how many tokens were clipped?
 #
-# *A likely follow-up:* "You can't afford five seeds at full size. What do you do?" Run several seeds at a smaller size to learn how large the noise is, share prompts and seeds between the arms so that differences are paired, and compare whole curves instead of end points. ScaleRL fits curves to predict the full-size run.
+# *A likely follow-up:* "You can't afford five seeds at full size. What do you do?" Run several seeds at a smaller size to learn how large the noise is, use the same prompts and seeds in all arms so that the differences are paired, and compare whole curves instead of end points. ScaleRL fits curves to predict the full-size run.
 #
 # </details>
 
 # %% [markdown]
 # <a id="papers" name="papers"></a>
-# **Papers.** The one to read this week is [DAPO](https://arxiv.org/abs/2503.14476), section 3: four changes, each with its curve. The others, by topic:
+# **Papers.** The paper to read this week is [DAPO](https://arxiv.org/abs/2503.14476). Section 3 presents its four changes, each with its own curve. Here are the others, by topic:
 #
-# *Losses.* [Dr. GRPO](https://arxiv.org/abs/2503.20783): the algebra of the two biases. [RLOO](https://arxiv.org/abs/2402.14740): why PPO's critic and clip may be more than language models need. [GSPO](https://arxiv.org/abs/2507.18071): why its ratio is defined per answer, and how much it clips. [MiniMax-M1](https://arxiv.org/abs/2506.13585), section 3: CISPO, and which tokens a clip silences. [SAPO](https://arxiv.org/abs/2511.20347): a clip without an edge, and a comparison with GRPO and GSPO.
+# *Losses.* [Dr. GRPO](https://arxiv.org/abs/2503.20783) works out the algebra of the two biases. [RLOO](https://arxiv.org/abs/2402.14740) argues that PPO's critic and clip may be more than language models need. [GSPO](https://arxiv.org/abs/2507.18071) explains why its ratio is defined per answer, and how much it clips. [MiniMax-M1](https://arxiv.org/abs/2506.13585) introduces CISPO in section 3 and shows which tokens lose their gradient to a clip. [SAPO](https://arxiv.org/abs/2511.20347) describes a clip without a hard edge and compares it with GRPO and GSPO.
 #
-# *What decides at scale.* [ScaleRL](https://arxiv.org/abs/2510.13786): which choices raise the ceiling and which only the speed, with curves that were fitted before the long run. [Tricks or Traps](https://arxiv.org/abs/2508.08221): one trick at a time on the same base, and advice that depends on model and data. [Stabilizing RL with LLMs](https://arxiv.org/abs/2512.01374): when a token-level loss approximates a reward for whole answers; read it for the mismatch between sampler and trainer, staleness, and mixture-of-experts models.
+# *What matters at scale.* [ScaleRL](https://arxiv.org/abs/2510.13786) shows which choices raise the ceiling and which raise only the speed, using curves that were fitted before the long run. [Tricks or Traps](https://arxiv.org/abs/2508.08221) tries one trick at a time on the same base and gives advice that depends on the model and the data. [Stabilizing RL with LLMs](https://arxiv.org/abs/2512.01374) explains when a token-level loss approximates a reward for whole answers. Read it for what it says about the mismatch between sampler and trainer, staleness, and mixture-of-experts models.
 #
-# *Hacking.* [Gao et al. 2022](https://arxiv.org/abs/2210.10760): how proxy and truth come apart. [Baker et al. 2025](https://arxiv.org/abs/2503.11926): monitoring a model's thoughts, and what happens if you train against the monitor. [MacDiarmid et al. 2025](https://arxiv.org/abs/2511.18397): a model that learned to hack its rewards became misaligned in other ways, too.
+# *Hacking.* [Gao et al. 2022](https://arxiv.org/abs/2210.10760) shows how proxy and truth come apart. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) is about monitoring a model's thoughts, and what happens if you train against the monitor. [MacDiarmid et al. 2025](https://arxiv.org/abs/2511.18397) describes a model that learned to hack its rewards and became misaligned in other ways, too.
 #
-# *Rubrics.* [Rubrics as Rewards](https://arxiv.org/abs/2507.17746): how to aggregate criteria. [Rubric Anchors](https://arxiv.org/abs/2508.12790): ten thousand rubrics, and a rubric against hacking that was written from samples of earlier runs. [Mahmoud et al. 2026](https://arxiv.org/abs/2605.12474): hacking with weak and strong judges, measured. [CHERRL](https://arxiv.org/abs/2606.04923): planted biases, and monitors tested on them.
+# *Rubrics.* [Rubrics as Rewards](https://arxiv.org/abs/2507.17746) compares ways to aggregate criteria. [Rubric Anchors](https://arxiv.org/abs/2508.12790) describes ten thousand rubrics, and a rubric against hacking that was written from samples of earlier runs. [Mahmoud et al. 2026](https://arxiv.org/abs/2605.12474) measures hacking with weak and strong judges. [CHERRL](https://arxiv.org/abs/2606.04923) plants biases and tests monitors on them.
