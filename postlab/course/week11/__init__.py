@@ -5,12 +5,14 @@
 - record: the recorded experiment as arrays and frames
 - levels: what a constraint costs
 - volumes: the hypervolumes of measured policies, with intervals
+- front_build: Build 11.1, labels that reach a stated point of the front
 - pictures: the picture of its main idea
 - exercises, mistakes_*: its exercises and the usual mistakes in them; they import torch, so
   `postlab.course.check` loads them when they are needed
 """
 
 from postlab import _doors
+from postlab.course.week11 import front_build
 from postlab.course.week11.figures import plot_front, plot_volumes
 from postlab.course.week11.figures_methods import plot_doses, plot_dual, plot_soups, plot_weights
 from postlab.course.week11.figures_own import plot_own_front
@@ -40,6 +42,7 @@ __all__ = [
     "chosen_hypervolume",
     "dose_rows",
     "dual_rows",
+    "front_build",
     "hypervolumes",
     "interval_rows",
     "means_of",
