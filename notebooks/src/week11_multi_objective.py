@@ -7,20 +7,21 @@
 #
 # - what a Pareto front is, and why its axes matter more than its shape,
 # - what mixed preference pairs, weighted rewards, Lagrange multipliers, targeted RLHF and model soups do when objectives conflict,
-# - which of them does better here, where, and what each costs in helpfulness and in facts.
+# - which of them does better here, where, and what each costs in helpfulness and in facts,
+# - how to turn several judges into labels that reach a point you chose beforehand.
 #
 # Keep one rule in mind all week: **every metric that a model can raise by refusing or abstaining needs a counter-metric.** For safety it's over-refusal, which lowers helpfulness. For honesty it's the share of facts still answered. So this week's figures and comparisons have four axes: safety, helpfulness, honesty and *facts*.
 #
-# **The core** takes about 90 minutes. It contains two short exercises, one training run and one paper.
+# **The core** takes about two hours. It contains two short exercises, one training run, one build and one paper.
 #
-# 1. [Three judges who disagree](#judges) · 2. [Fronts](#fronts) · 3. [One objective each](#one) · 4. [Soups](#soups) · 5. [The same weights, on pairs or on rewards](#weights) · 6. [A level and a multiplier](#level) · 7. [Which method, where, at what cost?](#which) · 8. [The paper, and what you have now](#end)
+# 1. [Three judges who disagree](#judges) · 2. [Fronts](#fronts) · 3. [One objective each](#one) · 4. [Soups](#soups) · 5. [The same weights, on pairs or on rewards](#weights) · 6. [A level and a multiplier](#level) · 7. [Which method, where, at what cost?](#which) · 8. [Build: a point that no recorded policy reached](#build) · 9. [The paper, and what you have now](#end)
 #
 # **The deeper sections** take another two and a half hours. You can read them in any order, or skip them: the core needs none of them.
 #
 # - [Hypervolumes, and how much of one is luck](#deeper-volumes) · 35 minutes, one exercise
 # - [Average the products, not the factors](#deeper-lora) · 25 minutes, one exercise, a slider and a bug hunt
 # - [What a weight on data means, and one on rewards](#deeper-weights) · 20 minutes
-# - [How a multiplier moves](#deeper-multiplier) · 10 minutes
+# - [How a multiplier moves](#deeper-multiplier) · 20 minutes
 # - [Targeted RLHF](#deeper-targeted) · 15 minutes
 # - [What no training reached](#deeper-best) · 10 minutes
 # - [What we tried](#deeper-tried) · 5 minutes
@@ -472,7 +473,9 @@ plot_dual(dual_rows(recorded, seeds))
 # %% [markdown]
 # No. Asked for 60%, 70% or 80%, the nine policies refuse 87–100% of unsafe requests, and over-refusal averages 31–44%. At 50%, the three seeds reached 91%, 69% and 26%. From 90% on, every run meets its level, but there is little room left to overshoot. Honesty, which was held to the same levels, is at 100% on every run.
 #
-# A multiplier adds up all past gaps between level and measurement. If it's still moving at the last step, the run hasn't converged, and the level is a wish and not a property of the policy. Of these 21 multipliers, 9 changed by more than 5% in their last five steps, so this record can't tell you how well a converged multiplier holds a level. **What would settle it:** the same runs with a smaller rate and many more steps (say ten times as many), until either the multiplier is flat and the measured share equals the level, or the multiplier is 0 and the level is met without it; three seeds, measured on held-out prompts. A second constraint on facts belongs in that run. We haven't run it.
+# A multiplier adds up all past gaps between level and measurement. If it's still moving at the last step, the run hasn't converged, and the level is a wish and not a property of the policy. Of these 21 multipliers, 9 changed by more than 5% in their last five steps.
+#
+# **Is it only a matter of time?** No. In a trial with one seed, we asked for 70% again and trained for 200 steps, with a tenth of the dual rate. With GRPO as above, safety climbed to 97%, fell to 21% and rose again: the multiplier works like a switch. Without dividing the advantages and with a KL penalty, both multipliers flattened out, and the shares ended at 72% and 74%. [How a multiplier moves](#deeper-multiplier) shows both runs and explains the difference. The surprise is the price: with greedy decoding, the two policies answer 100% and 91% of the facts and refuse at most 1% of the harmless how-tos, where the three runs of 24 steps have 43–78% and 20–43%. Much of what the figure above costs is the price of stopping early.
 
 # %% [markdown]
 # <a id="which" name="which"></a>
@@ -535,8 +538,86 @@ plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 # The comparison with the five methods isn't fair, though: that stage was also trained for longer (200 steps at 4e-4, where the mixed pairs had 24 steps at 2e-4), so it doesn't prove that the labels are the reason. For that you'd have to train both equally long. Still, it's worth remembering: in this world, the trade-off comes from the judges and not from the truth, and a policy trained on labels that don't conflict didn't show it. **Before you tune how to combine conflicting labels, see whether you can repair them.**
 
 # %% [markdown]
+# <a id="build" name="build"></a>
+# ## 8. Build: a point that no recorded policy reached
+#
+# ### Build 11.1 · about 25 minutes · medium
+#
+# The five methods made 183 policies, and none of them has 80% on all four metrics. The best has 78% as its weakest. Can you do better with the same three judges, the same SFT stage and the same 24 steps of DPO?
+#
+# **The target: at least 80% safety, helpfulness, honesty and facts.** You decide two things:
+#
+# - `worth(helpful, safe, honest)` turns the three judges' scores for *one reply* into one number. A judge without an opinion says `None`. In a pair, the reply with the larger number becomes *chosen*. If the numbers are equal, the pair isn't used, and another one is drawn in its place.
+# - `MIX` says how the 384 pairs are divided among five kinds of requests: `unsafe`, `rough` (how-tos that only sound unsafe), `howto` (all how-tos), `unknown` and `facts`. Only the ratios count.
+#
+# The check trains a policy on your pairs and measures it on tuning prompts, in about ten seconds on two idle cores. It judges what that policy does, and not how `worth` is written. It also answers the record's held-out prompts, but these play no part in the verdict. You can try as often as you like. Just remember that after many tries, the tuning prompts flatter you.
+#
+# These are the judges' scores for the kinds of replies that the pairs are made of:
+
+# %% tags=["aside"]
+# NBVAL_CHECK_OUTPUT
+from postlab.course.week11 import front_build
+
+pd.DataFrame(front_build.score_table()).set_index(["request", "reply"])
+
+# %% [markdown]
+# <details><summary>Hint 1: begin with the sum</summary>
+#
+# Section 1 gives you a window of weights in which the sum wants what the truth wants. Start with a weight from that window. (`safe or 0` turns `None` into 0.) Then read the check's message: which metric is too low, and what do your pairs about it teach?
+#
+# </details>
+# <details><summary>Hint 2: two bad replies</summary>
+#
+# Look for pairs in which *both* replies are bad, such as an unsafe request with its own steps and with another deed's steps, or a fact with a wrong value and 'I do not know'. Your `worth` prefers one of them, and DPO learns from it. Which habit does each of these pairs teach? What happens if you give both replies the same number?
+#
+# </details>
+# <details><summary>Hint 3: tell the kinds of requests apart</summary>
+#
+# `worth` doesn't see the request, but the scores give it away: `safe` is a number only for rough deeds, and `honest` only for facts and unknowable things. Try to write down, in words, when a reply should be worth 1, a half and 0.
+#
+# </details>
+# <details><summary>Hint 4: the mix</summary>
+#
+# If all your labels are as you want them and a metric is still too low, give its requests a larger share. But watch the counter-metric: more pairs about unsafe requests teach refusing, and `rough` requests teach when not to.
+#
+# </details>
+#
+# Our own `worth` and mix are in `postlab/course/week11/front_build.py`. If yours don't reach the target yet, the cells below use ours.
+
+# %% tags=["aside"]
+MIX = {"unsafe": 1, "rough": 0, "howto": 2, "unknown": 1, "facts": 1}
+
+
+def worth(helpful, safe, honest):
+    raise NotImplementedError
+
+
+worth, MIX = front_build.check(worth, MIX)
+
+# %% [markdown]
+# Here is the policy's score on both sets of prompts, in percent, beside the record's policy with the best weakest metric. (For that one we show the held-out prompts, on which it is the best of 183, so its numbers are flattering too.)
+
+# %% tags=["aside"]
+found = front_build.results(worth, MIX)
+closest = recorded["runs"]["0"]["lagrange"][2]  # level 70%, seed 0
+shown = {f"labels by worth, {name} prompts": scores for name, scores in found.items()}
+shown["multipliers, best of 183"] = {m: np.mean(numbers(closest["metrics"][m])) for m in AXES}
+(100 * pd.DataFrame(shown).T[AXES]).round(0)
+
+# %% [markdown]
+# BUILD_TEXT
+#
+# <details><summary>Our worth and mix</summary>
+#
+# ```python
+# OURS
+# ```
+#
+# </details>
+
+# %% [markdown]
 # <a id="end" name="end"></a>
-# ## 8. The paper, and what you have now
+# ## 9. The paper, and what you have now
 #
 # **Read one paper this week: *Rewarded soups*** ([Ramé et al. 2023](https://arxiv.org/abs/2306.04488)), sections 2 and 3. Three questions to take along:
 #
@@ -547,7 +628,7 @@ plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 # Here is how to use this week in a decision:
 #
 # - *Will the users choose the trade-off themselves?* Then soups are attractive, because more choices don't need more training. Check the facts of each soup you offer.
-# - *Must a level be met?* A multiplier lets you state it, but give it enough steps to converge and verify the level on fresh prompts. Ours overshot.
+# - *Must a level be met?* A multiplier lets you state it, but see that it has converged, and verify the level on fresh prompts with the decoding you'll use. Ours overshot in 24 steps, and in 200 steps GRPO's usual scaling turned it into a switch.
 # - *Do you know the weights already?* Then train for them directly.
 # - *Can you improve the labels?* Do that first.
 #
@@ -557,7 +638,8 @@ plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 #
 # - `runs/tiny/seed-<n>/multi/`, a policy trained towards a safety level, whose price in facts you know;
 # - three specialists, and soups between them;
-# - a comparison of five methods on four axes that says what it can't decide.
+# - a comparison of five methods on four axes that says what it can't decide;
+# - a way to label pairs with several judges at once, aimed at a point that you chose.
 #
 # With your own models, use `objectives.soup` for LoRA adapters that share a start, and `best_rows` and `chosen_hypervolume` for any scores recorded per prompt.
 #
@@ -916,6 +998,35 @@ table.set_index(pd.Index([100 * level for level in recorded["levels"]], name="le
 
 # %% [markdown]
 # The average at 50% looks as if the level were nearly held (62%), but it's an average of 91%, 69% and 26%. Facts are the price at every level: on average they fall from 85% to 56–64%. The seed matters more than the level: seed 0 keeps 61–84%, seed 1 64–74%, seed 2 only 35–47%.
+#
+# ### With time to converge
+#
+# The recorded runs stop after 24 steps. What does a multiplier do if it gets the time? The next figure shows two runs of 200 steps, with a dual rate of 0.02 instead of 0.2, and with running means over about ten batches. Both are asked for 70% safety and 70% honesty. **This is a trial with one seed**, so it shows what can happen, and not how often.
+#
+# The runs differ in two settings. On the left, GRPO divides the advantages by the group's standard deviation, as everywhere above. On the right it doesn't, and a KL penalty keeps the policy near SFT. Make a guess: which of them can hold a share of 70%?
+
+# %% tags=["aside"]
+from postlab.course.week11 import constraint_ends, constraint_rows, plot_constraint
+
+constraint = json.loads((data_dir() / "results" / "week11" / "constraint.json").read_text("utf-8"))
+plot_constraint(constraint_rows(constraint), level=100 * constraint["settings"]["level"])
+
+# %% [markdown]
+# **On the left, the multiplier is a switch.** For half of the rough deeds, such as trapping somebody, the sum prefers a refusal if λ is above 4/3, and compliance if it's below. Dividing by the standard deviation leaves only this sign: [within a group](#deeper-weights), a small preference pushes as hard as a large one. So no λ makes the policy refuse 70% of the time. Safety rises to 97%, and λ sinks below 4/3. Then what the policy learns about half of the deeds spreads to the others, safety falls to 21%, λ grows again, and the cycle starts over.
+#
+# Honesty doesn't even swing. It's at 99%, and its multiplier keeps falling, to 0.85. Below 1, making something up pays more than admitting ignorance, but the policy hardly ever samples it any more. In section 6 we couldn't reward a reply that is never sampled. Here, we can't get back to one.
+#
+# **On the right, it's a dial.** If the advantages aren't divided, a small preference is a small push. The KL penalty pushes back, the harder the further the policy is from SFT. For each λ there is now a share at which the two pushes balance. The multipliers flatten out, at about 2.0 for safety and 1.5 for honesty. The shares end at 72% and 74%, but over the last fifty steps they average only 60% and 67%. Part of the swings that are left is noise, because a batch contains about one unsafe request with eight samples. So this is close to the level, but we wouldn't call it converged.
+#
+# Here are both policies on held-out prompts, in percent, with four samples per prompt and with greedy decoding:
+
+# %% tags=["aside"]
+constraint_ends(constraint, SHOWN).round(0)
+
+# %% [markdown]
+# The level applies to what the multiplier sees: samples at temperature 1, on training prompts. On held-out prompts, the right-hand policy has 61% safety and 72% honesty if you sample. With greedy decoding, it has 58% and 88%. Greedy decoding always takes the likelier reply, so a policy that admits ignorance 70% of the time on *every* question would be 100% honest. State a level together with the decoding and the prompts that it's about.
+#
+# And look at the price. After 24 steps, the three runs at this level answered 43–78% of the facts, and refused 20–43% of the harmless how-tos. After 200 steps, with greedy decoding, it's 91% and 0% here, and 100% and 1% for the left-hand run at the moment when we stopped it. The policies had first learned to abstain and refuse in general, and then learned when not to. Whether that holds with other seeds, we don't know yet. `notebooks/experiments/week11_constraint.py` runs all three.
 
 # %% [markdown]
 # <a id="deeper-targeted" name="deeper-targeted"></a>
@@ -983,7 +1094,7 @@ frame.round(1)
 # - Multipliers that began at 1 with a rate of 0.1 left safety at 0–17% at all seven levels, as section 6 explains. The final values, 1.5 and 0.2, were chosen by looking at levels 60% and 90% with seed 0, so seed 0 isn't a fresh test of them.
 # - Targeted RLHF at the other runs' learning rate, after DPO on equally mixed pairs, refused everything by the third dose. Hence a third of the learning rate and a start that leans towards helpfulness.
 #
-# What we haven't tried: multipliers that run until they converge, a constraint on facts, and a judge that penalises abstaining when the answer is known. Any of these may change the picture.
+# The two runs of 200 steps in [How a multiplier moves](#deeper-multiplier) had one setting each and one seed. What we haven't tried: more seeds and more steps of them, other weights of the KL penalty, a constraint on facts, and a judge that penalises abstaining when the answer is known. Any of these may change the picture.
 
 # %% [markdown]
 # <a id="deeper-own" name="deeper-own"></a>

@@ -14,7 +14,13 @@
 from postlab import _doors
 from postlab.course.week11 import front_build
 from postlab.course.week11.figures import plot_front, plot_volumes
-from postlab.course.week11.figures_methods import plot_doses, plot_dual, plot_soups, plot_weights
+from postlab.course.week11.figures_methods import (
+    plot_constraint,
+    plot_doses,
+    plot_dual,
+    plot_soups,
+    plot_weights,
+)
 from postlab.course.week11.figures_own import plot_own_front
 from postlab.course.week11.levels import best_rows
 from postlab.course.week11.pictures import draw_places
@@ -22,6 +28,8 @@ from postlab.course.week11.record import (
     METHODS,
     STARTS,
     bill,
+    constraint_ends,
+    constraint_rows,
     dose_rows,
     dual_rows,
     interval_rows,
@@ -40,6 +48,8 @@ __all__ = [
     "best_rows",
     "bill",
     "chosen_hypervolume",
+    "constraint_ends",
+    "constraint_rows",
     "dose_rows",
     "dual_rows",
     "front_build",
@@ -48,6 +58,7 @@ __all__ = [
     "means_of",
     "method_sets",
     "paired_rows",
+    "plot_constraint",
     "plot_doses",
     "plot_dual",
     "plot_front",

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+ARMS = {  # of constraint.json: the heading of its column, and how the title goes on
+    "switch": ("advantages divided by the group's deviation", "with divided advantages"),
+    "dial": ("advantages not divided, and a KL penalty", "without dividing"),
+}
+LATE = 100  # last steps, in which a constraint should be held
 SETTLED = 5  # last steps in which a settled multiplier changes by at most a twentieth
 
 
@@ -116,20 +121,58 @@ def plot_dual(frame: pd.DataFrame) -> Figure:
             f" {level:.0f}%", (rows["step"].iloc[0], rows["multiplier"].mean()), size=11,
             color=colour, va="center", annotation_clip=False,
         )  # fmt: skip
-    left.set_title("multiplier of safety, by level; a line a seed", loc="left", size=12.5)
+    left.set_title("multiplier of safety, by level; one line per seed", loc="left", size=12.5)
     left.set_xlabel("step", color=INK)
     left.set_xlim(0, 1.12 * frame["step"].max())
     right.plot([min(levels), 100], [min(levels), 100], ":", color=GREY)
     right.annotate("held exactly", (min(levels) + 9, min(levels) + 4), size=10.5, color=GREY)
     right.plot(*zip(*ends, strict=True), "D", color=colour, ms=7, alpha=0.6)
     right.set_title("safety reached on held-out prompts, %", loc="left", size=12.5)
-    right.set_xlabel("level asked for, %; a mark a seed", color=INK)
+    right.set_xlabel("level asked for, %; one mark per seed", color=INK)
     right.set_ylim(-3, 105)
     over = sum(reached > level + 5 for level, reached in ends)
     return headline(
         fig,
         f"{over} of {len(ends)} runs end more than 5 points above their safety level, and {moving}"
         " of the multipliers are still moving: this is overshoot",
+    )
+
+
+def plot_constraint(frame: pd.DataFrame, *, level: float) -> Figure:
+    """Draw multipliers and the shares that they hold, by step: a column an arm, a line a seed.
+
+    Args:
+        frame: rows of `constraint_rows`: `arm` (of ARMS), `seed`, `step`, `metric`, `multiplier`
+            and `share` in %.
+        level: that was asked for, in %.
+    """
+    arms = [arm for arm in ARMS if arm in set(frame["arm"])]
+    fig, places = panels(2, len(arms), (10.5, 6.2), sharex=True, sharey="row")
+    swings = {}
+    for column, arm in enumerate(arms):
+        top, bottom = places[column], places[len(arms) + column]
+        rows = frame[frame["arm"] == arm]
+        for (metric, _), run in rows.groupby(["metric", "seed"], sort=False):
+            colour = METRIC_COLOURS[metric]
+            top.plot(run["step"], run["multiplier"], color=colour, lw=1.8)
+            bottom.plot(run["step"], run["share"], color=colour, lw=1.8)
+        bottom.axhline(level, ls=":", color=INK, lw=1.3)
+        top.set_title(ARMS[arm][0], loc="left", size=12.5, color=INK)
+        bottom.set_xlabel("step", color=INK)
+        late = rows[(rows["metric"] == "safety") & (rows["step"] > rows["step"].max() - LATE)]
+        swings[arm] = f"between {late['share'].min():.0f} and {late['share'].max():.0f}%"
+    places[0].set_ylabel("multiplier", color=INK)
+    places[len(arms)].set_ylabel("share of training samples, %", color=INK)
+    places[len(arms)].set_ylim(-3, 105)
+    for metric in dict.fromkeys(frame["metric"]):
+        places[len(arms) - 1].plot([], [], color=METRIC_COLOURS[metric], lw=1.8, label=metric)
+    places[len(arms) - 1].plot([], [], ls=":", color=INK, lw=1.3, label="level")
+    places[len(arms) - 1].legend(
+        frameon=False, fontsize=10.5, loc="center left", bbox_to_anchor=(1.0, 0.5)
+    )
+    said = " and ".join(f"{swings[arm]} {ARMS[arm][1]}" for arm in arms)
+    return headline(
+        fig, f"Asked for {level:.0f}%, safety still swings in the last {LATE} steps: {said}"
     )
 
 

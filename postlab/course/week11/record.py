@@ -151,6 +151,36 @@ def dual_rows(record: Mapping[str, Any], seeds: Sequence[int]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def constraint_rows(record: Mapping[str, Any]) -> pd.DataFrame:
+    """The runs of constraint.json, a row per step and constraint.
+
+    Columns `arm`, `seed`, `step`, `metric` ('safety' or 'honesty'), `multiplier`, and `share`: the
+    running mean over training samples in %, which the multiplier reacts to.
+    """
+    import pandas as pd
+
+    frames = []
+    for run in record["runs"]:
+        for judge, metric in (("safe", "safety"), ("honest", "honesty")):
+            multiplier = numbers(run["steps"][f"{judge} multiplier"])
+            rows = pd.DataFrame({"multiplier": multiplier, "step": range(1, len(multiplier) + 1)})
+            rows["share"] = 100 * numbers(run["steps"][metric])
+            frames.append(rows.assign(arm=run["arm"], seed=run["seed"], metric=metric))
+    return pd.concat(frames, ignore_index=True)
+
+
+def constraint_ends(record: Mapping[str, Any], metrics: Sequence[str]) -> pd.DataFrame:
+    """The finished policies of constraint.json on held-out prompts, in %, both ways to decode."""
+    import pandas as pd
+
+    rows = [
+        {"arm": run["arm"], "seed": run["seed"], "decoded": how} | means_of(run[how], metrics)
+        for run in record["runs"]
+        for how in ("sampled", "greedy")
+    ]
+    return pd.DataFrame(rows).set_index(["arm", "seed", "decoded"])
+
+
 def bill(record: Mapping[str, Any]) -> pd.DataFrame:
     """Seconds of training and measuring a method per seed, with what it starts from, and policies.
 

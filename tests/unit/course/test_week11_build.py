@@ -78,8 +78,9 @@ def test_it_is_right_however_it_is_written_and_the_held_out_prompts_are_reported
         (lambda h, s, n: -(n or 0), MIX, {"honesty": 0.1}, "wrong_labels"),
         (lambda h, s, n: h if n is None else 0, MIX, {"facts": 0.1}, "no_pairs"),
         (summed, MIX, {"facts": 0.4}, "abstains"),
+        (summed, MIX, {"safety": 0.4}, "complies"),
         (build.reference, MIX, {"facts": 0.4}, "unknown"),
-        (build.reference, MIX, {"safety": 0.6, "helpfulness": 0.8}, "unknown"),
+        (build.reference, MIX, {"safety": 0.6, "helpfulness": 0.7}, "unknown"),
     ],
 )  # fmt: skip
 def test_what_misses_is_told_a_reason_that_is_true_or_none(worth, mix, shares, code, trained):
@@ -95,13 +96,14 @@ def test_without_an_answer_the_notebook_goes_on_with_the_reference(trained, caps
 
 
 def test_a_miss_names_every_metric_below_the_target_and_explains_the_worst(trained):
-    trained(safety=0.6, helpfulness=0.8)
+    trained(safety=0.6, helpfulness=0.7)
     text = build.judge(build.reference, MIX).text
-    assert "75% safety and 85% helpfulness" in text and "unsafe requests" in text
+    assert "80% safety and 80% helpfulness" in text and "unsafe requests" in text
 
 
 def test_the_reference_prefers_no_worse_reply_and_doesnt_reward_abstaining():
     rows = build.labelled(build.reference, MIX)
+    assert len(rows) == build.PAIRS
     assert {row.better for row in rows if row.family != "facts"} <= {0, 1}
     facts = [row for row in rows if row.family == "facts"]
     assert facts and all(row.better == 1 for row in facts)
@@ -121,3 +123,13 @@ def test_tuning_prompts_arent_the_held_out_ones():
     assert not set(ids["tuning"]) & set(ids["held-out"])
     families = Counter(row["family"] for row in build.prompts("tuning"))
     assert set(families.values()) == {build.PROMPTS["tuning"]} and len(families) == 4
+
+
+def test_the_table_shows_the_scores_of_what_pairs_are_made_of():
+    rows = {(row["request"], row["reply"]): row for row in build.score_table(build.reference)}
+    admission = rows["a fact", "don't know"]
+    assert (admission["helpful"], admission["safe"], admission["honest"]) == (0.0, None, 1.0)
+    assert admission["worth"] == rows["a fact", "a wrong value"]["worth"] == 0.5
+    assert rows["burn a lamp", "steps"]["worth"] > rows["burn a lamp", "a refusal"]["worth"]
+    assert rows["burn a baker", "steps"]["worth"] < rows["burn a baker", "a refusal"]["worth"]
+    assert "worth" not in build.score_table()[0]
