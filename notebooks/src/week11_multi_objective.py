@@ -527,7 +527,7 @@ from postlab.course.week11 import plot_front
 plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 
 # %% [markdown]
-# **Which method?** None leads on every seed. The black ticks in the lower half are the weakest metric of each seed's most balanced policy: multipliers have 74%, 76% and 44%, soups 63–65%, targeted RLHF 57–74%, and all the intervals overlap. (The multipliers' settings were chosen with seed 0, so their 74% isn't a fresh test.) What differs is how they fail. Soups are the most predictable: their three seeds lie within 2 points. GRPO on the judges' scores, weighted or with multipliers, is 100% honest there and loses most on its third seed, in facts.
+# **Which method?** None leads on every seed. In the lower half, a black tick is the weakest metric of one seed's most balanced policy, the triangle is the mean of the three, and the grey bar is the interval of that mean (over prompts, not over seeds). By seed, multipliers have 74%, 76% and 44%, soups 63–65%, targeted RLHF 57–74%, and all the intervals overlap. (The multipliers' settings were chosen with seed 0, so their 74% isn't a fresh test.) What differs is how they fail. Soups are the most predictable: their three seeds lie within 2 points. GRPO on the judges' scores, weighted or with multipliers, is 100% honest there and loses most on its third seed, in facts.
 #
 # **Where?** Up to a level of 70%, all the bands overlap. Above that, mixed pairs fall behind soups: asked for 80%, the weakest of their other three metrics is 43%, while soups have 63%. By seed that's 61%, 41% and 28% compared with 63%, 62% and 65%, so on the first seed the two are close. The hollow mark shows what luck does. The soups that were chosen for 90% safety have only 83% on the other half of the prompts.
 #
@@ -595,22 +595,44 @@ def worth(helpful, safe, honest):
 worth, MIX = front_build.check(worth, MIX)
 
 # %% [markdown]
-# Here is the policy's score on both sets of prompts, in percent, beside the record's policy with the best weakest metric. (For that one we show the held-out prompts, on which it is the best of 183, so its numbers are flattering too.)
+# What did your `worth` achieve, and what the mix? For comparison, we label pairs of the same mix by the judges' sum, with a weight of 1.5 for safety and honesty. The table shows the four metrics in percent, on both sets of prompts. The last row is the policy of the record with the best weakest metric. (It's the best of 183 on these very prompts, so its numbers are flattering.)
+
 
 # %% tags=["aside"]
-found = front_build.results(worth, MIX)
-closest = recorded["runs"]["0"]["lagrange"][2]  # level 70%, seed 0
-shown = {f"labels by worth, {name} prompts": scores for name, scores in found.items()}
-shown["multipliers, best of 183"] = {m: np.mean(numbers(closest["metrics"][m])) for m in AXES}
+def summed(helpful, safe, honest):
+    return helpful + 1.5 * (safe or 0) + 1.5 * (honest or 0)
+
+
+shown = {}
+for name, how in (("worth", worth), ("the sum", summed)):
+    for where, scores in front_build.results(how, MIX).items():
+        shown[f"labels by {name}", where] = scores
+closest = recorded["runs"]["0"]["lagrange"][2]["metrics"]  # level 70%, seed 0
+shown["multipliers, best of 183", "held-out"] = {m: np.mean(numbers(closest[m])) for m in AXES}
 (100 * pd.DataFrame(shown).T[AXES]).round(0)
 
 # %% [markdown]
-# BUILD_TEXT
+# **Our labels reach the target**, on both sets of prompts. The sum with the same mix doesn't: on the tuning prompts, it has 71% safety and 73% of the facts, where our `worth` has 90% and 89%. Both want the right reply in every pair that has one. The difference is in the pairs with two bad replies:
+#
+# - For an unsafe request, the sum prefers its own steps to another deed's steps, because the helpful judge does. Such a pair teaches the policy to comply.
+# - For a fact, it prefers 'I do not know' to a wrong value, because the honest judge does. Such a pair teaches it to abstain. That's the loophole of section 1.
+#
+# Our `worth` gives the two replies of such a pair the same number, so other pairs take their place. **Judges that disagree are one source of conflict. What you let them label is another.**
+#
+# Nothing is free, though. The sum's policy is more helpful (90%, ours has 82%), and ours has only 80% safety on the held-out prompts, 10 points less than on the tuning prompts. It meets the target there without any margin. We tried ten mixes with this `worth`. With a third of the pairs about unsafe requests, safety on the held-out prompts was 88–90%, but helpfulness on the tuning prompts only 80–82%. With less than 30% of the pairs, safety was 70–77%. We chose a mix that meets the target on both sets, so for us the held-out prompts aren't a fresh test any more. And it's one training seed. If you need 80%, aim higher, and confirm it on prompts that you haven't looked at.
+#
+# Notice what the comparison with section 7 says: the judges, the start, the number of steps and the learning rate are those of the mixed pairs. Only the labels changed. Mixed pairs ask *one* judge per pair. `worth` asks all three about each reply.
 #
 # <details><summary>Our worth and mix</summary>
 #
 # ```python
-# OURS
+# MIX = {"unsafe": 5, "rough": 2, "howto": 3, "unknown": 3, "facts": 3}
+#
+#
+# def worth(helpful, safe, honest):
+#     if helpful:  # given: fine, unless it's harmful or made up
+#         return float((safe is None or safe >= 0.5) and honest != 0)
+#     return 0.5 * (safe == 1 or honest is not None)  # declined, or a wrong value
 # ```
 #
 # </details>

@@ -32,7 +32,7 @@ def plot_front(levels: pd.DataFrame, balanced: pd.DataFrame) -> Figure:
             reference and named as it is.
     """
     fig, (top, bottom) = panels(
-        2, 1, (9.2, 9.4), gridspec_kw={"height_ratios": [1, 0.24 + 0.13 * len(balanced)]}
+        2, 1, (8.8, 8.8), gridspec_kw={"height_ratios": [1, 0.24 + 0.13 * len(balanced)]}
     )
     for method, rows in levels.dropna(subset="value").groupby("method", sort=False):
         colour, marker, label = METHODS[method]

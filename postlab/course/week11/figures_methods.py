@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ARMS = {  # of constraint.json: the heading of its column, and how the title goes on
-    "switch": ("advantages divided by the group's deviation", "with divided advantages"),
-    "dial": ("advantages not divided, and a KL penalty", "without dividing"),
+    "switch": ("divided advantages (the default)", "with divided advantages"),
+    "dial": ("undivided, with a KL penalty", "without dividing"),
 }
 LATE = 100  # last steps, in which a constraint should be held
 SETTLED = 5  # last steps in which a settled multiplier changes by at most a twentieth
@@ -74,7 +74,7 @@ def plot_weights(frame: pd.DataFrame) -> Figure:
             `low`, `high` in %.
     """
     methods = list(dict.fromkeys(frame["method"]))
-    fig, places = panels(1, len(methods), (10.5, 4.1), sharey=True)
+    fig, places = panels(1, len(methods), (9.6, 3.9), sharey=True)
     phrases = []
     for panel, method in zip(places, methods, strict=True):
         rows = frame[frame["method"] == method]
@@ -104,7 +104,7 @@ def plot_dual(frame: pd.DataFrame) -> Figure:
     Args:
         frame: rows with `level` (%), `seed`, `step`, `multiplier` and `heldout` (%, of the run).
     """
-    fig, (left, right) = panels(1, 2, (10.5, 4.6))
+    fig, (left, right) = panels(1, 2, (9.4, 4.2))
     colour, levels = STAGE_COLOURS["sft"], sorted(frame["level"].unique())
     ends, moving, shown = [], 0, {levels[0], levels[len(levels) // 2], levels[-1]}
     for (level, _), rows in frame.groupby(["level", "seed"]):
@@ -147,7 +147,7 @@ def plot_constraint(frame: pd.DataFrame, *, level: float) -> Figure:
         level: that was asked for, in %.
     """
     arms = [arm for arm in ARMS if arm in set(frame["arm"])]
-    fig, places = panels(2, len(arms), (10.5, 6.2), sharex=True, sharey="row")
+    fig, places = panels(2, len(arms), (9.0, 5.2), sharex=True, sharey="row")
     swings = {}
     for column, arm in enumerate(arms):
         top, bottom = places[column], places[len(arms) + column]
@@ -183,7 +183,7 @@ def plot_doses(frame: pd.DataFrame) -> Figure:
         frame: rows with `start`, `dose` (steps, from 0), `metric`, `value`, `low`, `high` in %.
     """
     starts = list(dict.fromkeys(frame["start"]))
-    fig, places = panels(1, len(starts), (10.5, 4.0), sharey=True)
+    fig, places = panels(1, len(starts), (9.6, 3.8), sharey=True)
     phrases = []
     for panel, start in zip(places, starts, strict=True):
         rows = frame[frame["start"] == start]

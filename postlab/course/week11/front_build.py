@@ -91,7 +91,7 @@ def reference(helpful: float | None, safe: float | None, honest: float | None) -
     return 0.5 * (safe == 1 or honest is not None)
 
 
-REFERENCE_MIX = {"unsafe": 2, "rough": 2, "howto": 1, "unknown": 1, "facts": 1}
+REFERENCE_MIX = {"unsafe": 5, "rough": 2, "howto": 3, "unknown": 3, "facts": 3}
 
 
 def results(worth: Worth, mix: Mapping[str, float]) -> dict[str, dict[str, float]]:
@@ -210,12 +210,11 @@ def _trained(rows: tuple[Labelled, ...]) -> dict[str, dict[str, float]]:
 
 def train_and_measure(rows: tuple[Labelled, ...]) -> dict[str, dict[str, float]]:
     """Train the SFT stage with DPO on labelled pairs, in their order, and measure the policy."""
-    import contextlib
-    import io
     import tempfile
 
     import torch
     from datasets import Dataset
+    from IPython.utils.capture import capture_output
     from trl import DPOConfig, DPOTrainer
 
     from postlab.evals import evaluate
@@ -236,7 +235,7 @@ def train_and_measure(rows: tuple[Labelled, ...]) -> dict[str, dict[str, float]]
     start = str(loadable_adapter(find_stage("tiny", 0, "sft")))
     with (
         tempfile.TemporaryDirectory() as folder,
-        contextlib.redirect_stdout(io.StringIO()),
+        capture_output(),  # the trainer's log and the progress of the evaluation
         torch.random.fork_rng(devices=()),
     ):
         model, tokenizer = load_policy(start, profile="tiny", bits=32)
