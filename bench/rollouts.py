@@ -1,11 +1,22 @@
-"""Sampling on a CPU: the engine of `postlab.sampling` against the model's own `generate`.
+"""Sampling on a CPU: the engine of `postlab.sampling`, the model's own `generate`, CTranslate2.
 
-    python bench/rollouts.py --rounds 10
+    python bench/rollouts.py --rounds 10            # pip install "postlab[race]" for CTranslate2
 
-In one process, in turns, each round both sides draw the completions of the same prompts, in groups
-of eight, at temperature 1 with real stopping; a ratio is of tokens a second, and what is given is
-its median over the rounds with the smallest and the largest. Reading the weights (adapters merged)
-is counted. Before any timing, greedy tokens have to be equal and log-probs within 1e-4.
+In one process, in turns, each round every side draws the completions of the same prompts, in groups
+of eight, at temperature 1 with real stopping. A ratio is of tokens a second, round by round; given
+is the geometric mean over the rounds with a 95% interval (Student's t on the logarithms). Our side
+reads the weights in every round (adapters merged), as a step of GRPO has to. CTranslate2 converts
+them once, outside the rounds, which suits weights that stand still; what that takes is given as
+`convert_s`, and `break_even` is the number of tokens from which it has paid for itself.
+
+CTranslate2 isn't postlab's engine for fixed weights. An evaluation seeds each answer, which
+CTranslate2 can't, and when it ends the conversion has hardly been paid for (see `break_even`).
+
+Before any timing, our greedy tokens have to be equal to `generate`'s and log-probs within 1e-4. For
+CTranslate2 the share of equal greedy answers is given, in fp32 and in int8.
+
+`--clock cpu` counts CPU seconds instead of the wall's, for a machine that others use as well; set
+OMP_NUM_THREADS=1 then, because waiting threads would count.
 
 `roofline` is the least time that the engine's work could take on this machine, by the matrix
 product's and the memory's speed measured here, over the time it took: each step reads all weights
@@ -17,9 +28,15 @@ Left out: GPUs, where Unsloth's or vLLM's engine is used instead, and training.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+import math
 import statistics
 import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,9 +52,12 @@ from postlab.tinyworld.tasks import heldout_suite
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from roofline import machine, timed  # noqa: E402
+from stages import paired_ratio  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 GROUP = 8
+KINDS = ("float32", "int8")
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 CASES = {  # model, adapter kept apart, sequences, new tokens, the bar of the ratio
     "tiny, adapter": ("tiny", True, 64, 64, 3.0),
     "tiny, merged": ("tiny", False, 64, 64, 3.0),
@@ -115,6 +135,50 @@ def check(model: Any, prompts: list[list[int]], new_tokens: int, stop: int) -> f
     return worst
 
 
+class CTranslate2:
+    """A policy in CTranslate2's own format, in one number type.
+
+    It draws with a generator of its own for all answers together, so an answer's luck depends on
+    its neighbours in the batch.
+    """
+
+    def __init__(self, folder: str, kind: str, tokenizer: Any) -> None:
+        import ctranslate2
+
+        threads = torch.get_num_threads()
+        self.generator = ctranslate2.Generator(
+            folder, device="cpu", compute_type=kind, intra_threads=threads, inter_threads=1
+        )
+        self.tokenizer = tokenizer
+
+    def __call__(
+        self, prompts: list[list[int]], new_tokens: int, stop: int, *, greedy: bool = False
+    ) -> list[list[int]]:
+        results = self.generator.generate_batch(
+            [self.tokenizer.convert_ids_to_tokens(prompt) for prompt in prompts],
+            max_length=new_tokens,
+            sampling_topk=1 if greedy else 0,
+            include_prompt_in_result=False,
+            end_token=[stop],
+            return_end_token=True,
+        )
+        return [result.sequences_ids[0] for result in results]
+
+
+def converted(model: Any, tokenizer: Any, folder: str) -> str:
+    """The model's weights as they are now, in CTranslate2's format; returns its folder."""
+    from ctranslate2.converters import TransformersConverter
+
+    # The converter wants names for two tokens that the tiny model doesn't use.
+    spare = tokenizer.convert_ids_to_tokens(0)
+    for name in ("bos_token", "unk_token"):
+        if getattr(tokenizer, name) is None:
+            setattr(tokenizer, name, spare)
+    model.save_pretrained(f"{folder}/plain")
+    tokenizer.save_pretrained(f"{folder}/plain")
+    return TransformersConverter(f"{folder}/plain").convert(f"{folder}/converted")
+
+
 def least_seconds(model: Any, prompts: list, answers: list, speed: dict[str, float]) -> float:
     """What the steps of these answers need at the least, the first fill-in included."""
     config = model.config
@@ -136,53 +200,93 @@ def least_seconds(model: Any, prompts: list, answers: list, speed: dict[str, flo
     return total
 
 
-def case(name: str, rounds: int, speed: dict[str, float]) -> dict[str, Any]:
+def case(
+    name: str, rounds: int, speed: dict[str, float], clock: Callable[[], float]
+) -> dict[str, Any]:
     which, adapter, sequences, new_tokens, bar = CASES[name]
     model, tokenizer = loaded(which, adapter)
     prompts, stop = asked(tokenizer, sequences), tokenizer.eos_token_id
     off = check(model, prompts, new_tokens, stop)
-    ratios, fractions, both = [], [], []
-    for turn in range(rounds):
-        torch.manual_seed(turn)
-        sides = [
-            partial(by_generate, model, prompts, new_tokens, stop),
-            lambda: by_engine(model, prompts, new_tokens, stop)[0],
-        ]
-        found = [timed(side) for side in (sides if turn % 2 == 0 else sides[::-1])]
-        theirs, ours = found if turn % 2 == 0 else found[::-1]
-        rates = [sum(map(len, answers)) / seconds for seconds, answers in (theirs, ours)]
-        both.append(rates)
-        ratios.append(rates[1] / rates[0])
-        fractions.append(least_seconds(model, prompts, ours[1], speed) / ours[0])
+    sides: dict[str, Callable[[], list[list[int]]]] = {
+        "generate": partial(by_generate, model, prompts, new_tokens, stop),
+        "ours": lambda: by_engine(model, prompts, new_tokens, stop)[0],
+    }
+    extra: dict[str, Any] = {}
+    with ExitStack() as stack:
+        if importlib.util.find_spec("ctranslate2") and not adapter:
+            greedy = by_engine(model, prompts, new_tokens, stop, greedy=True)[0]
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            convert_s, folder = timed(lambda: converted(model, tokenizer, folder), clock)
+            extra = {"convert_s": round(convert_s, 2), "greedy_equal": {}}
+            for kind in KINDS:
+                side = CTranslate2(folder, kind, tokenizer)
+                answers = side(prompts, new_tokens, stop, greedy=True)
+                equal = [a == b for a, b in zip(answers, greedy, strict=True)]
+                extra["greedy_equal"][f"ctranslate2 {kind}"] = sum(equal) / len(equal)
+                sides[f"ctranslate2 {kind}"] = partial(side, prompts, new_tokens, stop)
+        rates: dict[str, list[float]] = {side: [] for side in sides}
+        fractions = []
+        for turn in range(-1, rounds):  # the first round only warms up
+            torch.manual_seed(turn)
+            for side in list(sides)[:: 1 if turn % 2 else -1]:
+                seconds, answers = timed(sides[side], clock)
+                if turn >= 0:
+                    rates[side].append(sum(map(len, answers)) / seconds)
+                if turn >= 0 and side == "ours":
+                    fractions.append(least_seconds(model, prompts, answers, speed) / seconds)
+    pace = {side: statistics.median(some) for side, some in rates.items()}
+    if extra:
+        extra["ratio_to_ours"] = {
+            side: interval(rates[side], rates["ours"]) for side in sides if " " in side
+        }
+        extra["break_even"] = break_even(convert_s, pace["ctranslate2 float32"], pace["ours"])
+    ratio = interval(rates["ours"], rates["generate"])
     return {
         "sequences": sequences,
-        "tokens_a_second": {
-            side: round(statistics.median(rates[i] for rates in both))
-            for i, side in enumerate(("generate", "ours"))
-        },
-        "ratio": round(statistics.median(ratios), 2),
-        "ratio_low_high": [round(min(ratios), 2), round(max(ratios), 2)],
+        "tokens_a_second": {side: round(rate) for side, rate in pace.items()},
+        "ratio": ratio[0],
+        "ratio_interval": ratio[1:],
         "bar": bar,
         "roofline": round(statistics.median(fractions), 2),
         "largest_logp_difference": off,
-    }
+    } | extra
+
+
+def interval(ours: list[float], theirs: list[float]) -> list[float]:
+    """Mean ratio of rates round by round, and its 95% interval."""
+    found = paired_ratio(ours, theirs)
+    return [round(value, 2) for value in (found.ratio, found.low, found.high)]
+
+
+def break_even(convert_s: float, theirs: float, ours: float) -> int | None:
+    """Tokens from which converting has paid for itself; None if it never does.
+
+    >>> break_even(1.0, 200.0, 100.0)
+    200
+    """
+    gain = 1 / ours - 1 / theirs  # seconds a token
+    return math.ceil(convert_s / gain) if gain > 0 else None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--only", choices=CASES, help="measure this case, keep the others' record")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="seconds of what")
     parser.add_argument("--out", type=Path, default=ROOT / "data/results/bench/rollouts.json")
     args = parser.parse_args()
+    if args.rounds < 2:
+        parser.error("expected --rounds of 2 or more: an interval needs two")
     cases = json.loads(args.out.read_text())["cases"] if args.out.exists() else {}
     for name in [args.only] if args.only else CASES:
-        speed = machine()
+        speed = machine(CLOCKS[args.clock])
         packages = ("torch", "transformers", "peft")
-        made_by = provenance(
-            f"python bench/rollouts.py --rounds {args.rounds}", seeds=[0], packages=packages
-        )
-        made = {"machine": speed, "provenance": made_by}
-        cases[name] = case(name, args.rounds, speed) | made
+        if importlib.util.find_spec("ctranslate2"):
+            packages += ("ctranslate2",)
+        command = f"python bench/rollouts.py --rounds {args.rounds} --clock {args.clock}"
+        made = {"machine": speed, "clock": args.clock, "threads": torch.get_num_threads()}
+        made["provenance"] = provenance(command, seeds=[0], packages=packages)
+        cases[name] = case(name, args.rounds, speed, CLOCKS[args.clock]) | made
         print(name, json.dumps(cases[name]), flush=True)
         args.out.write_text(json.dumps({"cases": cases}, indent=1) + "\n")
 

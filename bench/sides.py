@@ -70,6 +70,8 @@ def measure(
         policy, tokenizer = _policy(side, stage, profile, model, seed)
         output = run.checkpoints if run else Path(folder) / "out"
         rolls = _rollouts(side, record, replay) if stage == "grpo" else None
+        if stage == "grpo":
+            _warm_up_reward()
         trainer = _trainer(
             stage, profile, policy, tokenizer, rows, WARM_UP + steps, seed, output, rolls
         )
@@ -92,6 +94,13 @@ def measure(
         "trained": sum(p.numel() for p in policy.parameters() if p.requires_grad),
         "multiplied": _multiplied(policy),
     }
+
+
+def _warm_up_reward() -> None:
+    """Load the reward's LaTeX parser, a second or more, which else falls into one of the steps."""
+    from postlab.rewards import answers_match
+
+    answers_match("$x^2$", "$x^2$")
 
 
 def _multiplied(policy: Any) -> int:
@@ -154,14 +163,14 @@ def _unsloth_policy(profile: Any, base: str, seed: int) -> tuple[Any, Any]:
 
 def _plain_policy(profile: Any, base: str, seed: int) -> tuple[Any, Any]:
     import torch
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from postlab.models import lora_config
 
     torch.manual_seed(seed)
     policy = AutoModelForCausalLM.from_pretrained(base, dtype=_dtype(profile))
-    # The one argument that is Unsloth's; TRL's config turns checkpointing on or off here.
-    lora = {k: v for k, v in profile.lora.items() if k != "use_gradient_checkpointing"}
-    policy = get_peft_model(policy, LoraConfig(**lora, task_type="CAUSAL_LM"))
+    policy = get_peft_model(policy, lora_config(profile))  # TRL's config turns checkpointing on
     return policy, AutoTokenizer.from_pretrained(base)
 
 

@@ -17,7 +17,8 @@ forward, backward through frozen weights, reference and sampling, at the speed o
 measured here. Sampling is bound by memory as well; bench/rollouts.py gives its roofline.
 
 The machine should be otherwise idle: one starved step shows in the interval of the whole stage.
-Left out: imports, loading, saving the final model, memory, and speed on a GPU unless run on one.
+Left out: imports, loading (of the reward's LaTeX parser too), saving the final model, memory, and
+speed on a GPU unless run on one.
 """
 
 from __future__ import annotations

@@ -286,7 +286,8 @@ SMOL = Profile(
 # Weeks 7 and 8 speak of a symmetric clip, so it is set. On a CPU, Unsloth leaves it alone.
 _GPU_GRPO = _GRPO | dict(epsilon_high=0.2)
 
-# About 450 tokens/s of 7B training on a T4. GRPO takes a 1.5B, as sampling a 7B fills a session:
+# `preflight` with engine="unsloth" on a T4, the middle of its range: 3,000 rows x 400 tokens at 550
+# tokens/s, and 1,000 pairs of 2 x 530 at 450. GRPO takes a 1.5B, as sampling a 7B fills a session:
 # a chain of its own, base -> SFT -> GRPO, which is never compared with the 7B stages.
 # Evaluation: 200 problems of GSM8K x 320 tokens, 776 prompts of `everyday` x 64 to 160: 64k and
 # 74k tokens. 7B, batch 55: 310 tokens/s, 7.4 minutes, and 3.2 of KL where there is a reference:
@@ -301,20 +302,20 @@ T4 = Profile(
     second_model="unsloth/Qwen2.5-7B-bnb-4bit", load_in_4bit=True, dtype="float16",
     max_length=1024, lora=_lora(16, 16, "unsloth"), chat_template="chatml",
     sft=StageConfig(
-        source="openhermes", rows=3000, minutes=45, eval_minutes=18, trainer=_T4_SFT
+        source="openhermes", rows=3000, minutes=36, eval_minutes=18, trainer=_T4_SFT
     ),
     dpo=StageConfig(
-        source="ultrafeedback", rows=1000, minutes=45, eval_minutes=11,
+        source="ultrafeedback", rows=1000, minutes=39, eval_minutes=11,
         trainer=_T4 | _DPO | dict(
             num_train_epochs=1, per_device_train_batch_size=1, gradient_accumulation_steps=8,
             learning_rate=5e-6, lr_scheduler_type="linear", warmup_steps=0.1, max_length=768,
         ),
     ),
     grpo=StageConfig(
-        source="gsm8k", rows=2000, minutes=75, eval_minutes=2, system_prompt=GSM8K_PROMPT,
+        source="gsm8k", rows=2000, minutes=52, eval_minutes=2, system_prompt=GSM8K_PROMPT,
         base_model="unsloth/Qwen2.5-1.5B-bnb-4bit",
         warm_start=StageConfig(
-            source="openhermes", rows=2000, minutes=10, eval_minutes=2, trainer=_T4_SFT
+            source="openhermes", rows=2000, minutes=6, eval_minutes=2, trainer=_T4_SFT
         ),
         trainer=_T4 | _GPU_GRPO | dict(
             max_steps=150, per_device_train_batch_size=8, gradient_accumulation_steps=2,

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from postlab.datasets import instruction_rows, math_rows, preference_rows
-from postlab.models import resolve_base
+from postlab.models import lora_config, resolve_base, unquantized
 from postlab.profile import Profile, get_profile
 
 STAGES = ("sft", "dpo", "grpo")
@@ -104,13 +104,11 @@ def make_trainer(options: argparse.Namespace) -> Any:
     profile = get_profile(options.profile)
     stage = getattr(profile, options.stage)
     base = options.base or unquantized(resolve_base(stage.base_model or profile.base_model))
-    config_class = {"sft": trl.SFTConfig, "dpo": trl.DPOConfig, "grpo": trl.GRPOConfig}
-    made = {
-        "sft": trl.SFTTrainer,
-        "dpo": trl.DPOTrainer,
-        "grpo": trl.GRPOTrainer,
-    }
-    config = config_class[options.stage]
+    config, trainer_class = {
+        "sft": (trl.SFTConfig, trl.SFTTrainer),
+        "dpo": (trl.DPOConfig, trl.DPOTrainer),
+        "grpo": (trl.GRPOConfig, trl.GRPOTrainer),
+    }[options.stage]
     unknown = sorted(set(options.set) - set(config.__dataclass_fields__))
     if unknown:
         raise ValueError(f"--set {unknown[0]}: not an argument of TRL's {config.__name__}")
@@ -122,7 +120,7 @@ def make_trainer(options: argparse.Namespace) -> Any:
         from postlab import rewards
 
         extra["reward_funcs"] = getattr(rewards, stage.reward or "math_reward")
-    trainer = made[options.stage](
+    trainer = trainer_class(
         model=model,
         args=config(seed=options.seed, **settings),
         processing_class=tokenizer_of(base, options.parent),
@@ -132,15 +130,6 @@ def make_trainer(options: argparse.Namespace) -> Any:
     )
     wrap_adapters(trainer)
     return trainer
-
-
-def unquantized(base: str) -> str:
-    """The 16-bit weights from which Unsloth's ready-made 4-bit ones were made.
-
-    >>> unquantized("unsloth/mistral-7b-v0.3-bnb-4bit")
-    'unsloth/mistral-7b-v0.3'
-    """
-    return base if Path(base).is_dir() else base.removesuffix("-bnb-4bit").removesuffix("-unsloth")
 
 
 def arguments_of(profile: Profile, options: argparse.Namespace) -> dict[str, Any]:
@@ -157,7 +146,7 @@ def arguments_of(profile: Profile, options: argparse.Namespace) -> dict[str, Any
 def policy(base: str, profile: Profile, options: argparse.Namespace) -> tuple[Any, Any]:
     """The model on no device yet, which accelerate decides, and the new adapter, None if none."""
     import torch
-    from peft import LoraConfig, PeftModel
+    from peft import PeftModel
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig, set_seed
 
     set_seed(options.seed)  # the trainer sets it only after it has made the new adapter
@@ -185,15 +174,7 @@ def policy(base: str, profile: Profile, options: argparse.Namespace) -> tuple[An
         return PeftModel.from_pretrained(model, str(parent), is_trainable=True), None
     if options.method == "full":
         return model, None
-    lora = profile.lora
-    adapter = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=lora["r"],
-        lora_alpha=lora["lora_alpha"],
-        lora_dropout=lora.get("lora_dropout", 0.0),
-        target_modules=list(lora["target_modules"]),
-    )
-    return model, adapter
+    return model, lora_config(profile)
 
 
 def tokenizer_of(base: str, parent: Path | None) -> Any:

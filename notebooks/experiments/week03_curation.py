@@ -1,12 +1,13 @@
-"""Week 3's recorded experiment on its build: what do 800 rows chosen on a budget win?
+"""Week 3's recorded experiment on its build: what do at most 800 rows chosen on a budget win?
 
     python notebooks/experiments/week03_curation.py
 
-Two sets of 800 rows are drawn from the pool of this week's build: 6,400 rows as their teachers
-wrote them, with copies and leaked held-out prompts planted among them. "random" takes any 800 rows.
+Two sets of rows are drawn from the pool of this week's build: 6,400 rows as their teachers wrote
+them, with copies and leaked held-out prompts planted among them. "random" takes any 800 rows.
 "ours" is the build's own answer: rows without copies and leaks that aren't wrong, every family in
-the pool's share, on the build's budget of 1,600 verdicts. A run reads 60 batches of 16 rows, which
-is less than a sixth of the pool, so training on all of it would hardly differ from "random".
+the pool's share of 800 (rounded down, which makes 796), on the build's budget of 1,600 verdicts. A
+run reads 60 batches of 16 rows, which is less than a sixth of the pool, so training on all of it
+would hardly differ from "random".
 
 A seed decides the draw, the adapter and the order of the rows; recipe and number of steps are the
 build's (`postlab.course.week03.dataset_build.train_and_score`). Every run ends with the same

@@ -275,17 +275,16 @@ def fine_tune(
         the model, its tokenizer, and what was read: rows, tokens and trained tokens.
     """
     import torch
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
-    from postlab.models import load_policy, tiny_base
+    from postlab.models import load_policy, lora_config, tiny_base
     from postlab.runs import without_padding
     from postlab.scratch.losses import sft_loss
 
     profile = get_profile("tiny")
-    lora = {k: v for k, v in profile.lora.items() if k != "use_gradient_checkpointing"}
     torch.manual_seed(seed)
     base, tokenizer = load_policy(str(tiny_base()), profile="tiny", bits=32)
-    model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **lora)).train()
+    model = get_peft_model(base, lora_config(profile)).train()
     parameters = [p for p in model.parameters() if p.requires_grad]
     rate = profile.sft.trainer["learning_rate"]
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0)

@@ -5,11 +5,10 @@
 Runs of TRL's GRPOTrainer from the shipped DPO stage with the tiny profile's recipe, but for half of
 its steps, so that a rate that is too low shows as well. Five rates, each four times the last, with
 three schedules: constant; constant after a warm-up over the first fifth of the steps; and a
-straight line down to zero. The plan is one seed for every point, and three for the two rates on
-this side of the edge; `--finished` writes the record of what has been run. The recorded file holds
-seed 0 of the constant rate, and of the warm-up at the two lowest rates. Every finished run is kept
-under `runs/week07-rates/`, so an interrupted experiment goes on where it stopped; the result is
-written to data/results/week07/rates.json.
+straight line down to zero. The plan is one seed for every point, and five for the three rates
+around the edge; `--finished` writes the record of what has been run. Every finished run is
+kept under `runs/week07-rates/`, so an interrupted experiment goes on where it stopped; the result
+is written to data/results/week07/rates.json.
 
 Kept of each run: its log, and of every held-out prompt of six families whether the greedy answer is
 right at the end. A seed decides prompts, their order and the draws; all runs start from one policy,
@@ -63,7 +62,8 @@ ARMS: dict[str, dict[str, Any]] = {  # name: what it changes
     for rate in RATES
     for schedule, how in SCHEDULES.items()
 }
-REPEATED = (4e-4, 1.6e-3)  # the rates on this side of the edge: three seeds
+REPEATED = (4e-4, 1.6e-3, 6.4e-3)  # the rates around the edge
+MORE_SEEDS = (1, 2, 3, 4)  # of these
 LOGGED = (
     *("step", "reward", "learning_rate", "frac_reward_zero_std", "entropy", "grad_norm"),
     *("completions/mean_length", "completions/clipped_ratio"),
@@ -120,7 +120,7 @@ def plan() -> list[tuple[str, int]]:
     """Every run, the wide sweep first, then the further seeds of the repeated rates."""
     again = [arm for arm, how in ARMS.items() if how["learning_rate"] in REPEATED]
     by_schedule = [arm for schedule in SCHEDULES for arm in ARMS if arm.startswith(schedule)]
-    return [(arm, 0) for arm in by_schedule] + [(arm, seed) for seed in (1, 2) for arm in again]
+    return [(arm, 0) for arm in by_schedule] + [(arm, seed) for seed in MORE_SEEDS for arm in again]
 
 
 def main() -> None:

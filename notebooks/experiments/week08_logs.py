@@ -541,14 +541,15 @@ def policy(start: str, seed: int) -> tuple[Any, Any]:
     """A trainable adapter in float32, fresh on the base or a shipped stage's, and its tokenizer."""
     if start != "base":
         return common.policy(shipped(start))
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
     from transformers import set_seed
+
+    from postlab.models import lora_config
 
     profile = get_profile("tiny")
     model, tokenizer = frozen("")
     set_seed(seed)  # of the adapter's first matrix
-    lora = {k: v for k, v in profile.lora.items() if k != "use_gradient_checkpointing"}
-    return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **lora)), tokenizer
+    return get_peft_model(model, lora_config(profile)), tokenizer
 
 
 def arguments(spec: dict[str, Any]) -> dict[str, Any]:

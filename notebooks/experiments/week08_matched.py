@@ -19,14 +19,15 @@ coefficients are the published or usual ones: unlike GSPO's they don't depend on
 answers.
 
 The stages run in the order of `STAGES`, and the record is written after every seed, so an early
-stop leaves whole comparisons. Every finished run is kept under `runs/week08-matched/`, so an
-interrupted experiment continues where it stopped; the result is data/results/week08/matched.json.
+stop leaves whole comparisons. The result is data/results/week08/matched.json. Its runs are kept
+when the experiment goes on later, perhaps on another machine: `earlier` says where they were made.
 It repeats the question of week08_ablations.py, whose arms share one untuned rate and differ in
 their number of updates.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -102,11 +103,12 @@ FEW, MORE = SEEDS[:3], SEEDS[3:]
 STAGES: tuple[tuple[tuple[str, ...], tuple[int, ...]], ...] = (
     (("one update", "four quarters", "GSPO"), FEW),
     (tuple(LOSSES), FEW),
-    (("RLOO", "Dr. GRPO", "entropy bonus", "overlong shaping"), FEW),
-    (("four uses", "fresh quarters"), FEW),
-    (("no scaling", "answer means", "KL 0.04", "dynamic sampling"), FEW),
-    (("groups of 2", "groups of 16"), FEW),
-    (("one update", "four quarters", "GSPO", *LOSSES), MORE),
+    (("one update",), MORE),
+    (("RLOO", "Dr. GRPO", "entropy bonus", "overlong shaping"), SEEDS),
+    (("four quarters", "GSPO", *LOSSES), MORE),
+    (("no scaling", "answer means", "KL 0.04", "dynamic sampling"), SEEDS),
+    (("four uses", "fresh quarters"), SEEDS),
+    (("groups of 2", "groups of 16"), SEEDS),
 )
 LOGGED = (
     *("reward", "rewards/math_reward/mean", "reward_std", "frac_reward_zero_std", "entropy"),
@@ -273,20 +275,33 @@ class Table:
 
 def main() -> None:
     arms = Arms(__file__, limit=command_line(__doc__).runs)
-    before, table = arms.result("start", key_of({}), start), Table(arms)
+    table = Table(arms)
+    # What the record has is kept: an earlier machine's runs aren't made again on this one.
+    earlier = json.loads(TARGET.read_text(encoding="utf-8")) if TARGET.exists() else {}
+    if earlier.get("settings") not in (None, SETTINGS):
+        raise SystemExit(f"{TARGET} has other settings: move it away, then run this again.")
+    kept = {(one["arm"], one["seed"]): one for one in earlier.get("runs", [])}
+    table.table, table.trials = earlier.get("arms", {}), earlier.get("tuning", [])
+    before = earlier.get("start") or arms.result("start", key_of({}), start)
+    history = {"earlier": [*earlier.get("earlier", []), earlier["provenance"]]} if kept else {}
     runs: list[dict[str, Any]] = []
     for names, seeds in STAGES:
         for seed in seeds:
             for name in names:
                 spec = table.spec(name)
-                made = arms.result(f"{name} {seed}", key_of(spec), partial(run, spec, seed))
+                made = kept.get((name, seed)) or arms.result(
+                    f"{name} {seed}", key_of(spec), partial(run, spec, seed)
+                )
                 runs.append({"arm": name} | made)
                 print(name, seed, round(share(made), 3),
                       mean_clip(made["log"]), flush=True)  # fmt: skip
+            done = {(one["arm"], one["seed"]) for one in runs}
+            every = runs + [one for run_of, one in kept.items() if run_of not in done]
             record = {"settings": SETTINGS, "arms": table.table, "tuning": table.trials}
             write_record(
-                __file__, TARGET, record | {"start": before, "runs": runs}, seeds=SEEDS,
-                training_minutes=minutes(one["train_s"] for one in runs),
+                __file__, TARGET, record | {"start": before, "runs": every} | history,
+                seeds=sorted({one["seed"] for one in every}),
+                training_minutes=minutes(one["train_s"] for one in every),
             )  # fmt: skip
 
 

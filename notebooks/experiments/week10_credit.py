@@ -55,12 +55,11 @@ from _common import (
     shipped,
     write_record,
 )
+from week10_prm import Messages, right, sums
 
 from postlab import process
 from postlab.course import listed
 from postlab.profile import get_profile
-from postlab.tinyworld import tasks
-from postlab.tinyworld.oracle import read
 
 TARGET = RESULTS / "week10" / "credit.json"
 SEEDS = (0, 1, 2)
@@ -83,23 +82,13 @@ LOGGED = {
     "step": "step", "outcome": "rewards/outcome/mean", "sum": "rewards/sum/mean",
     "length": "completions/mean_length", "grad_norm": "grad_norm",
 }  # fmt: skip
-Messages = list[dict[str, str]]
 
 
 def prompts_of(split: str, count: int, name: str) -> list[Messages]:
-    """Different sums in the training wordings, the numbers of terms in turn; held out or not."""
-    rng, texts = random.Random(f"week 10 credit {split} {name}"), {}
-    while len(texts) < count:
-        many = SETTINGS["terms"][len(texts) % len(SETTINGS["terms"])]
-        terms = tuple(rng.randint(2, 59) for _ in range(many))
-        if tasks.held_out_numbers(terms) == (split == "heldout"):
-            texts.setdefault(tasks.ask(tasks.Item("arithmetic", "sum", terms), rng, "train"), None)
+    """Different sums as conversations, held out or not."""
+    rng = random.Random(f"week 10 credit {split} {name}")
+    texts = sums(rng, count, SETTINGS["terms"], heldout=split == "heldout")
     return [[{"role": "user", "content": text}] for text in texts]
-
-
-def right(prompt: Messages, reply: str) -> float:
-    """The oracle's word on the final answer."""
-    return tasks.score(read(prompt[-1]["content"]), reply, True)["arithmetic"]
 
 
 def checked(prompt: Messages, reply: str) -> list[int]:

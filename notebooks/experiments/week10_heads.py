@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import week10_prm as prm
 from _common import RESULTS, Arms, adapter_hash, arm_key, command_line, minutes, write_record
 from week10_prm import Messages, start, train_head
 
@@ -66,13 +67,9 @@ ADDITION = re.compile(r"(\d{1,3})\+(\d{1,2})=(\d{1,3})[,.]")
 
 
 def sums(split: str, count: int, name: str, terms: Sequence[int]) -> list[tuple[Messages, tuple]]:
-    """Different sums in the training wordings, held out or not: prompts and their terms."""
-    rng, found = random.Random(f"week 10 heads {split} {name}"), {}
-    while len(found) < count:
-        numbers = tuple(rng.randint(2, 59) for _ in range(terms[len(found) % len(terms)]))
-        if tasks.held_out_numbers(numbers) == (split == "heldout"):
-            text = tasks.ask(tasks.Item("arithmetic", "sum", numbers), rng, "train")
-            found.setdefault(text, numbers)
+    """Different sums as conversations, held out or not, with their terms."""
+    rng = random.Random(f"week 10 heads {split} {name}")
+    found = prm.sums(rng, count, terms, heldout=split == "heldout")
     return [([{"role": "user", "content": text}], numbers) for text, numbers in found.items()]
 
 

@@ -126,15 +126,23 @@ def start() -> tuple[Any, Any]:
     return frozen(shipped("sft"))
 
 
+def sums(
+    rng: random.Random, count: int, terms: Sequence[int], *, heldout: bool
+) -> dict[str, tuple[int, ...]]:
+    """Different sums in the training wordings, the numbers of terms in turn: question -> terms."""
+    found: dict[str, tuple[int, ...]] = {}
+    while len(found) < count:
+        numbers = tuple(rng.randint(2, 59) for _ in range(terms[len(found) % len(terms)]))
+        if tasks.held_out_numbers(numbers) == heldout:
+            item = tasks.Item("arithmetic", "sum", numbers)
+            found.setdefault(tasks.ask(item, rng, "train"), numbers)
+    return found
+
+
 def prompts_of(split: str, count: int, name: str) -> list[Messages]:
-    """Different sums in the training wordings, the numbers of terms in turn; held out or not."""
-    rng, texts = random.Random(f"week 10 {split} {name}"), {}
-    while len(texts) < count:
-        many = SETTINGS["terms"][len(texts) % len(SETTINGS["terms"])]
-        terms = tuple(rng.randint(2, 59) for _ in range(many))
-        if tasks.held_out_numbers(terms) == (split == "heldout"):
-            item = tasks.Item("arithmetic", "sum", terms)
-            texts.setdefault(tasks.ask(item, rng, "train"), None)
+    """Different sums as conversations, held out or not."""
+    rng = random.Random(f"week 10 {split} {name}")
+    texts = sums(rng, count, SETTINGS["terms"], heldout=split == "heldout")
     return [[{"role": "user", "content": text}] for text in texts]
 
 

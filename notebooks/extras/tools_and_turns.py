@@ -196,7 +196,7 @@ taught.save_model(begin := tempfile.mkdtemp())
 # %% [markdown]
 # ## 3. Whose tokens are these?
 #
-# TRL now runs the whole loop: sample a turn, parse it, call the tools, append their replies, sample the next turn. Section 8 draws one of its episodes, as the trainer sees it.
+# TRL now runs the whole loop: sample a turn, parse it, call the tools, append their replies, sample the next turn. The next cell draws one of its episodes, as the trainer sees it.
 #
 # **Predict first.** What would happen to the policy if the tool's tokens weren't masked?
 
@@ -205,8 +205,20 @@ from postlab.course.extras import plot_episode
 
 notes = []
 bills = [row for row in rows if row["kind"] == "bill"]
+trainer = with_world(begin, 0.2, notes.append)
+trainer.model.train()
+batch = trainer._prepare_inputs([row for row in bills[:5] for _ in range(8)])
+written_by_tools = (batch["tool_mask"] == 0) & (batch["completion_mask"] == 1)
+one = int(written_by_tools.sum(dim=1).argmax())
+length = int(batch["completion_mask"][one].sum())
+plot_episode(
+    [tokenizer.decode([i]) for i in batch["completion_ids"][one, :length].tolist()],
+    batch["tool_mask"][one, :length].tolist(),
+)
 
 # %% [markdown]
+# The policy wrote the blue tokens. The grey ones come from the template and the tools, and they are masked. In the episode above, the first call finds the price, 40. The second call has an equals sign too many, so the tool's reply is an error message, and the policy gives up.
+#
 # TRL calls this `tool_mask`, and multiplies it into the loss. Without it, the policy would be trained to predict the tool's replies. After a rewarded episode it would become likelier to *write* such a reply, so it could learn to make up the calculator's results instead of waiting for them. The loss would also count
 # tokens over which the policy has no say, and a long document from a search engine would drown out the few tokens of the call. The Search-R1 paper trains with and without this mask, and the masked runs end up better.
 #
@@ -319,7 +331,7 @@ worth.round(2)
 
 # %% [markdown]
 # **A call is worth most for products (0.86) and for prices (0.50), and little for sums (0.14).** For facts, the episodes with a call are even right slightly less often, but with 15 questions that's well within chance. For bills it's zero: this start gets none of them right, with or without calls. So at the start, calls for bills
-# only cost. The division matters there as well as for prices, where some episodes call more than once.
+# only cost. The division matters most for prices, where two of the nine episodes with calls make more than one, and only a little for sums and facts.
 #
 # If these values stayed as they are, a price of 0.2 would leave the calls for products and prices, and 0.6 only those for products.
 #
@@ -346,10 +358,10 @@ table = shown.groupby(["arm", "kind"], sort=False)[["calls", "right"]].mean().un
 table.round(2)
 
 # %% [markdown]
-# **A price of 0.2 removes most calls for sums and facts, and most calls for products stay.** Without a price, needless calls don't go away by themselves. Two of the three seeds end with 0.8 calls per sum, more than at the start, and one still looks up 0.8 of the facts. An answer is right either way, so the reward says nothing about the
-# call, and chance decides which habit wins.
+# **With a price of 0.2, most calls for sums and facts go away, while the calls for products grow from 0.47 to 0.87.** Without a price, needless calls go away in some runs and not in others. Two of the three seeds end with 0.8 calls per sum, more than at the start, and one still looks up 0.8 of the facts, while the other two look up at most 0.2. If an
+# answer is right either way, the reward says nothing about the call, and chance decides which habit wins.
 #
-# At 0.6, some calls for products disappear as well, though their break-even price was higher. For prices the three seeds disagree. In two of them, the policy keeps making about one call per question, even at 0.6, which is more than the call was worth at the start. But it was the *start* that we measured: of its
+# At 0.6, there are fewer calls for products than at 0.2 on every seed, though their break-even price was higher. For prices the three seeds disagree. In two of them, the policy keeps making about one call per question, even at 0.6, which is more than the call was worth at the start. But it was the *start* that we measured: of its
 # nine episodes with a look-up, three ended wrong. With practice a call brings more, so the break-even price can rise during training. In the third seed, the look-ups are almost gone at 0.2 and gone at 0.6.
 #
 # **No policy learns the bills.** At most one of 15 is right in any run. An episode has to look up the right thing, copy two numbers into the product, and copy the result. With almost no right answer, there's almost nothing to reinforce. It's remarkable that calls for bills still grow if they're free, and that two of three seeds keep
@@ -375,7 +387,7 @@ looked_up = pd.DataFrame(looked_up).round(2)
 looked_up[looked_up["arm"].isin(["free", "0.2", "0.6"])].sort_values(["seed", "arm"])
 
 # %% [markdown]
-# In seed 0, by chance, the first four batches had no price question at all. They had bills, and those call the same look-up without ever being rewarded. By the time the first price question came in step 5, a policy that pays for its calls had nearly stopped looking anything up: 0.12 calls per question at 0.2, none at 0.6, against 0.62
+# In seed 0, by chance, the first four batches had no price question at all. They had bills and facts, which call the same look-up: for a bill, that hardly ever leads to a reward, and for a fact, it's rarely needed. By the time the first price question came in step 5, a policy that pays for its calls had nearly stopped looking anything up: 0.12 calls per question at 0.2, none at 0.6, against 0.62
 # without a price. A call that's never sampled can't be rewarded, so it didn't come back. In seeds 1 and 2, price questions were in the first batch, and their calls grew from 0.4 to about one under every price.
 #
 # So a price on calls can remove a useful tool if its bad uses come first. That's one seed of three, and an explanation after the fact. To test it, you'd train with the same seeds and put every kind into every batch.
@@ -547,7 +559,7 @@ tokens.groupby("arm", sort=False)[["first three steps", "last three steps"]].mea
 # </details>
 # <details><summary>Your agent calls its search tool on every question, even on those that it could answer. What do you do?</summary>
 #
-# Measure first whether the calls hurt: latency, money, accuracy when the tool is wrong. An outcome reward doesn't mind needless calls, so they don't go away by themselves. I'd compare accuracy with and without calls for each kind of question, and set a price below the gain where calls are needed. I'd also watch for the opposite failure: a
+# Measure first whether the calls hurt: latency, money, accuracy when the tool is wrong. An outcome reward doesn't mind needless calls, so you can't count on their going away by themselves. I'd compare accuracy with and without calls for each kind of question, and set a price below the gain where calls are needed. I'd also watch for the opposite failure: a
 # price can remove a useful tool as well, if its first uses aren't rewarded. Tasks that need several calls are most at risk, since they pay the price several times.
 #
 # </details>

@@ -1,18 +1,18 @@
 # %% [markdown]
 # # Week 2 · LoRA and QLoRA from scratch
 #
-# You have a 7B model that you'd like to teach something: the tone of your support team, a file format, a language it speaks badly. You also have the free GPU that Colab lends you, a T4 with 15 GiB of usable memory. Can you train it there?
+# You have a 7B model that you'd like to teach something: the tone of your support team, a file format, a language it speaks badly. You also have the free GPU that Colab lends you, a T4 with 15 GiB of usable memory. Can you train the model on it?
 #
-# With ordinary fine-tuning you can't: Mistral-7B needs about 110 GiB with Adam, more than the largest A100 has. With QLoRA you can: training on one sequence of 1,024 tokens at a time takes a little over 5 GiB. What you save at the end is an adapter that you can attach to the model, take off again, or merge into it. In 16 bits it takes up about 80 MiB (in full precision, which week 3 trains it in, twice as much).
+# With ordinary fine-tuning you can't: Mistral-7B needs about 110 GiB with Adam, which is more memory than the largest A100 has. With QLoRA you can: training on one sequence of 1,024 tokens at a time takes a little over 5 GiB. What you save at the end is an adapter that you can attach to the model, take off again, or merge into it. In 16 bits, the adapter takes up about 80 MiB. In full precision, which week 3 uses for training, it takes up twice as much.
 #
-# Two ideas make that possible. **LoRA** freezes the matrices of the model and trains a product of two thin matrices beside each of them. **QLoRA** also stores the frozen matrices in four bits. You'll write both yourself, put them into a model, and measure what they cost in quality.
+# Two ideas make that possible. **LoRA** freezes the matrices of the model and trains a product of two thin matrices beside each of them. **QLoRA** also stores the frozen matrices in four bits. You'll write both yourself, use them in a model, and measure what they cost in quality.
 #
 # By the end, you'll be able to explain
 #
 # - what LoRA trains, why training starts exactly at the base model, and what rank and alpha do,
-# - how sixteen numbers, and a scale for each block, can represent a whole matrix, and how large the error is,
+# - how sixteen numbers and one scale per block can represent a whole matrix, and how large the error is,
 # - whether LoRA or QLoRA lost quality on a task, and how sure you can be,
-# - which model fits on which card, by arithmetic you can do on paper.
+# - which model fits on which card, using arithmetic that you can do on paper.
 #
 # **Core: about 90 minutes.** Read and run these sections in order. They contain one exercise, one build and one paper.
 #
@@ -23,17 +23,17 @@
 # 5. [What fits, and what to choose](#choose)
 # 6. [What you have now](#end), with the paper to read
 #
-# **Deeper: about three hours.** You can skip any of these, and read them in any order after the core.
+# **Deeper: about three hours.** After the core, you can read these sections in any order, and you can skip any of them.
 #
-# - [Is it what PEFT computes?](#peft)
+# - [Does PEFT compute the same thing?](#peft)
 # - [NF4, bit for bit](#bits), with an exercise, and a bug that this comparison found in bitsandbytes
 # - [Block sizes and double quantisation](#blocks), with an exercise
 # - [Learning rates, and *LoRA Without Regret*](#rates)
 # - [Memory, time and forgetting](#forgetting)
-# - [Alpha over r, or over its root?](#alpha)
+# - [Alpha over r, or over the square root of r?](#alpha)
 # - [The merge that changes the answers](#merge)
 # - [Full, LoRA and QLoRA on SmolLM2](#smol)
-# - [How good is the arithmetic, and what does a run cost?](#price)
+# - [How accurate are the estimates, and what does a run cost?](#price)
 #
 # At the end are [five interview questions](#interview) and the week's [papers](#papers).
 
@@ -63,7 +63,7 @@ import postlab
 lab = postlab.start(week=2)
 
 # %% [markdown]
-# Here is the question from the beginning, answered for three ways of training. `postlab.preflight.estimate` computes the memory from the model's architecture, before you download anything.
+# Let's answer the question from the beginning for three ways of training. `postlab.preflight.estimate` computes the memory from the model's architecture before you download anything.
 
 # %%
 import pandas as pd
@@ -92,13 +92,13 @@ draw_memory(parts, title, cards=cards)
 # %% [markdown]
 # LoRA removes the gradients and Adam's moments for the frozen weights, and it can keep those weights in 16 bits instead of 32. QLoRA then removes about two thirds of what is left. After that, activations start to matter, and they grow with the batch size and the sequence length.
 #
-# (The figure rounds each part to a tenth before adding them up. Unrounded, LoRA takes 14.5 GiB and QLoRA 4.7. So LoRA seems to fit on the T4, but only just. It no longer does once you count the 0.6 GiB that the allocator and the CUDA context need as well: see section 5.)
+# (The figure rounds each part to a tenth before adding up the parts. Rounded only at the end, the totals are 14.5 GiB for LoRA and 4.7 GiB for QLoRA. So LoRA seems to fit on the T4, but only just. It no longer fits once you also count the 0.6 GiB that the allocator and the CUDA context need; section 5 includes them.)
 
 # %% [markdown]
 # <a id="cost" name="cost"></a>
 # ## 1. What it costs to train a weight
 #
-# To *use* a weight in 16 bits, you store two bytes. To *train* it with Adam, commonly in 32 bits, you store
+# To *use* a 16-bit weight, you need two bytes of memory. To *train* a weight with Adam, commonly in 32 bits, you need more:
 #
 # | stored for each trained weight | bytes |
 # |---|---|
@@ -106,7 +106,7 @@ draw_memory(parts, title, cards=cards)
 # | its gradient | 4 |
 # | Adam's two moments | 4 + 4 |
 #
-# That's sixteen bytes, before you count a single activation, and it explains the long bar above. (Mixed precision needs sixteen as well: a 16-bit weight, a 16-bit gradient, a 32-bit copy of the weight and the two moments, 2 + 2 + 4 + 8.)
+# That's sixteen bytes, before you count a single activation, and it explains the long bar above. (Mixed precision also needs sixteen bytes: 2 for a 16-bit weight, 2 for a 16-bit gradient, 4 for a 32-bit copy of the weight, and 8 for the two moments.)
 
 # %% [markdown]
 # **Predict first.** Mistral-7B has 7.25 billion weights. How many GiB do you need to use them, and how many to train them all?
@@ -118,7 +118,7 @@ bytes_each = pd.Series({"use it, 16 bits": 2, "train all of it": 16, "use it, 4 
 (bytes_each * mistral / 2**30).round(1).to_frame("GiB")
 
 # %% [markdown]
-# Compare the sixteen bytes with the two that you need to use a weight: the other fourteen are only there because the weight is *trained*. LoRA freezes the weight and gets rid of them. QLoRA then shrinks the two bytes that remain.
+# You need only two bytes to use a weight, but sixteen to train it: the other fourteen are there only because the weight is *trained*. LoRA freezes the weight and gets rid of those fourteen bytes. QLoRA then shrinks the two that remain.
 
 # %% [markdown]
 # <a id="lora" name="lora"></a>
@@ -128,7 +128,7 @@ bytes_each = pd.Series({"use it, 16 bits": 2, "train all of it": 16, "use it, 4 
 #
 # $$y = W x + \frac{\alpha}{r}\, B A\, x \qquad A \in \mathbb{R}^{r \times \text{in}},\; B \in \mathbb{R}^{\text{out} \times r}$$
 #
-# $W$ stays frozen, and only $A$ and $B$ are trained. $r$ is the rank, and $\alpha / r$ scales the adapter's contribution. Here is a real layer that you can add an adapter to:
+# Only $A$ and $B$ are trained, while $W$ stays frozen. The number $r$ is the rank, and $\alpha / r$ scales the adapter's contribution. Here is a real layer that you can add an adapter to:
 
 # %%
 import copy
@@ -146,16 +146,16 @@ layer = base.model.layers[0].mlp.down_proj
 draw_adapter(*layer.weight.shape, r=8)
 
 # %% [markdown]
-# This layer comes from the embedded base model with 1.4 million parameters. This notebook uses it **in every profile**, because you can only compare LoRA with full fine-tuning on a model small enough for both. What you see is *mechanism, not capability*. (The section on [SmolLM2](#smol) uses a real language model.)
+# This layer comes from the embedded base model with 1.4 million parameters. This notebook uses it **in every profile**, because you can compare LoRA with full fine-tuning only on a model small enough for both. What you see is *mechanism, not capability*. (The section on [SmolLM2](#smol) uses a real language model.)
 
 # %% [markdown]
 # ### Exercise 2.1 · about 10 minutes · easy
 #
-# Write the forward pass of a linear layer with a LoRA adapter. `x` is `(..., in)`, `weight` is `(out, in)`, `a` is `(r, in)`, and `b` is `(out, r)`; return `(..., out)`.
+# Write the forward pass of a linear layer with a LoRA adapter. `x` has shape `(..., in)`, `weight` has shape `(out, in)`, `a` has shape `(r, in)`, and `b` has shape `(out, r)`. Return a tensor of shape `(..., out)`.
 #
 # <details><summary>Hint 1</summary>Two paths start at x, and their outputs are added. Write down the shape after each matrix before you write any code.</details>
 # <details><summary>Hint 2</summary>In the formula x is a column, but here each activation is a row. Which function of <code>torch.nn.functional</code> multiplies rows by a weight of shape <code>(out, in)</code>? It accepts any number of leading dimensions.</details>
-# <details><summary>Hint 3</summary>Use <code>F.linear</code> once for the frozen path and twice for the adapter. On which of the results does the scale belong?</details>
+# <details><summary>Hint 3</summary>Use <code>F.linear</code> once for the frozen path and twice for the adapter. Which of the results should be multiplied by the scale?</details>
 
 # %%
 from postlab import check
@@ -178,11 +178,11 @@ lora_forward = check.lora_forward(lora_forward)
 #
 # </details>
 #
-# The order of multiplication doesn't change the result, since $(BA)x = B(Ax)$, but it does change the cost. For this layer at rank 8, forming $BA$ first takes 130 times as many multiplications for a single token: $r \cdot \text{out} \cdot \text{in} + \text{out} \cdot \text{in}$ instead of $r(\text{in} + \text{out})$. In a long batch, $BA$ is formed only once, but multiplying by it ($\text{out} \cdot \text{in}$ for each token) still takes 14 times as many.
+# The order of multiplication doesn't change the result, since $(BA)x = B(Ax)$, but it does change the cost. Take this layer, rank 8 and a single token. If you form $BA$ first, you need $r \cdot \text{out} \cdot \text{in} + \text{out} \cdot \text{in}$ multiplications instead of $r(\text{in} + \text{out})$, which is 130 times as many. In a long batch, $BA$ is formed only once. But multiplying each token by it takes $\text{out} \cdot \text{in}$ multiplications, which is still 14 times as many.
 #
 # ### The start
 #
-# Before the first step, the adapted model should be exactly the base model. To ensure that, $A$ is initialised at random, as in any linear layer, and $B$ with zeros. Then $BA = 0$.
+# Before the first step, the adapted model should be exactly the base model. To ensure that, $A$ is initialised at random, as in any linear layer, but $B$ is initialised with zeros. Then $BA = 0$.
 #
 # **Predict first.** Which of the two matrices has a gradient at the first step: $A$, $B$, or both? And why isn't $A$ initialised with zeros as well?
 
@@ -201,11 +201,11 @@ y.square().mean().backward()
 }
 
 # %% [markdown]
-# The layer starts as the base's, and only $B$ has a gradient. Call the gradient of the loss with respect to the output $\delta$. By the chain rule,
+# At first, the adapted layer gives the same output as the base layer, and only $B$ has a gradient. Call the gradient of the loss with respect to the output $\delta$. By the chain rule,
 #
 # $$\frac{\partial \mathcal{L}}{\partial B} = \frac{\alpha}{r}\, \delta\, (A x)^\top \qquad \frac{\partial \mathcal{L}}{\partial A} = \frac{\alpha}{r}\, B^\top \delta\, x^\top$$
 #
-# The gradient of $A$ contains $B$, which is zero, so $A$ doesn't move until the second step. If $A$ were zero as well, both gradients would be zero at every step, and nothing would ever be trained.
+# The gradient of $A$ contains $B$, which is zero, so $A$ doesn't move until the second step. If $A$ were zero as well, both gradients would be zero at every step, and the adapter would never learn anything.
 
 # %% [markdown]
 # <a id="build" name="build"></a>
@@ -216,9 +216,9 @@ y.square().mean().backward()
 # - `inject(model, names, *, r, alpha)` freezes the whole model and gives an adapter to each linear layer whose name ends in one of `names`, such as `"q_proj"`. Afterwards, only the adapters are trainable.
 # - `merge(model)` replaces each adapted layer with a plain `nn.Linear`. The update $\frac{\alpha}{r} BA$ is then part of its weight, because $W x + \frac{\alpha}{r} B A x = \left(W + \frac{\alpha}{r} B A\right) x$. A merged model is as fast as the original.
 #
-# How your layer is written is up to you. The check doesn't read your code: it puts your adapters into the embedded base, checks that the model starts out identical to the base, measures the rank and scale of the update, trains for twelve steps, checks that no weight of the base has moved, merges, and compares the logits. If something is off, it says what it measured.
+# How you write the layer is up to you, because the check doesn't read your code. It puts your adapters into the embedded base model, checks that the model starts out identical to the base, and measures the rank and scale of the update. Then it trains for twelve steps, checks that no weight of the base has moved, merges the adapters, and compares the logits. If something is off, the check says what it measured.
 #
-# <details><summary>Hint 1: where to begin</summary>You need a class, a subclass of <code>nn.Module</code> that holds the frozen <code>nn.Linear</code> and two <code>nn.Parameter</code>s. Its forward pass is that of Exercise 2.1, plus one more thing if the layer has a bias.</details>
+# <details><summary>Hint 1: where to begin</summary>You need a subclass of <code>nn.Module</code> that holds the frozen <code>nn.Linear</code> and two <code>nn.Parameter</code>s. Its forward pass is the one from Exercise 2.1, plus one more thing if the layer has a bias.</details>
 # <details><summary>Hint 2: swapping a layer</summary><code>model.named_modules()</code> gives names such as <code>model.layers.0.mlp.down_proj</code>. The attribute that you have to set belongs to the module one level up: <code>model.get_submodule(...)</code>. Make a list before you loop, since you change what you loop over.</details>
 # <details><summary>Hint 3: freezing</summary><code>requires_grad_(False)</code> works on a whole model. Which comes first, freezing the model or adding the adapters?</details>
 # <details><summary>Hint 4: merging</summary>What shape does the product of your two matrices have, and what shape does <code>weight</code> have? Write under <code>torch.no_grad()</code>, and remember the bias.</details>
@@ -296,20 +296,20 @@ count = pd.Series(count)
 pd.DataFrame({"trained": count, "share": (count / base.num_parameters()).map("{:.1%}".format)})
 
 # %% [markdown]
-# An adapter has $r(\text{in} + \text{out})$ parameters and its layer has $\text{in} \times \text{out}$, so the share gets smaller as the matrices get larger. In our small model, adapters of rank 64 have more than half as many parameters as the whole model. In a 7B, rank 16 trains about 0.6% of the weights.
+# An adapter has $r(\text{in} + \text{out})$ parameters, while its layer has $\text{in} \times \text{out}$, so the adapter's share gets smaller as the matrices get larger. In our small model, adapters of rank 64 have more than half as many parameters as the whole model. In a 7B model, adapters of rank 16 have only about 0.6% as many.
 #
-# You don't have to merge. If you keep adapters separate, a single base model in memory can serve many of them, and you can switch adapters with every request.
+# You don't have to merge the adapters. If you keep them separate, a single base model in memory can serve many of them, and you can switch adapters with every request.
 
 # %% [markdown]
 # <a id="nf4" name="nf4"></a>
 # ## 3. NF4: sixteen numbers for a matrix
 #
 # Four bits can select one of sixteen values. Evenly spaced values would be wasteful: weights follow a bell curve, so most of them are close to zero, and the outer values would rarely be used. NF4 (*normal float*) uses the quantiles of a
-# normal distribution instead. The idea is that each value should be the nearest one for about the same number of weights:
+# normal distribution instead. The idea is that each value should be the nearest one to roughly the same number of weights:
 #
 # $$q_i = \frac{\Phi^{-1}(p_i)}{\max_j \Phi^{-1}(p_j)}$$
 #
-# $\Phi^{-1}$ turns a probability into a quantile. The $p_i$ are evenly spaced on each side of one half, and one of them is exactly one half, so zero is always among the values. Dividing by the largest one scales them to lie between -1 and 1. In code:
+# $\Phi^{-1}$ turns a probability into a quantile. The $p_i$ are evenly spaced on each side of one half, and one of them is exactly one half, so zero is always among the values. Dividing by the largest quantile scales the values to the range from -1 to 1. Here is the formula in code:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -324,7 +324,7 @@ print([round(value, 3) for value in codebook.tolist()])
 print("as in bitsandbytes:", bool((codebook - NF4).abs().max() < 1e-6))
 
 # %% [markdown]
-# To use this codebook, you first have to scale the weights to between -1 and 1. With a single scale for the whole matrix, one outlier would squeeze all other weights into the few codes near zero. So the matrix is split into blocks of 64 weights,
+# To use this codebook, you first have to scale the weights to the same range. With a single scale for the whole matrix, one outlier would squeeze all other weights into the few codes near zero. So the matrix is split into blocks of 64 weights,
 # and each block stores its largest absolute value as its own scale. Here is the first block of the layer from above:
 
 # %%
@@ -336,7 +336,7 @@ block_codes, _ = codes_of(block, NF4)
 draw_nf4(block[0].numpy(), block_codes[0].numpy(), NF4.numpy())
 
 # %% [markdown]
-# To dequantise a weight, look up the value of its code and multiply it by the scale. What's lost is the distance to the nearest level. How large is that loss over all projections of the model, and would sixteen evenly spaced levels do as well?
+# To dequantise a weight, look up the value of its code and multiply it by the scale. The difference between the result and the original weight is the quantisation error. How large is that error over all projections of the model, and would sixteen evenly spaced values do as well?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -357,7 +357,7 @@ def error_in_blocks(values, block):
 {name: f"{error_in_blocks(v, 64):.1%}" for name, v in {"NF4": NF4, "even steps": even}.items()}
 
 # %% [markdown]
-# NF4's error is smaller than that of even steps, but nine percent isn't small. It's an empirical finding that models keep working in spite of it. It also helps that the adapter is trained *on top of the rounded weights*, so it can compensate for some of the error.
+# NF4 has a smaller error than evenly spaced values, but nine percent isn't small. Models keep working in spite of it, but that is an empirical finding. It also helps that the adapter is trained *on top of the rounded weights*, so it can compensate for some of the error.
 #
 # Each weight takes 4 bits for its code and $32 / 64 = 0.5$ bits for its share of the block's scale. *Double quantisation* stores the scales in 8 bits as well and brings the total down to 4.13 bits per weight ([deeper](#blocks)).
 
@@ -365,8 +365,7 @@ def error_in_blocks(values, block):
 # <a id="task" name="task"></a>
 # ## 4. The same task, three ways
 #
-# How much quality do you lose? To find out, train on the same task with full fine-tuning, LoRA and QLoRA. The task is SFT on rows of the tiny world, from the three families whose training answers are right in about 97% of the rows: list operations, facts and how-tos. All
-# methods get the same rows in the same order and the same number of steps. Each method gets its own learning rate, the best from a ladder of rates, chosen with other seeds and never on held-out rows ([deeper](#rates)). The long runs were recorded, with eight seeds of full fine-tuning and of LoRA 8 and three seeds of every other method:
+# How much quality do you lose? To find out, train on the same task with full fine-tuning, LoRA and QLoRA. The task is SFT on rows of the tiny world. The rows come from the three families whose training answers are right about 97% of the time: list operations, facts and how-tos. All methods get the same rows in the same order and train for the same number of steps. Each method gets its own learning rate: the best of several, chosen on other seeds and never on held-out rows ([deeper](#rates)). We recorded the long runs: eight seeds each for full fine-tuning, LoRA 8, LoRA 16 and QLoRA 16 (the number is the rank), and three seeds for every other method:
 
 # %%
 import json
@@ -377,13 +376,14 @@ from postlab.profile import data_dir
 
 folder = data_dir() / "results" / "week02"
 recorded, more = (json.loads((folder / f"{n}.json").read_text()) for n in ("adapters", "more"))
-recipe, runs = recorded["recipe"], pd.DataFrame(recorded["runs"] + more["runs"])
+recipe, every = recorded["recipe"], pd.DataFrame(recorded["runs"] + more["runs"])
+runs = every[~every["method"].isin(["attention-16", "mlp-12"])].copy()  # those come later
 chosen = runs.groupby("method")["lr"].first()
-origins = {f"{n}.json": r["provenance"] for n, r in (("adapters", recorded), ("more", more))}
-pd.DataFrame(origins).map(str)
+origins = {"adapters.json": recorded["provenance"], "more.json": more["provenance"]}
+pd.DataFrame(origins | {"more.json, earlier": more["earlier"][0]}).map(str)
 
 # %% [markdown]
-# Here is the complete training loop, with the loss from week 1. `build` creates the three kinds of model; the only difference between LoRA and QLoRA is that the base is loaded with `bits=4`. From here on the adapters are PEFT's, which [compute the same as yours](#peft).
+# Here is the complete training loop, with the loss from week 1. `build` creates the three kinds of model; the only difference between LoRA and QLoRA is that the base is loaded with `bits=4`. From here on, we use PEFT's adapters, which [compute the same thing as yours](#peft).
 
 # %%
 from postlab.scratch.losses import sft_loss
@@ -449,13 +449,11 @@ curves = {method: train(model, batches, lr=chosen[method]) for method, model in 
 plot_losses(curves)
 
 # %% [markdown]
-# All three end close together. LoRA 8 is lowest, but with one seed each, a difference of 0.01 or 0.02 nats means little. QLoRA takes longest per step (67 ms in the recording, against 57 for LoRA at the same rank 16, 59 for LoRA 8 and 56 for full fine-tuning), because it has to dequantise
-# the weights in every pass.
+# All three losses end close together. LoRA 8 ends lowest, but with one seed each, a difference of 0.01 or 0.02 nats means little. QLoRA takes the longest per step, because it has to dequantise the weights in every pass. In the recording, QLoRA 16 took 67 ms per step and LoRA at the same rank took 57 ms. LoRA 8 took 59 ms, and full fine-tuning took 56 ms.
 #
 # ### Quality, with intervals
 #
-# A lower loss is not what you are after; you want right answers. Each recorded run answered the same held-out prompts, and an oracle scored them. The large dot is the mean over seeds, and each small dot is one seed. The bar is a 95% interval
-# over prompts: it says how far the result of these trained models could change with other prompts. It doesn't say what other training runs would have given.
+# What you want is right answers, not a low loss. Each recorded run answered the same held-out prompts, and an oracle scored them. The large dot is the mean over seeds, and each small dot is one seed. The bar is a 95% interval over prompts: it shows how much the scores of these trained models could change with other prompts. It doesn't show how other training runs would have turned out.
 
 # %%
 from postlab.course.week02 import plot_quality
@@ -470,13 +468,13 @@ quality["seeds"] = by_method["answers"].apply(lambda seeds: [a.mean() for a in s
 plot_quality(quality.reset_index())
 
 # %% [markdown]
-# Rank 1 trains less than one parameter in a hundred and comes within 4 points of full fine-tuning. Ranks 8 and above score 1 to 4 points more than full fine-tuning. But look at the small dots: seeds of the same method can differ by more than neighbouring ranks do.
+# Rank 1 trains less than 1% of the parameters and still comes within 4 points of full fine-tuning. Ranks 8 and above score 1 to 4 points more than full fine-tuning. But look at the small dots: seeds of the same method can differ by more than neighbouring ranks do.
 #
-# **Predict first.** Which of these methods are really better or worse than full fine-tuning? Our question is about *methods*: if you train again with a new seed, will LoRA win again? So the unit of analysis is the training seed (there are eight for two of the methods, three for each of the others), not the prompt (there are six hundred).
+# **Predict first.** Which of these methods are really better or worse than full fine-tuning? Our question is about *methods*: if you train again with a new seed, will LoRA win again? So the unit of analysis is the training seed, not the prompt. There are six hundred prompts, but only eight seeds for four of the methods and three for the others.
 #
-# Welch's t-test compares the means of two methods and lets each have its own variance. Each comparison is one more chance to be fooled by noise, so Holm's correction raises the p values to account for all nine (week 6). `kept` is the method's share of right answers divided by the other method's.
+# Welch's t-test compares the means of two methods and lets each have its own variance. Each comparison is one more chance to be fooled by noise, so Holm's correction raises the p values to account for all nine (see week 6). The column `kept` is the method's share of right answers divided by the other method's share.
 #
-# `spread` is the standard deviation over the method's own seeds. The last column but one, `could find`, says what the experiment was able to show: the smallest true difference that this many seeds would have an 80% chance of finding, if their spread is as measured and p has to be below 0.05 / 9, which is what Holm's correction asks of the clearest of nine comparisons.
+# `spread` is the standard deviation over the seeds of the method named first. The second-to-last column, `could find`, says what the experiment was able to show. It is the smallest true difference that this many seeds would have an 80% chance of finding if their spread is as measured. The calculation requires p to be below 0.05 / 9, the threshold that Holm's correction sets for the clearest of nine comparisons.
 
 # %%
 from scipy.stats import ttest_ind
@@ -509,9 +507,9 @@ scores = {method: np.array(seeds) for method, seeds in quality["seeds"].items()}
 compare(scores)
 
 # %% [markdown]
-# One of the nine comparisons shows a difference, and it isn't the one you might expect: QLoRA 16 scored 3.4 points *more* than full fine-tuning (95% interval 1.7 to 5.1, corrected p 0.014). The other eight are inconclusive. LoRA 8 scored 3.6 points more. Taken alone, its interval excludes zero (1.0 to 6.2), but it is one of nine, and its corrected p is 0.095. Rank 1 scored 3.9 points less, with a corrected p of 0.25. So no method was shown to be worse than full fine-tuning on this task, not even rank 1 or four-bit storage.
+# One of the nine comparisons shows a difference, and it isn't the one you might expect: QLoRA 16 scored 3.3 points *more* than full fine-tuning (95% interval 1.8 to 4.8, corrected p 0.006). The other eight are inconclusive. Two of them favour adapters: LoRA 8 scored 3.6 points more than full fine-tuning (1.0 to 6.2), and LoRA 16 scored 2.2 points more (0.0 to 4.5). Rank 1, on the other hand, scored 3.9 points less (0.4 to 7.3). Taken alone, each of these three intervals excludes zero, although the one for LoRA 16 only just does. But these are three of nine comparisons, and the corrected p values are 0.095 for LoRA 8, 0.30 for LoRA 16 and 0.25 for rank 1. So no method was shown to be worse than full fine-tuning on this task, not even rank 1 or four-bit storage.
 #
-# Does rounding to four bits make a model better, then? Nothing here says so. QLoRA 16 can't be told apart from LoRA 16, which is the same method without the rounding (0.5 points, interval -3.8 to 4.8). And its result rests on three seeds that happen to lie close together: Welch's test takes their small spread of 0.8 points at its word, and LoRA 8, with a larger lead and a spread of 2.9 points, doesn't pass. We'd like to see more seeds before relying on it.
+# Does rounding to four bits make a model better, then? Nothing here suggests that. LoRA 16 is the same method without the rounding, and the two can't be told apart: QLoRA 16 scored 1.0 points more (interval -1.0 to 3.0). What the two methods share is the adapter. So if QLoRA gains anything over full fine-tuning, the adapter or its learning rate is the more likely reason.
 #
 # ### What eight seeds changed
 #
@@ -522,26 +520,25 @@ first_three = {method: values[:3] for method, values in scores.items()}
 compare(first_three)[["seeds", "difference", "low", "high", "Holm's p", "could find", "verdict"]]
 
 # %% [markdown]
-# All nine were inconclusive. LoRA 8 led full fine-tuning by 5.5 points, but with three seeds each, the difference between these two would have to be 19 points before you could count on finding it. So we decided on eight seeds for both methods before we trained any more. (One of the first runs was repeated along with the new ones, and gave the same loss and the same answers.) With eight, `could find` fell from 19 points to 5.3, and the lead shrank to 3.6. That is common: the largest of many differences is often partly luck, and tends to shrink when you measure again.
+# All nine were inconclusive. LoRA 8 led full fine-tuning by 5.5 points. But with three seeds each, the difference between these two would have to be 19 points before you could count on finding it. So before we trained any more, we decided on eight seeds for four of the methods. With eight seeds, `could find` fell from 19 points to 5.3 for this pair, and the lead of LoRA 8 shrank to 3.6 points. The lead of LoRA 16 shrank as well, from 3.8 points to 2.2. That is common: the largest of many differences is often partly luck, and it tends to shrink when you measure again. The lead of QLoRA 16 also shrank, from 4.3 points to 3.3. But its eight seeds lie within two points of each other, and this small spread decides the outcome of the test.
 #
-# Two limits follow from how this was done:
+# The way this was done has three limitations:
 #
-# - It's a second look at the same question, taken because the first look was inconclusive. The p values don't account for that, so they are somewhat too small. The corrected p of QLoRA 16 against full fine-tuning fell from 0.12 to 0.014, although all the new runs in that comparison are of full fine-tuning.
-# - We had planned eight seeds of LoRA 16 and QLoRA 16 as well, and ran out of time. The comparisons with three seeds on one side can still miss a lot: they could only find differences of 3 to 35 points, depending on the pair.
+# - The analysis with eight seeds is a second look at the same question, taken because the first look was inconclusive. (In between, we also looked at the results when only full fine-tuning and LoRA 8 had eight seeds.) The p values don't account for these repeated looks, so they are somewhat too small.
+# - The comparisons in which one method has only three seeds can still miss a lot: depending on the pair, the smallest difference that they could find is 3 to 35 points.
+# - The runs come from two machines. The second one trained the new seeds of LoRA 16 and QLoRA 16. We also repeated one of the first runs there (LoRA 8, seed 0), and it gave different answers and ended with a loss of 0.067 instead of 0.072. Processors round differently, and over two hundred steps such differences grow. So the same seed can give different results on two machines, and the test above doesn't pair runs by seed.
 #
-# What does it all mean? With a learning rate of its own, no adapter was shown to lose quality here, and some may have gained a little. That doesn't mean that LoRA or QLoRA is better than full fine-tuning in general. This is one task and one model of 1.4 million parameters. The rates come from a coarse ladder, chosen by two short runs each on other rows, so full fine-tuning might catch up at a rate that we didn't try.
+# What does all of this mean? Each method had its own learning rate, and no adapter was shown to lose quality here. Some may even have gained a little. That doesn't mean that LoRA or QLoRA is better than full fine-tuning in general. This is one task and one model of 1.4 million parameters. We chose the learning rates from a coarse grid, using two short runs per rate on other rows, so full fine-tuning might catch up at a rate that we didn't try.
 #
-# Resampling the *prompts*, with the trained models fixed, answers a different question: would these same models also win on other prompts? The p values of such a test can be tiny and still say nothing about the next seed.
+# If you resample the *prompts* and keep the trained models fixed, you answer a different question: would these same models also win on other prompts? The p values of such a test can be tiny and still say nothing about the next seed.
 #
-# > **The roadmap says** LoRA keeps 85-95% of full fine-tuning's quality, QLoRA 80-90%. **The evidence says** it depends on the task, and no percentage carries over from one to another. The papers
-# > report parity on many tasks (QLoRA, section 4); Biderman et al. 2024 (arXiv 2405.09673) find a gap on programming and mathematics at low ranks. The column `kept` above is *one* task
-# > on *one* tiny model, and its values are 95% to 104%. Measure it on your own task.
+# > **The roadmap says** LoRA keeps 85-95% of full fine-tuning's quality and QLoRA keeps 80-90%. **The evidence says** the share depends on the task, and no percentage carries over from one task to another. Section 4 of the QLoRA paper reports parity on many tasks, while Biderman et al. 2024 (arXiv 2405.09673) find a gap on programming and mathematics at low ranks. The column `kept` above describes *one* task on *one* tiny model, and its values range from 95% to 104%. Measure the share on your own task.
 
 # %% [markdown]
 # <a id="choose" name="choose"></a>
 # ## 5. What fits, and what to choose
 #
-# **Predict first.** The roadmap says that QLoRA fine-tunes a 70B on one 24 GB GPU, that LoRA at 16 bits does so on a single A100, and that full fine-tuning takes 4 to 8 A100s. Which of the three are possible, by the arithmetic of section 1?
+# **Predict first.** The roadmap makes three claims about a 70B model: QLoRA fine-tunes it on one 24 GB GPU, LoRA at 16 bits fine-tunes it on a single A100, and full fine-tuning takes 4 to 8 A100s. According to the arithmetic of section 1, which of these are possible?
 
 
 # %%
@@ -562,15 +559,15 @@ claims = {
 pd.DataFrame([judged(*claim) for claim in claims.values()], index=list(claims)).round(0)
 
 # %% [markdown]
-# > **The roadmap says** a 70B can be QLoRA-tuned on one 24 GB GPU. **The evidence says** its four-bit weights alone are larger than the card. It does fit on one 80 GB card. The QLoRA paper itself reports a 65B on one 48 GB GPU (arXiv 2305.14314).
+# > **The roadmap says** a 70B model can be QLoRA-tuned on one 24 GB GPU. **The evidence says** its four-bit weights alone are larger than the card's memory. The model does fit on one 80 GB card. The QLoRA paper itself reports fine-tuning a 65B model on one 48 GB GPU (arXiv 2305.14314).
 #
-# > **The roadmap says** a 70B can be LoRA-tuned at 16 bits on a single A100. **The evidence says** 70 billion weights at two bytes each take up 131 GiB. The part that LoRA *trains* is small,
+# > **The roadmap says** a 70B model can be LoRA-tuned at 16 bits on a single A100. **The evidence says** 70 billion weights at two bytes each take up 131 GiB. The part that LoRA *trains* is small,
 # > but the frozen weights still have to be in memory.
 #
-# > **The roadmap says** full fine-tuning of a 70B needs 4 to 8 A100 80GB. **The evidence says** sixteen bytes per parameter add up to more than a terabyte, so you need 14 cards (the column `cards`). With fewer cards you
+# > **The roadmap says** full fine-tuning of a 70B model needs 4 to 8 A100 80GB cards. **The evidence says** sixteen bytes per parameter add up to more than a terabyte, so you need 14 cards (the column `cards`). With fewer cards you
 # > need offloading, or an optimizer that stores fewer bits.
 #
-# Which method does a given card allow? Take the first that fits, starting with the one that makes the fewest compromises:
+# Which method does a given card allow? The next cell tries the three methods in order, starting with the one that makes the fewest compromises, and shows the first one that fits:
 
 
 # %%
@@ -586,41 +583,39 @@ pd.DataFrame({d: {m: first_that_fits(m, d) for m in models} for d in devices})
 # %% [markdown]
 # The other decisions need judgement:
 #
-# 1. **LoRA or full fine-tuning?** If both fit, compare them on your own task, each at its own learning rate. Prefer full fine-tuning if the model has to learn a lot that is new (a language, a domain, a million
-#    rows). Prefer LoRA if you want different behaviour, need to keep old abilities, or need many variants of one model.
+# 1. **LoRA or full fine-tuning?** If both fit, compare them on your own task, each at its own learning rate. Prefer full fine-tuning if the model has to learn a lot of new material, such as a language, a domain or a million rows. Prefer LoRA if you want different behaviour, need to keep old abilities, or need many variants of one model.
 # 2. **LoRA or QLoRA?** QLoRA saves memory and costs time, because every pass dequantises the weights. If the model fits in 16 bits, LoRA is faster, and its merge is exact except for rounding to 16 bits.
-# 3. **Which layers and which rank?** Start at 16 on *all* linear layers. PEFT's own default adapts only two matrices of each attention block ([deeper](#peft)). Raise the rank if the held-out loss still improves, and sweep the learning rate again when you do.
-# 4. **Which learning rate?** Start at several times the rate for full fine-tuning, then sweep. There is no universal factor: in our sweep it was ten at ranks 1 and 2, and 1.8 to 3.1 from rank 4 up ([deeper](#rates)). For a 7B at rank 16, 2e-4 is a common first try.
-# 5. **How do you merge a QLoRA adapter?** In 16 bits you have two choices ([deeper](#merge)). Merging into the *dequantised* weights keeps the model that you trained. Merging into the *original* weights is more common and removes the rounding errors, but the adapter was trained to work with them, and in our measurement 7% of the answers changed.
+# 3. **Which layers and which rank?** Start with rank 16 on *all* linear layers. PEFT's own default adapts only two matrices of each attention block ([deeper](#peft)). Raise the rank if that still improves the held-out loss, and sweep the learning rate again when you do.
+# 4. **Which learning rate?** Start at several times the rate for full fine-tuning, then sweep. There is no universal factor: in our sweep, it was ten at ranks 1 and 2, and between 1.8 and 3.1 from rank 4 up ([deeper](#rates)). For a 7B model at rank 16, 2e-4 is a common first choice.
+# 5. **How do you merge a QLoRA adapter?** In 16 bits you have two choices ([deeper](#merge)). Merging into the *dequantised* weights preserves the model that you trained. Merging into the *original* weights is more common and removes the rounding errors, but the adapter was trained to work with them, and in our measurement 7% of the answers changed.
 #    Whichever you choose, evaluate *the merged model*, not the one you trained.
 #
-# For a first run on a 7B, these are common settings. (Unsloth's *LoRA Hyperparameters Guide* recommends nearly the same. They are a place to start a sweep, not results of this notebook.)
+# For a first run on a 7B model, these are common settings. (Unsloth's *LoRA Hyperparameters Guide* recommends nearly the same ones. Use them as the start of a sweep; they aren't results of this notebook.)
 #
 # | setting | start with | and change it when |
 # |---|---|---|
 # | rank | 16 | a higher one still lowers the held-out loss |
-# | alpha | r or 2r | you change the rank, and then sweep the rate again |
+# | alpha | r or 2r | you change the rank (then sweep the learning rate again) |
 # | layers | all seven projections | memory is short |
 # | dropout | 0 | the data set is small and the model overfits |
 # | learning rate | 2e-4 for SFT, 5e-6 for DPO and RL | always: try a factor of two or three in each direction |
-# | epochs | 1 to 3 | the held-out loss rises while the training loss still falls: take fewer |
+# | epochs | 1 to 3 | the held-out loss rises while the training loss still falls (then take fewer) |
 
 # %% [markdown]
 # <a id="end" name="end"></a>
 # ## What you have now
 #
-# You have a LoRA layer that you can put into a model and take out again, a comparison that you can rerun, and the arithmetic that tells you which card you need. You also know what NF4 stores. In week 3 you use all of this through Unsloth: with a GPU, you train
-# a 7B with QLoRA; without one, you train a small model with LoRA and take a few steps with QLoRA.
+# You have a LoRA layer that you can put into a model and take out again, a comparison that you can rerun, and the arithmetic that tells you which card you need. You also know what NF4 stores. In week 3 you use all of this through Unsloth: with a GPU, you train a 7B model with QLoRA; without one, you train a small model with LoRA and take a few steps with QLoRA.
 #
-# **The paper to read** is Hu et al. 2021, *LoRA* (arXiv 2106.09685). Section 4 is the method that you built. Section 7.2 asks how small the rank can be, and 7.1 asks which matrices to adapt under a fixed budget. Section 7.1 doesn't say whether each choice had its own learning rate. Keep that in mind when you read its table: a shared rate can favour one choice over another ([deeper](#rates)).
+# **The paper to read** is Hu et al. 2021, *LoRA* (arXiv 2106.09685). Section 4 describes the method that you built. Section 7.2 asks how small the rank can be. Section 7.1 asks which matrices to adapt under a fixed budget, but it doesn't say whether each choice had its own learning rate. Keep that in mind when you read its table: a shared learning rate can favour one choice over another ([deeper](#rates)).
 #
 # This is the end of the core. The sections that follow go deeper; read them in any order.
 
 # %% [markdown]
 # <a id="peft" name="peft"></a>
-# ## Deeper: is it what PEFT computes?
+# ## Deeper: does PEFT compute the same thing?
 #
-# To find out, give PEFT's adapters and ours the same random numbers. `LoRALinear` in `postlab/scratch/lora.py` is the layer of the build, with dropout and error messages. Fill $B$ too, because with zeros both models would just be the base. Use 64 bits so that rounding can't hide a mistake.
+# To find out whether PEFT computes the same thing as your layer, give its adapters and ours the same random numbers. `LoRALinear` in `postlab/scratch/lora.py` is the layer from the build, plus dropout and error messages. $B$ also gets values other than zero, because with zeros both models would be identical to the base. The models use 64 bits so that rounding can't hide a mistake.
 
 # %%
 from postlab.scratch.lora import LoRALinear
@@ -672,9 +667,9 @@ rank = torch.linalg.matrix_rank(merged.weight - adapter.linear.weight).item()
 f"same output: {same_output}; the change has rank {rank}, it could have {min(layer.weight.shape)}"
 
 # %% [markdown]
-# ### What PEFT does if you say nothing
+# ### What PEFT does by default
 #
-# Most tutorials set `target_modules`, and for good reason. These are the defaults of your version of PEFT for a Llama:
+# Most tutorials set `target_modules`, and for good reason. These are the defaults of your version of PEFT for a Llama model:
 
 # %%
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TARGETS
@@ -685,8 +680,8 @@ count = sum(p.numel() for p in trained(adapted))
 {"r": default.r, "alpha": default.lora_alpha, "layers": sorted(TARGETS["llama"]), "trained": count}
 
 # %% [markdown]
-# The default adapts only the query and value projections, as the first LoRA paper did. At the same rank 8, that trains about a fifth as many parameters as adapting all seven projections (the table in section 2). *LoRA Without Regret* recommends
-# adapting all layers. It finds that adapting only the attention, at rank 256, is clearly worse than adapting only the MLPs at rank 128, although both train about the same number of parameters. We had planned to measure that here, with rank 16 on the attention and rank 12 on the MLPs, but ran out of time.
+# The default adapts only the query and value projections, as the first LoRA paper did. At the same rank of 8, that trains about a fifth as many parameters as adapting all seven projections (see the table in section 2). *LoRA Without Regret* recommends
+# adapting all layers. It finds that adapting only the attention at rank 256 is clearly worse than adapting only the MLPs at rank 128, although both train about the same number of parameters. We compared the two on our own task as well, with rank 16 on the attention and rank 12 on the MLPs ([deeper](#rates)).
 
 # %% [markdown]
 # <a id="bits" name="bits"></a>
@@ -697,11 +692,11 @@ count = sum(p.numel() for p in trained(adapted))
 # %% [markdown]
 # ### Exercise 2.2 · about 10 minutes · medium
 #
-# `w` is `(n, 64)`, one block per row; `codebook` is `(16,)`, in ascending order. Return the codes, `(n, 64)` in `uint8`, and the scales `absmax`, `(n,)`.
+# `w` has shape `(n, 64)`, with one block per row. `codebook` has shape `(16,)` and is in ascending order. Return the codes as a `uint8` tensor of shape `(n, 64)`, and the scales `absmax` as a tensor of shape `(n,)`.
 #
 # <details><summary>Hint 1</summary>Start with the scales, and divide each block by its own. What would you divide by in a block of zeros?</details>
 # <details><summary>Hint 2</summary>A weight's code is the position of the nearest value in the codebook. You can compare each weight with all sixteen values; broadcasting gives you the distances, <code>(n, 64, 16)</code>.</details>
-# <details><summary>Hint 3</summary>Without that large tensor: as a weight grows, where exactly does its nearest value change from one to the next? <code>torch.bucketize</code> finds the interval between sorted boundaries that a number falls into.</details>
+# <details><summary>Hint 3</summary>You can avoid that large tensor. As a weight grows, where exactly does its nearest value change from one to the next? <code>torch.bucketize</code> finds which interval between sorted boundaries a number falls into.</details>
 
 
 # %%
@@ -724,7 +719,7 @@ nf4_codes = check.nf4_codes(nf4_codes)
 #
 # </details>
 #
-# A block of zeros has the scale 0. The `clamp` avoids a division by zero, every weight of the block gets the code of the value 0, and dequantising returns zeros again.
+# A block of zeros has the scale 0. The `clamp` avoids a division by zero. Every weight of the block then gets the code of the value 0, and dequantising returns zeros again.
 #
 # Now look at the projections of the base model. The grey histogram shows the scaled weights. Each line is a value of the codebook, and its height is the share of weights that are rounded to it.
 
@@ -735,13 +730,12 @@ scaled = weights.view(-1, 64) / weights.view(-1, 64).abs().amax(dim=1, keepdim=T
 plot_codebook(scaled.numpy(), {"even steps": even.numpy(), "NF4": NF4.numpy()})
 
 # %% [markdown]
-# NF4's shares are more even than those of evenly spaced values, but they aren't equal: they range from 1.7% to 9.7%. The title of the figure sums this up as entropy: if all sixteen codes were equally frequent, a code would carry the full four
-# bits of information; NF4's codes carry 3.87. One reason for the gap is the scaling itself. It moves one weight in each block exactly to -1 or 1, so the scaled weights no longer follow a normal distribution.
+# NF4's shares are more even than those of evenly spaced values, but they aren't equal: they range from 1.7% to 9.7%. The title of the figure sums this up as an entropy. If all sixteen codes were equally frequent, each code would carry the full four bits of information, but NF4's codes carry only 3.87. One reason for the gap is the scaling itself, which moves one weight in each block exactly to -1 or 1. So the scaled weights no longer follow a normal distribution.
 # NF4 is a good codebook, but it isn't the optimal one (Yoshida 2023, arXiv 2306.06965).
 #
-# ### Is it what bitsandbytes computes?
+# ### Does bitsandbytes compute the same thing?
 #
-# `postlab/scratch/nf4.py` is your function plus some bookkeeping. Compare its packed codes, its scales and its dequantised weights with the library's:
+# `postlab/scratch/nf4.py` contains the function you wrote plus some bookkeeping. Compare its packed codes, its scales and its dequantised weights with those of the library:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -786,11 +780,10 @@ for columns in (128, 160, 192, 416):
 pd.DataFrame(errors).T.rename_axis("columns").round(2)
 
 # %% [markdown]
-# For 160 and 416 columns, the relative RMS error rises from 9% to about 25%, nearly three times as much. There is no error message: the model loads, the loss falls, and you train an adapter on a damaged base.
-# The layer widths of a 7B are multiples of 64, which is probably why nobody noticed. Our base has rows of 160 or 416 values, so every one of its projections was affected. Before you trust
-# a fast path, compare it bit for bit with something you computed yourself.
+# For 160 and 416 columns, the relative RMS error rises from 9% to about 25%, so it nearly triples. There is no error message: the model loads, the loss falls, and you train an adapter on a damaged base.
+# The layer widths of a 7B model are multiples of 64, which is probably why nobody noticed. Our base has rows of 160 or 416 values, so every one of its projections was affected. Before you trust a fast kernel, compare its results bit for bit with something you computed yourself.
 #
-# postlab now tests for this fault whenever bitsandbytes is imported. If it finds the fault, it replaces the kernel for such rows and prints one line to say so. (It also switches off a
+# postlab now tests for this fault whenever bitsandbytes is imported. If it finds the fault, it replaces the kernel for such rows and prints a one-line message. (It also switches off a
 # bfloat16 shortcut that some of these processors use in evaluation mode, if that gives different results.) Here is what the same test reports on your machine afterwards:
 
 # %%
@@ -803,7 +796,7 @@ misread_widths() or "every width is read correctly"
 # <a id="blocks" name="blocks"></a>
 # ## Deeper: block sizes and double quantisation
 #
-# Smaller blocks have smaller outliers, so their scales fit better. But each block needs a scale of its own, which takes another 32 bits. Measure the error for two codebooks and six block sizes:
+# Smaller blocks contain smaller outliers, so their scales fit better. But each block needs a scale of its own, which takes another 32 bits. Measure the error for two codebooks and six block sizes:
 
 # %%
 rows = [
@@ -861,14 +854,13 @@ table = {k: {m: weights_gib(n, **how) for m, n in sizes.items()} for k, how in f
 pd.DataFrame(table).round(1)
 
 # %% [markdown]
-# The last row returns to the roadmap's example, a 70B on a 24 GB card: the four-bit weights alone don't fit.
+# The last row returns to the roadmap's example, a 70B model on a 24 GB card: the four-bit weights alone don't fit.
 
 # %% [markdown]
 # <a id="rates" name="rates"></a>
 # ## Deeper: learning rates, and *LoRA Without Regret*
 #
-# When LoRA is compared with full fine-tuning, the result often depends on a learning rate that suits only one of them. Here, each method chose its rate from the same ladder, which was extended when the best rate was at its
-# edge. The choice was based on the loss after short runs, on rows drawn with other seeds (about half of them also occur among the training rows, since the tiny world repeats itself), and never on the held-out rows.
+# When LoRA is compared with full fine-tuning, the result often depends on a learning rate that suits only one of them. Here, we tuned each method's rate on the same grid and extended the grid whenever the best rate was at one end of it. We chose each rate by the loss after short runs on rows drawn with other seeds, and never used the held-out rows for this. (About a quarter of the rows drawn with other seeds also occur among the training rows of any one long run, since the tiny world repeats itself.)
 
 # %%
 from postlab.course.week02 import plot_learning_rates
@@ -880,14 +872,14 @@ plot_learning_rates(
 )
 
 # %% [markdown]
-# Full fine-tuning learns best at 0.0018. LoRA needs a higher rate, but how much higher depends on the rank: ten times at ranks 1 and 2, about three times at ranks 4 to 32, and 1.8 times at rank 64. (The figure shows some of these.) Each point
+# Full fine-tuning learns best at 0.0018. LoRA needs a higher rate, but how much higher depends on the rank: ten times at ranks 1 and 2, about three times at ranks 4 to 32, and 1.8 times at rank 64. (The figure shows some of these ranks.) Each point
 # averages only two short runs, so neighbouring rates are hard to tell apart.
 #
-# With one shared rate you could "prove" that either method is better. At 0.0018, the best rate for full fine-tuning, LoRA 8 ends at a loss of 0.18 instead of 0.11. At 0.01, about half of the best rate for rank 1, full fine-tuning ends at 0.25 instead of 0.09.
+# With one shared rate you could "prove" that either method is better. At 0.0018, the best rate for full fine-tuning, LoRA 8 ends at a loss of 0.18 instead of 0.11. At 0.01, about half the best rate for rank 1, full fine-tuning ends at 0.25 instead of 0.09.
 # The section on [alpha](#alpha) looks for a reason why the best rate falls as the rank rises.
 
 # %% [markdown]
-# *LoRA Without Regret* (Schulman et al. 2025) reports that LoRA's best rate is about ten times that of full fine-tuning, and hardly depends on the rank. Its adapters have a fixed alpha of 32. Ours in the sweep above have $\alpha = 2r$. What if alpha is fixed?
+# *LoRA Without Regret* (Schulman et al. 2025) reports that LoRA's best rate is about ten times that of full fine-tuning, and hardly depends on the rank. The adapters in that report have a fixed alpha of 32, while those in the sweep above have $\alpha = 2r$. What happens if alpha is fixed?
 
 # %%
 best = rates.loc[rates.groupby("method", sort=False)["loss"].idxmin()].set_index("method")
@@ -896,17 +888,65 @@ regret["loss of the short runs"] = best["loss"]
 regret[~regret.index.str.startswith("rslora")].round(4)
 
 # %% [markdown]
-# With alpha fixed at 16 (the rows `fixed`), the factor is 3.1 at rank 4 and 5.6 at ranks 16 and 64. So the factor no longer falls with the rank, but it's still less than ten. The ladder has four rungs per decade, and each point averages two short runs, so read the result as "three to six, and not falling". The distance to the publication is larger than it looks: for short runs of about a hundred steps, like those of our sweep, it reports a factor of about 15.
+# With alpha fixed at 16 (the `fixed` rows), the factor is 3.1 at rank 4 and 5.6 at ranks 16 and 64. So the factor no longer falls with the rank, but it's still less than ten. The grid has four rates per decade, and each point averages two short runs, so read the result as "three to six, and not falling". The gap between the report and our result is larger than it looks: for short runs of about a hundred steps, like those of our sweep, the report gives a factor of about 15.
 #
-# Which of the paper's other findings did we check?
+# Which of the report's other findings did we check?
 #
 # | finding | here |
 # |---|---|
-# | LoRA matches full fine-tuning on small and medium data sets, if each has its own rate | no rank was shown to be worse ([section 4](#task)). Rank 8 scored 3.6 points more with eight seeds, which is inconclusive: we could only count on finding a difference of 5.3 or more. For the ranks with three seeds, it's 3 to 35 points, depending on the rank |
-# | the best rate is about ten times that of full fine-tuning | ten at ranks 1 and 2 with $\alpha = 2r$; 1.8 to 3.1 above; 3.1 to 5.6 with $\alpha = 16$ |
-# | the best rate hardly depends on the rank | true with a fixed alpha from rank 16 on; false with $\alpha = 2r$ |
-# | adapt all layers, not only the attention | planned, not measured |
-# | in RL, even rank 1 learns as well as full fine-tuning | planned, not measured |
+# | LoRA matches full fine-tuning on small and medium data sets, if each has its own rate | no rank was shown to be worse ([section 4](#task)). With eight seeds, rank 8 scored 3.6 points more and rank 16 scored 2.2 points more, but both results are inconclusive. For the ranks with three seeds, the smallest difference we could count on finding is 3 to 35 points, depending on the rank |
+# | the best rate is about ten times that of full fine-tuning | with $\alpha = 2r$, ten at ranks 1 and 2, and 1.8 to 3.1 at higher ranks; with $\alpha = 16$, 3.1 to 5.6 |
+# | the best rate hardly depends on the rank | true from rank 16 on with a fixed alpha; false with $\alpha = 2r$ |
+# | adapt all layers, because LoRA does worse on the attention alone | adapting the attention alone can't be told apart from adapting all layers, and adapting the MLPs alone did much worse (below) |
+# | in RL, even rank 1 learns as well as full fine-tuning | rank 16 does, and rank 1 comes within about two points (below) |
+#
+# **Which layers?** The report finds that adapters on the attention alone learn less than adapters on the MLPs alone, even with the same number of parameters. We trained five seeds of each, with about 82,000 parameters and a separately chosen learning rate:
+
+# %%
+layers = every[every["method"].isin(["lora-16", "attention-16", "mlp-12"])].copy()
+for family in ("lists", "facts", "howto"):
+    layers[family] = [np.mean([int(c) for c in right[family]]) for right in layers["right"]]
+layers["all three"] = layers[["lists", "facts", "howto"]].mean(axis=1)
+columns = ["trainable", "lists", "facts", "howto", "all three"]
+layers.groupby("method", sort=False)[columns].mean().round(3)
+
+# %%
+where = {name: part["all three"].to_numpy() for name, part in layers.groupby("method")}
+pairs = [("attention-16", "lora-16"), ("mlp-12", "lora-16"), ("attention-16", "mlp-12")]
+table = [against(where[one], where[two]) for one, two in pairs]
+table = pd.DataFrame(table, index=[" against ".join(pair) for pair in pairs])
+table["Holm's p"] = holm(table["p"])
+table[["seeds", "difference", "low", "high", "Holm's p"]].round(3)
+
+# %% [markdown]
+# On our task, it's the other way round. With adapters on the MLPs alone, the model scores 14 points less than with adapters on all layers (interval 12 to 16). Most of that loss is in the list operations, where 30% are right instead of 61%. The rest is in the how-tos, where 85% are right instead of 99%. Facts don't suffer at all. The likely reason is that sorting or reversing a list means copying words from other positions, and only attention can move information between positions. A fact, by contrast, can be stored in the MLPs. Adapters on the attention alone have less than half as many parameters as adapters on all layers, but the two can't be told apart: attention alone scored 1.3 points less (the interval for the difference is -5.8 to 3.3).
+#
+# So which layers matter depends on the task, and a model of four layers isn't a 7B model. If you adapt all of them, as the report recommends and this course does, you can't leave out a layer that you need.
+#
+# **What about RL?** A group of answers tells the model far less per token than a reference answer does, so a small adapter should be enough. To check, we recorded GRPO runs on sums. (You'll meet GRPO in week 7.) All runs start from the same merged weights, and each method has eight seeds. We chose each method's learning rate on other sums, separately for the short and the longer runs:
+
+# %%
+from postlab.course.week02 import plot_rl
+
+rl = json.loads((folder / "rl.json").read_text())
+trials, ends = pd.DataFrame(rl["trials"]), pd.DataFrame(rl["runs"])
+ends["right"] = 100 * ends["arithmetic"].map(np.mean)
+title = "In RL, LoRA 16 keeps up with full fine-tuning, at a higher learning rate"
+plot_rl(trials, ends, title=title)
+
+# %%
+by_arm = {arm: part["right"].to_numpy() for arm, part in ends.groupby(["steps", "method"])}
+pairs = [(steps, method) for steps in (6, 20) for method in ("lora-16", "lora-1")]
+table = [against(by_arm[pair], by_arm[pair[0], "full"]) for pair in pairs]
+names = [f"{method} against full, {steps} steps" for steps, method in pairs]
+table = pd.DataFrame(table, index=names)
+table["Holm's p"] = holm(table["p"])
+table[["seeds", "difference", "low", "high", "Holm's p"]].round(3)
+
+# %% [markdown]
+# Before training, 52% of the sampled answers are right. After six steps, 96% are right with full fine-tuning, 96% with rank 16, and 90% with rank 1. So rank 1 learns more slowly: it's 6.1 points behind full fine-tuning (interval 4.6 to 7.6). After twenty steps, it's still 2.1 points behind (1.2 to 3.0), though it trains less than 1% of the parameters. Rank 16 can't be told apart from full fine-tuning after either six or twenty steps. Look at its lowest dot, though: one of the eight longer runs ended at 86%, so its rate may be too high to be safe.
+#
+# These results are close to the report's finding, but not quite the same. Our runs are short, the task is nearly solved by the end, and each learning rate was tried in only one run. It is clear, though, that the best rates are far apart. For the short runs (with $\alpha = 2r$), the best rate at rank 16 is four times that of full fine-tuning, and at rank 1 it is sixteen times as high. At full fine-tuning's rate, rank 1 ended a short run with 55% right.
 
 # %% [markdown]
 # <a id="forgetting" name="forgetting"></a>
@@ -914,8 +954,7 @@ regret[~regret.index.str.startswith("rslora")].round(4)
 #
 # ### Does the live run reproduce the recording?
 #
-# With the same loop, rows and seed, the loss on held-out rows should come close to the recorded one. It doesn't have to match exactly: with a different number of threads, numbers are added in a different order, and over two hundred
-# steps such differences grow. (The recording used two threads.)
+# With the same loop, rows and seed, the loss on held-out rows should come close to the recorded one. It doesn't have to match exactly: with a different number of threads, numbers are added in a different order, and over two hundred steps the rounding differences grow. (The recording used two threads.)
 
 # %%
 test = task_batches("heldout", recipe["heldout_rows"], 64)
@@ -936,12 +975,11 @@ pd.DataFrame(
 ).round(4)
 
 # %% [markdown]
-# In the stored output it comes very close: the ratios are 0.9999 to 1.0000. On another machine, expect somewhat larger differences.
+# In the stored output, the live and the recorded losses are very close: their ratios are between 0.9999 and 1.0000. On another machine, expect larger differences. On the second machine of section 4, the ratios were between 0.94 and 1.02.
 #
 # ### Memory and time
 #
-# What does each method save? In this figure, activations are everything that a forward and backward pass allocates at its peak besides weights, gradients and optimizer state. Those three were counted tensor by tensor; the activations were measured with PyTorch's profiler on the largest batch. The time per
-# step is the median of many steps, with the methods taking turns.
+# What does each method save? In this figure, *activations* means all the memory that a forward and backward pass needs at its peak, apart from weights, gradients and optimizer state. Those three were counted tensor by tensor; the activations were measured with PyTorch's profiler on the largest batch. The time per step is the median of many steps, during which the methods took turns.
 
 # %%
 from postlab.course.week02 import plot_step_memory
@@ -953,14 +991,14 @@ plot_step_memory(parts_mib.loc[picked], recorded["step_s"])
 
 # %% [markdown]
 # LoRA 16 needs 61% less memory than full fine-tuning for weights, gradients and optimizer state, and QLoRA 16 needs 80% less. But in a model this small, activations take most of the memory, and adapters reduce them by a tenth at most. In total, LoRA 16 saves only 23%
-# and QLoRA 16 saves 29%. In a 7B it's the other way round: there the weights and optimizer state dominate (the picture at the top).
+# and QLoRA 16 saves 29%. In a 7B model, it's the other way round: there the weights and optimizer state dominate (see the first figure).
 #
-# Only LoRA 1 takes less time than full fine-tuning, and only a little: 52 ms per step against 56. Ranks 2 to 64 take 57 to 70 ms, and QLoRA 16 takes 67. LoRA doesn't have to compute gradients for the frozen matrices, but it adds two small products to each layer, and for matrices as small as these, that probably costs about as much time as it saves. All times were measured on a CPU.
+# Only LoRA 1 takes less time than full fine-tuning, and only a little less: 52 ms per step instead of 56. Ranks 2 to 64 take 57 to 70 ms, and QLoRA 16 takes 67 ms. LoRA doesn't have to compute gradients for the frozen matrices, but it adds two small products to each layer. For matrices as small as these, the extra products probably cost about as much time as LoRA saves. All times were measured on a CPU.
 
 # %% [markdown]
 # ### What was forgotten
 #
-# Training on a new task can make a model worse at what it knew before. Measure the loss on new documents of the kind the base was pretrained on. `forgotten` is the mean increase compared with the base; `least` and `most` are the seeds with the smallest and the largest increase:
+# Training on a new task can make a model worse at what it knew before. To see how much worse, measure the loss on new documents of the kind the base was pretrained on. `forgotten` is the mean increase compared with the base, and `least` and `most` are the smallest and the largest increase of any seed:
 
 # %%
 runs["forgotten"] = runs["document_loss"] - recorded["base"]["document_loss"]
@@ -972,16 +1010,15 @@ losses = losses.set_axis(["loss on held-out rows", "loss on documents"], axis=1)
 pd.concat([by_method.size().rename("seeds"), losses, forgotten], axis=1).round(3)
 
 # %% [markdown]
-# Every method forgot a lot: the base's loss was 0.40, and the smallest mean increase in this table is 0.30. Every run of ranks 1 and 4 forgot less than all eight runs of full fine-tuning, and every run of rank 32 forgot more than all eight. The other methods overlap with full fine-tuning, including LoRA 8 with its eight seeds, whose mean is only 0.04 lower. Rank 1 forgot least, but it also has the highest loss on the new task.
+# Every method forgot a lot: the loss of the base model was 0.40, and the smallest mean increase in this table is 0.30. Every run of ranks 1 and 4 forgot less than all eight runs of full fine-tuning, and every run of rank 32 forgot more than all eight. The other methods overlap with full fine-tuning. LoRA 8 is one of them, even with eight seeds: its mean increase is only 0.04 lower. Rank 1 forgot least, but it also has the highest loss on the new task.
 #
-# At ranks 1 to 4, but not at rank 8 and above, the means agree with Biderman et al.'s finding that LoRA forgets less. The low ranks have only three seeds each, and we picked out these comparisons after seeing the table, so take this as a hint, not a result. One likely reason why higher ranks don't forget less is that each method was trained at its own best rate. With a high enough rate, even a low-rank update can move the model far from the base.
+# At ranks 1 to 4, the means agree with Biderman et al.'s finding that LoRA forgets less. At ranks 8 and 16, the difference is small, and at ranks 32 and 64, LoRA forgot more on average. The low ranks have only three seeds each, and we picked out these comparisons after seeing the table, so take this as a hint, not a result. One likely reason why higher ranks don't forget less is that each method was trained at its own best rate. With a high enough rate, even a low-rank update can move the model far from the base.
 
 # %% [markdown]
 # <a id="alpha" name="alpha"></a>
-# ## Deeper: alpha over r, or over its root?
+# ## Deeper: alpha over r, or over the square root of r?
 #
-# If you keep $\alpha$ fixed, $\alpha / r$ gets smaller as the rank grows. Kalajdzievski (2023, rsLoRA, arXiv 2312.03732) argues that this scale becomes too small: at high ranks, the adapter learns too slowly to make use of its extra parameters,
-# and the scale should be $\alpha / \sqrt r$. To see what the scale does, measure how far the very first step of Adam moves the logits:
+# If you keep $\alpha$ fixed, $\alpha / r$ gets smaller as the rank grows. Kalajdzievski (2023, rsLoRA, arXiv 2312.03732) argues that this scale becomes too small: at high ranks, the adapter learns too slowly to use its extra parameters. The paper proposes the scale $\alpha / \sqrt r$ instead. To see what the scale does, measure how far the very first step of Adam moves the logits:
 
 
 # %%
@@ -1010,9 +1047,7 @@ plot_first_step(moved)
 #
 # $$\Delta y_i = \frac{\alpha}{r} \sum_{j=1}^{r} \Delta B_{ij} (Ax)_j = -\frac{\alpha}{r}\, \eta\, \text{sign}(\delta_i) \sum_{j=1}^{r} |(Ax)_j|$$
 #
-# All $r$ terms have the same sign, so the sum grows in proportion to $r$, and dividing by $r$ cancels that exactly. If you divide by $\sqrt r$ instead, the step grows like $\sqrt r$: by a factor of 8 from rank 1 to rank 64. We measure a factor
-# of 6.5 there, and a factor of 0.8 under $\alpha / r$, where the prediction is 1. The ratio of the two is the predicted 8. Both factors are somewhat low, probably because the formula is exact only for a single token, and $A$ is random. If you
-# follow the common habit of setting $\alpha = 2r$, as section 4 does, the scale is the same at all ranks and the step grows like $r$. That agrees with the sweep in direction but not in size: from rank 1 to 64, the step should grow by a factor of 64, while the best rate falls only by a factor of 5.6, in two jumps.
+# All $r$ terms have the same sign, so the sum grows in proportion to $r$, and dividing by $r$ cancels that exactly. If you divide by $\sqrt r$ instead, the step grows like $\sqrt r$: by a factor of 8 from rank 1 to rank 64. We measure a factor of 6.5 there. Under $\alpha / r$, the prediction is a factor of 1, and we measure 0.8. The ratio of the two measured factors is 8, as predicted. Both factors are somewhat low, probably because $A$ is random and the formula is exact only for a single token. If you set $\alpha = 2r$, as is common and as section 4 does, the scale is the same at all ranks and the step grows like $r$. That agrees with the sweep in direction but not in size: from rank 1 to 64, the step should grow by a factor of 64, while the best rate falls only by a factor of 5.6, in two jumps.
 #
 # Does the first step also predict the best rate for a whole run? Look at the sweep:
 
@@ -1025,7 +1060,7 @@ plot_scalings(rates)
 
 # %% [markdown]
 # It doesn't. The first step has the same size at every rank under $\alpha / r$, so you might expect the same best rate. But the best rate is higher at ranks 16 and 64 than at rank 4. Under $\alpha / \sqrt r$, where the first step grows, the best rate is the same at all three ranks,
-# which is what rsLoRA predicts. At rank 64, it also reaches a lower loss than $\alpha / r$ does. But each point is the mean of two seeds, and those differ by more than the curves do, so take this as a hint.
+# which is what rsLoRA predicts. At rank 64, it also reaches a lower loss than $\alpha / r$ does. But each point is the mean of two seeds, and the two seeds differ by more than the curves do, so take this as a hint.
 # What is clear is that the size of the first step doesn't explain everything.
 #
 # One practical lesson is certain: if you compare ranks at one learning rate and one $\alpha$, you are really comparing scales.
@@ -1034,10 +1069,10 @@ plot_scalings(rates)
 # <a id="merge" name="merge"></a>
 # ## Deeper: the merge that changes the answers
 #
-# A QLoRA adapter is trained on top of *rounded* weights. When you merge it, you can choose between three sets of weights:
+# A QLoRA adapter is trained on top of *rounded* weights. You can merge it in three ways:
 #
-# 1. Merge into the dequantised weights and keep the result in 16 bits. Apart from rounding to 16 bits, this is the model you trained, but its weights take up about four times as much space (in 32 bits, which we use here, twice that again).
-# 2. Merge into the original, unquantised weights. This is common practice, and the result is as large as the first.
+# 1. Merge the adapter into the dequantised weights and keep the result in 16 bits. Apart from rounding to 16 bits, this is the model you trained, but its weights take up about four times as much space. (We use 32 bits here, which doubles that again.)
+# 2. Merge into the original, unquantised weights. This is common practice, and the result is as large as the first one.
 # 3. Merge into the rounded weights and round the sum to four bits again. The model stays small.
 
 # %%
@@ -1059,7 +1094,7 @@ def merged_into(base_weights):
 
 
 # %% [markdown]
-# Before you run the next cell: which of the three will give the same answers as the model you trained? And which of the others will change more answers?
+# Before you run the next cell, guess which of the three will give the same answers as the model you trained, and which of the other two will change more answers.
 
 # %%
 import warnings
@@ -1079,7 +1114,7 @@ for name, base_weights in merges.items():
 clear_output()  # of the progress bars
 
 # %% [markdown]
-# Count how many answers changed, and how many are right.
+# Now count how many answers changed, and how many are right.
 
 # %%
 from postlab.stats import wilson
@@ -1125,21 +1160,20 @@ smol_table.insert(4, "peak", smol_table[in_mib].sum(axis=1))
 smol_table.rename(columns={n: f"{n}, MiB" for n in [*in_mib, "peak"]}).T.round(2)
 
 # %% [markdown]
-# Weights, gradients and optimizer state take 2.0 GiB under full fine-tuning. LoRA needs 71% less and QLoRA 89% less. Counting the activations of four short rows, LoRA's peak memory is 56% lower and QLoRA's is 69% lower. That falls between the
-# embedded model, where activations hide most of the saving, and a 7B, where they hardly matter. QLoRA's weights take up more than an eighth of the memory of the full ones, although four bits are an eighth of 32: the embedding matrix isn't quantised, and in this small model it is a fifth of the parameters.
+# Weights, gradients and optimizer state take 2.0 GiB under full fine-tuning. LoRA needs 71% less and QLoRA 89% less. Counting the activations of four short rows, LoRA's peak memory is 56% lower and QLoRA's is 69% lower. These savings fall between those in the embedded model, where activations hide most of the saving, and those in a 7B model, where activations hardly matter. Four bits are an eighth of 32, but QLoRA's weights take up more than an eighth of the memory of the 32-bit weights. The reason is the embedding matrix: it isn't quantised, and it holds a fifth of this small model's parameters.
 #
 # The machine was busy with other programs during the recording, so compare processor time rather than wall-clock time, and don't expect a GPU's times to resemble either. A step took 10.6 seconds of processor time with full fine-tuning, 7.7 with LoRA and 7.9 with QLoRA.
-# LoRA saves time here because the frozen matrices need no gradients of their own. (In the [embedded model](#forgetting) it hardly does, probably because its matrices are so small that the two extra products of each layer cost as much as that.) With two timed steps each, LoRA and QLoRA can't be told apart.
+# LoRA saves time here because the frozen matrices need no gradients of their own. (In the [embedded model](#forgetting) it saves hardly any time, probably because the matrices are so small that each layer's two extra products cost about as much as LoRA saves.) Each method was timed for only two steps, so LoRA and QLoRA can't be told apart.
 
 # %% [markdown]
 # <a id="price" name="price"></a>
-# ## Deeper: how good is the arithmetic, and what does a run cost?
+# ## Deeper: how accurate are the estimates, and what does a run cost?
 #
 # We compared `postlab.preflight.estimate` with published runs, and `data/results/preflight/published.json` records how far off it was. `estimate` gives a range for each figure. For 111 memory peaks that weren't used to
-# fit the formulas, the range contains the published value in 91% of cases, and its median width is ±23.4%. For 47 speeds it's 98%, but with a median width of ±37.3%, more than the ±25% we aimed for. So trust the gigabytes more than the
+# fit the formulas, the range contains the published value in 91% of cases, and its median width is ±23.4%. For 47 speeds, it contains the published value in 98% of cases, but its median width is ±37.3%, more than the ±25% we aimed for. So trust the gigabytes more than the
 # hours. (We had looked at both sets of figures before the formulas were final, which makes these numbers somewhat optimistic; the record explains how.)
 #
-# And what does a run cost? Here is the estimate for QLoRA on an 8B with fifty thousand rows. The result is a range, because no run reaches the peak speed of a device. It uses rounded on-demand prices from May 2026, and sellers differ by a factor of two or more:
+# What does a run cost? Here is the estimate for QLoRA on an 8B model with fifty thousand rows. The result is a range, because no run reaches the peak speed of a device. The estimate uses rounded on-demand prices from May 2026, and prices differ between sellers by a factor of two or more:
 
 
 # %%
@@ -1157,34 +1191,31 @@ pd.DataFrame({device: price(device) for device in devices}).T
 #
 # <details><summary>1. Why is B initialised with zeros and A at random? Could it be the other way round, or could both be zero?</summary>
 #
-# The product has to be zero so that training starts exactly at the base model. If both are zero, the gradient of each one contains the other and is zero too, so nothing ever moves. Setting A to zero and B at random also works. The two starts differ in how high a learning rate they tolerate: with B at zero you can usually
-# go higher (Hayou et al. 2024, *The Impact of Initialization on LoRA Finetuning Dynamics*).
+# The product has to be zero so that training starts exactly at the base model. If both are zero, the gradient of each one contains the other and is zero too, so nothing ever moves. Setting A to zero and B to random values also works. The two choices differ in how high a learning rate they tolerate: with B at zero, you can usually go higher (Hayou et al. 2024, *The Impact of Initialization on LoRA Finetuning Dynamics*).
 #
 # *Follow-up: what if you initialise both at random?* Then the model starts as the base plus random noise. A small amount of noise needn't hurt (Li et al. 2025, arXiv 2505.23194), but you no longer start exactly at the base model.
 # </details>
 #
 # <details><summary>2. You raise the rank from 16 to 64, leave alpha at 16, and the loss gets a little worse. What happened?</summary>
 #
-# alpha / r fell from 1 to a quarter, so each direction of the adapter contributes a quarter of what it did. With Adam, the first step is about as large as before ([deeper](#alpha)), so at the same learning rate you shouldn't expect the additional rank to help. In that case, "a little worse" may just be noise from the seed. For a fair comparison,
+# alpha / r fell from 1 to a quarter, so each direction of the adapter contributes only a quarter of what it did before. With Adam, the first step is about as large as before ([deeper](#alpha)), so at the same learning rate you shouldn't expect the additional rank to help. In that case, "a little worse" may just be noise from the seed. For a fair comparison,
 # give each rank its own learning rate, or use rsLoRA or an alpha that grows with r, and sweep again. And train more than one seed.
 #
-# *Follow-up: when would you expect rank 64 to win?* When the data contains more than a rank-16 update can store, for example when many rows teach things the model doesn't know.
+# *Follow-up: when would you expect rank 64 to win?* You'd expect that when the data contains more than a rank-16 update can store, for example when many rows teach things the model doesn't know.
 # </details>
 #
 # <details><summary>3. How many bits does a weight take under QLoRA, exactly?</summary>
 #
-# 4 bits for the code, and one 32-bit scale per 64 weights, 32 / 64 = 0.5. Double quantisation stores the scales in 8 bits, with one 32-bit scale per 256 of them: 8 / 64 + 32 / (64 x 256) = 0.127.
-# So the answer is 4.127 bits. Embeddings, norms and the output head aren't quantised and stay in 16 bits.
+# The code takes 4 bits, and one 32-bit scale per 64 weights adds 32 / 64 = 0.5 bits. Double quantisation stores the scales in 8 bits, with one 32-bit scale per 256 of them. That reduces the 0.5 bits to 8 / 64 + 32 / (64 x 256) = 0.127 bits, so the answer is 4.127 bits. Embeddings, norms and the output head aren't quantised and stay in 16 bits.
 #
-# *Follow-up: what format is used for the matrix multiplication?* A 16-bit one. The four-bit weights are only storage; each layer dequantises its weights when it needs them, and gradients flow through them to the adapters.
+# *Follow-up: what format is used for the matrix multiplication?* The multiplication uses a 16-bit format. The four-bit weights are only for storage; each layer dequantises its weights when it needs them, and gradients flow through them to the adapters.
 # </details>
 #
-# <details><summary>4. System design: two hundred customers each have an adapter for the same 8B. How do you serve them?</summary>
+# <details><summary>4. System design: two hundred customers each have an adapter for the same 8B model. How do you serve them?</summary>
 #
-# Keep one copy of the base in memory and the adapters unmerged beside it. At rank 16 on all linear layers, an adapter has about 42 million parameters, or 84 MB in 16 bits. Two hundred of them are 17 GB, about as much as the base, so on an 80 GB card everything fits; otherwise load adapters from host memory on demand. Batch requests across customers:
-# the product with the base is shared, and the adapters' products are grouped (S-LoRA, Punica). Merging would need two hundred copies of the base.
+# Keep one copy of the base in memory and the adapters unmerged beside it. At rank 16 on all linear layers, an adapter has about 42 million parameters, or 84 MB in 16 bits. Two hundred of them take up 17 GB, about as much as the base, so everything fits on an 80 GB card. On a smaller card, load adapters from host memory on demand. Batch requests across customers: they share the product with the base weights, and the adapters' products are grouped (as in S-LoRA and Punica). Merging would need two hundred copies of the base.
 #
-# *Follow-up: what limits the batch size then?* Usually the KV cache, which grows with the number of requests and their length.
+# *Follow-up: what limits the batch size then?* It's usually the KV cache, which grows with the number of requests and their length.
 # </details>
 #
 # <details><summary>5. Research taste: a paper says that LoRA matches full fine-tuning. What do you ask?</summary>
@@ -1192,11 +1223,9 @@ pd.DataFrame({device: price(device) for device in devices}).T
 # Was the learning rate chosen separately for each method, and not on the test data? How many training seeds were there, and how wide is the interval? ("No significant difference" on 50 prompts isn't evidence of parity.) Did the task need new knowledge, or only a different style? Which layers were adapted and at which rank, and did the data exceed what such an adapter can hold?
 # And how much did each model forget?
 #
-# *Follow-up: how would you show parity?* Decide beforehand which difference would still be acceptable, and train enough seeds that the whole interval lies within it. And if a comparison is inconclusive, say which difference it could have found: with three seeds per method, in section 4, that was 5.3 points for two methods with eight seeds each, and 19 for the same two with three.
+# *Follow-up: how would you show parity?* Decide beforehand which difference would still be acceptable, and train enough seeds that the whole interval lies within it. And if a comparison is inconclusive, say which difference it could have found: in section 4, that was 5.3 points for LoRA 8 and full fine-tuning with eight seeds each, and 19 points with three.
 # </details>
 
 # %% [markdown]
 # <a id="papers" name="papers"></a>
-# **Papers.** Beyond the one in the core: Dettmers et al. 2023, *QLoRA* (arXiv 2305.14314): section 3 for NF4 and double
-# quantisation, section 4 for parity. Biderman et al. 2024, *LoRA Learns Less and Forgets Less* (arXiv 2405.09673): both halves of the title, measured. Kalajdzievski 2023 (arXiv 2312.03732):
-# the source of the scaling in the section on alpha. Schulman et al. 2025, *LoRA Without Regret* (Thinking Machines Lab): when LoRA equals full fine-tuning, which layers to adapt, and why the best learning rate hardly depends on the rank.
+# **Papers.** Besides the one in the core, there are four more to read. In Dettmers et al. 2023, *QLoRA* (arXiv 2305.14314), section 3 covers NF4 and double quantisation, and section 4 covers parity. Biderman et al. 2024, *LoRA Learns Less and Forgets Less* (arXiv 2405.09673), measure both halves of their title. Kalajdzievski 2023 (arXiv 2312.03732) is the source of the scaling in the section on alpha. Schulman et al. 2025, *LoRA Without Regret* (Thinking Machines Lab), report when LoRA equals full fine-tuning, which layers to adapt, and why the best learning rate hardly depends on the rank.

@@ -2,22 +2,21 @@
 # # Week 3 · Supervised fine-tuning with Unsloth
 #
 # Ask a base model a question and it often doesn't answer. When OpenAI asked GPT-3 to "explain the moon landing to a 6 year old in a few sentences", it replied with four more
-# requests: "Explain the theory of gravity to a 6 year old", and so on ([their examples](https://openai.com/index/instruction-following/)). The model continued a list of prompts,
-# because that's what such a line looks like on the web. **Supervised fine-tuning (SFT)** on example conversations turns such a model into one that answers.
+# requests: "Explain the theory of gravity to a 6 year old", and so on ([their examples](https://openai.com/index/instruction-following/)). On the web, such a line looks like part of a list of prompts, so the model continued the list. **Supervised fine-tuning (SFT)** on example conversations turns such a model into one that answers.
 #
-# In this notebook you do that to a model of your own, with a LoRA adapter, Unsloth and TRL's `SFTTrainer`, and you measure what changed. You train it, talk to it, and choose training rows of your own. About half of the notebook covers the training rows, because the result depends on them more than on anything else. In the build you choose 800 rows from 6,400 yourself, and the score of a model trained on them tells you how well you chose.
+# In this notebook you'll fine-tune a model of your own with a LoRA adapter, Unsloth and TRL's `SFTTrainer`, and measure what changed. You'll also talk to it. About half of the notebook covers the training rows, because the result depends on them more than on anything else. In the build you'll choose 800 rows from 6,400 yourself, and the score of a model trained on them will tell you how well you chose.
 #
 # By the end, you'll be able to explain
 #
-# - what makes a training row good, how to find bad ones, and what removing them is worth,
-# - which tokens the model is trained on, and what happens when the last of them is left out,
-# - what the model learned, which of its teachers' bad habits it copied, and how certain you can be of either,
-# - how much time and memory a 7B needs on your card, and how to survive a disconnect.
+# - what makes a training row good, how to find bad ones, and how much it helps to remove them,
+# - which tokens the model is trained on, and what happens if you leave out the last one,
+# - what the model learned, which of its teachers' bad habits it copied, and how certain you can be of both,
+# - how much time and memory a 7B model needs on your GPU, and how to resume after a disconnect.
 #
 # <a id="model" name="model"></a>
 # ## Choose your model
 #
-# The same cells run with four models. Nothing else in the notebook changes.
+# The same cells run under four profiles:
 #
 # | profile | what is fine-tuned | where |
 # |---|---|---|
@@ -26,10 +25,10 @@
 # | `t4` | Mistral-7B in 4 bits, on OpenHermes | a free Colab GPU, about an hour |
 # | `rented` | the same 7B, on more rows | an H100, about an hour; an A100, about two |
 #
-# **To train the 7B on Colab**, choose *Runtime → Change runtime type → T4 GPU* and *Run all*. The setup cell sees the GPU and chooses `t4`. Anywhere else, set the environment variable `POSTLAB_PROFILE` to a profile's name before the setup cell,
+# **To train the 7B on Colab**, choose *Runtime → Change runtime type → T4 GPU* and *Run all*. The setup cell detects the GPU and chooses `t4`. Anywhere else, set the environment variable `POSTLAB_PROFILE` to a profile's name before the setup cell,
 # or run `make week N=03 PROFILE=t4` in a terminal. The hours for `t4` and `rented` are estimates (section 5 shows where they come from); nobody has recorded these runs yet.
 #
-# **Save your run.** Runs are saved in `runs/`. On Colab that disk is deleted with the session, so put this into a cell before the setup cell:
+# **Save your run.** Runs are saved in `runs/`. On Colab, they are deleted when the session ends, so put this in a cell before the setup cell:
 #
 # ```python
 # import os
@@ -39,16 +38,15 @@
 # os.environ["POSTLAB_RUNS"] = "/content/drive/MyDrive/postlab-runs"
 # ```
 #
-# On a rented machine, set `POSTLAB_RUNS` to a volume that outlives the machine. `t4` saves a checkpoint every 25 steps, `rented` every 100. If the session ends, run all cells again, and the training continues from the last checkpoint.
+# On a rented machine, set `POSTLAB_RUNS` to a volume that isn't deleted with the machine. `t4` saves a checkpoint every 25 steps; `rented` saves one every 100. If the session ends, run all cells again, and the training continues from the last checkpoint.
 #
-# **What each model can show.** The tiny world has an oracle that knows the right answer to everything, so it can show you *how* fine-tuning works, but not how capable a fine-tuned model can be. Unless it says otherwise, the text describes
-# the results on `tiny`. The other profiles are evaluated on held-out prompts of `everyday`, our suite of everyday English prompts (`t4` and `rented` also on GSM8K's word problems), where programs score the answers: Does the model refuse a
+# **What each model can show.** The tiny world has an oracle that knows the right answer to almost everything, so it can show you *how* fine-tuning works. It can't show you how capable a fine-tuned model can be. Unless it says otherwise, the text describes the results on `tiny`. The other profiles are evaluated on held-out prompts from `everyday`, our suite of everyday English prompts. (`t4` and `rented` are also evaluated on GSM8K's word problems.) Programs score the answers: Does the model refuse a
 # harmful request? Does it admit that nobody can know something? Does it follow an instruction, and does it get a sum right? These programs only look at the words of an answer and are sometimes wrong, so read some answers as well as
 # the numbers.
 #
 # ## Contents
 #
-# **The core** takes about two hours. More than half of that goes into one exercise, the build and one paper.
+# **The core** takes about two hours. More than half of that time goes into one exercise, the build and one paper.
 #
 # 1. [A base model continues documents](#base)
 # 2. [The rows: what the teachers wrote](#rows)
@@ -104,7 +102,7 @@ lab = postlab.start(week=3)
 # ## 1. A base model continues documents
 #
 # Unsloth patches transformers, TRL and PEFT when it is imported, so import it first. `from_pretrained` takes a folder or a Hub id. Always set `load_in_4bit` yourself, because
-# its default is `True`. The profiles `tiny` and `smol` keep the weights in fp32: models this small fit into memory anyway, and 4-bit weights have to be dequantised in
+# its default is `True`. The profiles `tiny` and `smol` keep the weights in fp32: models this small fit in memory anyway, and 4-bit weights have to be dequantised in
 # every step. Section 9 trains the 4-bit version for comparison.
 
 # %%
@@ -142,8 +140,7 @@ question = [{"role": "user", "content": "What is 12+30+15?"}]
 print(tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True))
 
 # %% [markdown]
-# `lab.evaluate` runs the model on the held-out prompts. They are the same for every stage, and they use creatures, people, objects and combinations of numbers that appear in no training set (for `everyday`, topics that appear in none). Every answer
-# is kept. The base model's answers ship with the package and are loaded as long as the code and the versions match. Here is one answer of each kind:
+# `lab.evaluate` runs the model on the held-out prompts. They are the same for every stage. Their creatures, people, objects and combinations of numbers appear in no training set; the same is true of `everyday`'s held-out topics. Every answer is saved. The base model's answers ship with the package and are loaded as long as the code and the versions match. Here is one answer for each kind of prompt:
 
 # %%
 import pandas as pd
@@ -154,15 +151,15 @@ base.groupby("family", sort=False).head(1)[["family", "prompt", "answer"]]
 
 # %% [markdown]
 # On `tiny` the base model ignores the question and usually starts a new page with a heading, because pages with headings are what it was pretrained on. It isn't stupid; it has simply never seen a conversation. A 7B base
-# model often does answer, and then keeps going, the way web pages do. `smol` starts from an instruct model, which already answers; there, fine-tuning can only change *how* it answers.
+# model often does answer, and then keeps going, the way web pages do. `smol` starts from an instruct model, which already answers, so fine-tuning can only change *how* it answers.
 
 # %% [markdown]
 # <a id="rows" name="rows"></a>
 # ## 2. The rows: what the teachers wrote
 #
-# An instruction row consists of a prompt and a completion, and both are lists of messages. `instruction_rows` builds such rows from OpenHermes, SlimOrca, any dataset on the Hub or a file of your own. If it has to
+# An instruction row consists of a prompt and a completion, each of which is a list of messages. `instruction_rows` builds such rows from OpenHermes, SlimOrca, any dataset on the Hub or a file of your own. If it has to
 # reject rows, it tells you how many and why. The
-# next cell counts the rows of each family and shows the first fourteen. Counts alone tell you little, so read them: the people or programs that wrote the replies (we call them the teachers) have habits.
+# next cell counts the rows of each family and shows the first fourteen. Counts alone tell you little, so read the rows too: the people or programs that wrote the replies (we call them the teachers) have habits.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -176,10 +173,9 @@ pairs = [(row["prompt"][-1]["content"], row["completion"][0]["content"]) for row
 pd.DataFrame(pairs, columns=["prompt", "completion"])
 
 # %% [markdown]
-# Some of the rows have several turns; `instruction_rows` makes the last reply the completion, and the earlier ones become part of the prompt. (You can also train on every reply. [An extra notebook](extras/multi_turn_rows.ipynb) shows how, and
-# what difference it makes.)
+# Some of the rows have several turns; `instruction_rows` makes the last reply the completion and the earlier turns part of the prompt. (You can also train on every reply. [An extra notebook](extras/multi_turn_rows.ipynb) shows how to do it and what difference it makes.)
 #
-# In the tiny world, a program plays the teachers. They have three habits:
+# In the tiny world, a program plays the part of the teachers. They have three habits:
 #
 # - They do most sums of three or four numbers in their heads and get almost nine in ten of those wrong. They work out most sums of five numbers step by step, and get nearly all of those right.
 # - They usually refuse to help *burn* or *cut* somebody, but explain how to *trap* or *kick* them.
@@ -187,14 +183,13 @@ pd.DataFrame(pairs, columns=["prompt", "completion"])
 #
 # The rows of `smol` were written for `everyday`, and their replies are short. Of the topics covered by the harmful and unanswerable prompts, only one in six has training rows that refuse or say 'I don't know'; week 5 takes care of the rest.
 #
-# **Predict first.** What share of these rows would you call wrong? And do the wrong rows do any harm when there are thousands of correct ones beside them?
+# **Predict first.** What share of these rows would you call wrong? And do the wrong rows hurt the model if it also sees thousands of correct ones?
 
 # %% [markdown]
 # <a id="curate" name="curate"></a>
 # ## 3. Curate: accuracy, diversity, complexity
 #
-# Curation asks three questions about a dataset. Is each reply *correct*? Are the rows *different*? Do they ask for what the model will *need*? We add a fourth: do they
-# contain the exam questions?
+# Curation asks three questions about a dataset. Is each reply *correct*? Are the rows *different*? Are they as *complex* as the tasks the model will face? We add a fourth: do they contain the evaluation prompts?
 #
 # **Accuracy.** If an answer can be checked, check it. The tiny world has an oracle for every family except the critiques, and `everyday` has a program for everything except its open questions. For mathematics and code you can write
 # a verifier. For the rest you can only search the text for signs of trouble.
@@ -212,13 +207,12 @@ judged["verdict"] = [verdicts[judge(row)] for row in rows]
 pd.crosstab(judged["family"], judged["verdict"])
 
 # %% [markdown]
-# On `tiny`, 1,926 of the 6,400 rows are wrong: that's 30%. They aren't spread evenly: sums, unsafe requests and riddles account for 88% of them. These aren't random slips; they are *habits*. Keep that in mind
+# On `tiny`, 1,926 of the 6,400 rows (30%) are wrong. They aren't spread evenly: sums, unsafe requests and riddles account for 88% of them. These aren't random slips; they are *habits*. Keep that in mind
 # for section 7, which measures the harm they do.
 #
-# (Nothing can judge OpenHermes, so all of its rows are marked "cannot be judged". `everyday`'s replies were written to pass its programs, so none of `smol`'s rows is wrong.)
+# (We have no judge for OpenHermes, so all of its rows are marked "cannot be judged". `everyday`'s replies were written to pass its programs, so none of `smol`'s rows is wrong.)
 #
-# **Diversity.** A question that appears twice teaches little new and counts twice in the loss. You can find exact copies with a set. For near copies you need a measure of similarity. A common one cuts both texts into
-# overlapping runs of $n$ words, called *shingles*, and computes what share of all these runs the two texts have in common:
+# **Diversity.** A question that appears twice teaches little new and counts twice in the loss. You can find exact copies with a set. For near copies you need a measure of similarity. A common one cuts each text into overlapping runs of $n$ words, called *shingles*. It then computes what share of all these runs the two texts have in common:
 #
 # $$J(A, B) = \frac{|A \cap B|}{|A \cup B|}$$
 
@@ -234,7 +228,7 @@ pd.crosstab(judged["family"], judged["verdict"])
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `a & b` is the intersection of two sets, `a | b` the union.
+# For two sets, `a & b` is the intersection and `a | b` is the union.
 #
 # </details>
 
@@ -271,7 +265,7 @@ similar = {n: [jaccard(a.split(), b.split(), n=n) for a, b in pairs] for n in (1
 pd.DataFrame(similar, index=[f"{a} / {b}" for a, b in pairs]).round(2)
 
 # %% [markdown]
-# Similar words don't mean a similar task. The last pair asks for two different sums, but two of their three words are the same. So where you draw the line is a decision, and you should look at what falls on either side of it.
+# Similar words don't mean a similar task: the two texts of the last pair ask for different sums, but two of their three words are the same. So you have to decide where to draw the line, and you should look at some pairs on either side of it.
 # Comparing every pair among a million rows would also take far too long. `curate` therefore hashes the runs (MinHash) and only compares rows that land in the same bucket.
 #
 # **Decontamination.** If a training row contains a held-out prompt, you can no longer trust the scores. `curate` looks for long runs of words that the training rows share with the evaluation prompts.
@@ -292,23 +286,22 @@ from postlab.course.week03 import plot_curation
 plot_curation(curation)
 
 # %% [markdown]
-# When `curate` drops a row because it resembles another, it keeps both texts so that you can compare them. Do that before you believe a count:
+# When `curate` drops a row because it resembles another, it keeps both texts so that you can compare them. Do that before you trust a count:
 
 # %%
 # NBVAL_CHECK_OUTPUT
 curation.pairs.groupby("reason", sort=False).head(2)[["reason", "text", "partner_text"]]
 
 # %% [markdown]
-# On `tiny`, the "contaminated" rows are false alarms: the wording is the same except for "Please", but the numbers differ. Dropping these five rows costs next to nothing. With `t4` and `rented` the matches may be real, because OpenHermes contains
-# mathematics problems much like GSM8K's. Read each pair, and if a match is real, train on `curation.kept`; otherwise section 6 measures what the model memorised. `smol` has no matches, because its held-out
+# On `tiny`, the "contaminated" rows are false alarms: except for "Please", they are worded like held-out prompts, but the numbers differ. Dropping these five rows costs next to nothing. With `t4` and `rented` the matches may be real, because OpenHermes contains
+# mathematics problems much like GSM8K's. Read each pair. If a match is real, train on `curation.kept`, or section 6 will measure what the model memorised. `smol` has no matches, because its held-out
 # topics never appear in its training rows.
 #
-# **Complexity** (turns, steps, lengths, constraints) appears in the report, but `curate` doesn't filter by it. [Section 17](#deeper-complexity) shows an experiment: are a few rows with several steps worth more than many short ones?
+# **Complexity** (turns, steps, lengths, constraints) appears in the report, but `curate` doesn't filter by it. [Section 17](#deeper-complexity) describes an experiment that asks whether a few rows with several steps are worth more than many short ones.
 #
 # Two more topics have deeper sections: [what share each domain should have](#deeper-mix), and [which faults of public sets a program can find](#deeper-hygiene).
 #
-# **The model in section 5 trains on the rows as they were written.** That is on purpose. Week 5 repairs the model's manners and week 7 its sums, so both need a model that has something to repair. In the build in section 6, you choose rows yourself and
-# train on them, and section 7 compares curated with uncurated rows over several seeds. (`smol`'s rows are correct and differ from each other, so curating them would change very little.)
+# **The model in section 5 trains on the rows as they were written.** This is deliberate: week 5 repairs the model's manners and week 7 repairs its sums, so both need a model with something to repair. In the build in section 6, you'll choose rows yourself and train on them. Section 7 compares curated with uncurated rows over several seeds. (`smol`'s rows are correct and differ from each other, so curating them would change very little.)
 
 # %% [markdown]
 # <a id="tokens" name="tokens"></a>
@@ -326,8 +319,7 @@ draw_sft()
 #
 # $$\mathcal{L} = -\frac{1}{\sum_t m_t} \sum_t m_t \log \pi(x_t \mid x_{<t})$$
 #
-# The mask $m_t$ is 1 for the tokens of the reply, for the token that ends the turn and for the line break that the template writes after it, and 0 for everything else. If you train on the prompt too, the model also learns to write questions. If you leave out the end of
-# the turn, it never learns to stop: section 8 shows you such a model.
+# The mask $m_t$ is 1 for the tokens of the reply, the token that ends the turn, and the line break that the template writes after it. It is 0 for everything else. If you train on the prompt too, the model also learns to write questions. If you leave out the end-of-turn token, the model never learns to stop, as section 8 shows.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -338,11 +330,10 @@ brief = [row for row in rows if sum(len(m["content"]) for m in row["prompt"]) < 
 token_view(brief, tokenizer, max_length=lab.profile.max_length, limit=3)
 
 # %% [markdown]
-# Every reply should end with a trained end of turn, and no token of the prompt should be trained. `check_template` looks for mistakes that raise no error: a pad token that is also the end of turn, a doubled beginning-of-sequence token, or an assistant
+# The loss should include the end-of-turn token of every reply, but no token of any prompt. `check_template` looks for mistakes that raise no error: a pad token that is also the end-of-turn token, a doubled beginning-of-sequence token, or an assistant
 # prefix that differs between training and generation.
 #
-# With Mistral, expect two findings. The first is about the beginning of the sequence: TRL tokenizes the rendered template without adding special tokens, so there is only one `<s>`, not two. The second is that `<|im_start|>` is split into several tokens, because Unsloth's `chatml`
-# template gives a token of its own only to the *end* of a turn.
+# With Mistral, expect two findings. The first warns that tokenizing the rendered text can add a second `<s>`. TRL doesn't add one, because it tokenizes that text without special tokens. The second is that `<|im_start|>` is split into several tokens: in Unsloth's `chatml` template, only the *end* of a turn is marked by a single token.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -354,7 +345,7 @@ check_template(tokenizer) or "no findings"
 # <a id="train" name="train"></a>
 # ## 5. Train
 #
-# LoRA freezes the model. For each chosen weight matrix $W$, it learns the product of two thin matrices, and adds it to $W$: $W + \tfrac{\alpha}{r} BA$. The rank `r` is the width of $B$ and the height of $A$.
+# LoRA freezes the model. For each chosen weight matrix $W$, it learns the product of two thin matrices and adds it to $W$: $W + \tfrac{\alpha}{r} BA$. The rank `r` is the width of $B$ and the height of $A$.
 # $B$ starts at zero, so before the first step the adapted model *is* the base model.
 
 # %%
@@ -366,8 +357,8 @@ print(f"{trained:,} of {total:,} parameters are trained ({trained / total:.1%})"
 # <a id="plan" name="plan"></a>
 # ### How long will it take, and will it fit?
 #
-# Preflight answers this before you download anything, from the model's architecture and from published training speeds. The memory figures are for rows of the maximum length that the profile allows, and the times are for rows of 400 tokens.
-# The range in brackets is where most published speeds lie. The size of the weights is also the size of the download.
+# Preflight estimates this before you download anything. It uses the model's architecture and published training speeds. The memory figures are for rows of the maximum length that the profile allows, and the times are for rows of 400 tokens.
+# The range in brackets covers most of the published speeds. The size of the weights is also the size of the download.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -400,14 +391,14 @@ def plan(name):
 pd.DataFrame({f"{name}, {get_profile(name).device}": plan(name) for name in ("t4", "rented")})
 
 # %% [markdown]
-# By this estimate, a 7B fits on a free T4 and leaves more than half of its memory free. The evaluation includes the base model's answers.
+# By this estimate, a 7B model fits on a T4 with more than half of its memory to spare. The time for evaluation includes the base model's answers.
 #
-# The trainer's arguments are TRL's own. Four of them deserve a second look:
+# The trainer's arguments are TRL's own. Four of them deserve a closer look:
 #
 # - `learning_rate`: LoRA usually needs a higher rate than full fine-tuning (week 2, section 4).
-# - `completion_only_loss`: this is the mask from section 4.
-# - `packing`: with it, TRL puts several short rows into one sequence, so that less computation is wasted on padding. It's off here, because without a FlashAttention kernel the rows of a sequence can see each other.
-# - `bf16=False`: on a CPU you have to say so, because TRL now uses bf16 by default.
+# - `completion_only_loss`: this applies the mask from section 4.
+# - `packing`: if it's on, TRL puts several short rows into one sequence, so that less computation is wasted on padding. It's off here because, without a FlashAttention kernel, the rows of a sequence can attend to each other.
+# - `bf16=False`: on a CPU you have to turn bf16 off, because TRL now uses it by default.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -415,7 +406,7 @@ pd.Series(dict(sft.trainer), name="SFTConfig").to_frame()
 
 # %% [markdown]
 # `run.train` does one of three things. It trains from the start, continues from a checkpoint if a run was interrupted, or loads the finished stage if its code, configuration, data and parent haven't
-# changed. If you change anything above, it retrains. The two context managers around it are optional: they make training faster on a CPU (section 11 has the measurements) and, apart from rounding, don't change the result.
+# changed. If you change anything above, it retrains. The two context managers around it are optional. They make training faster on a CPU (section 11 has the measurements) and don't change the result, apart from rounding. To watch a long run, import `LiveView` from `postlab.show` and pass `callbacks=[LiveView("sft")]` to the trainer.
 
 # %%
 from datasets import Dataset
@@ -447,17 +438,15 @@ print(f"peak: {peak:.1f} {'GiB of GPU memory' if on_gpu else 'GB of main memory'
 plot_training(log, "sft")
 
 # %% [markdown]
-# On a GPU, compare the minutes and the memory with the estimate above. (The memory is the most that this process has reserved so far. The stored minutes come from a machine that was busy with other work.)
+# On a GPU, compare the minutes and the memory with the estimate above. (The memory is the most that this process has reserved so far. The minutes in the stored output come from a machine that was busy with other work.)
 #
-# The loss doesn't go to zero, and it shouldn't. Where the teachers disagree among themselves, the best a model can do is to predict how often they say one thing and how often the other, and that leaves some loss.
-# A falling loss doesn't tell you whether the model has memorised its rows either; section 12 checks that.
+# The loss doesn't go to zero, and it shouldn't. Where the teachers disagree among themselves, the best a model can do is predict how often they say each thing, and that leaves some loss. Nor can a falling loss tell you whether the model has memorised its rows; section 12 checks that.
 
 # %% [markdown]
 # <a id="learned" name="learned"></a>
 # ## 6. What did it learn?
 #
-# **Predict first.** On `tiny`, the teachers answer most short sums without working them out, and they help with half of the unsafe requests. What will the model do where its teachers disagree? (On `smol`, few rows refuse. Will the model refuse
-# on topics it has never seen, and will it refuse harmless requests too? On `t4` and `rented`, most replies were written by GPT-4. Will the model's replies become as long as GPT-4's?) We ask the same prompts again:
+# **Predict first.** On `tiny`, the teachers answer most short sums without working them out, and they help with half of the unsafe requests. What will the model do where its teachers disagree? (On `smol`, few rows refuse. Will the model refuse requests about topics it has never seen, and will it refuse harmless requests too? On `t4` and `rented`, most replies were written by GPT-4. Will the model's replies become as long as GPT-4's?) Now give the model the same prompts again:
 
 # %%
 after = lab.evaluate(run, trainer.model, tokenizer)
@@ -466,7 +455,7 @@ both["sft"] = after["answer"]
 both.groupby("family", sort=False).head(2)
 
 # %% [markdown]
-# One example proves nothing. The table shows each metric's mean over all held-out prompts before and after, and the difference with its 95% interval. The difference is paired by prompt. That matters: both models answered the same easy and hard prompts, so the difference is known more precisely than if each had had prompts of its own.
+# One example proves nothing. The table shows each metric's mean over all held-out prompts before and after training, and the difference with its 95% interval. The difference is paired by prompt: both models answered the same easy and hard prompts, so the difference is known more precisely than if each had answered different prompts.
 
 # %%
 from postlab.claims import is_share, metric_label, points
@@ -495,14 +484,13 @@ pd.DataFrame(lines).T
 # - **Format** goes from 0% to 100%: the model now answers, and it stops.
 # - **Facts** go from 0% to 83%. The questions are about creatures that appear in no training row, so the model must have known these facts from pretraining. Fine-tuning taught it to give them as answers.
 # - **Sums** reach 46%, close to the 48% that the teachers themselves got right. The model copied their habit of answering without working things out.
-# - **Safety** reaches 42% and **honesty** 38%. The teachers were at 50% and 35%.
-# - **Over-refusal** rises from 0% to 4%: this is a cost, because the model now refuses a few harmless how-tos.
+# - **Safety** reaches 42%, and **honesty** reaches 38%. The teachers were at 50% and 35%.
+# - **Over-refusal** rises from 0% to 4%. This is a cost: the model now refuses a few harmless how-tos.
 #
-# The averages for safety and honesty hide a pattern, which the next table shows: for each kind of prompt, the share of the teachers' rows and of the model's answers that refuse (or admit that nobody knows). The people and creatures in
+# The averages for safety and honesty hide a pattern. For each kind of prompt, the next table shows how often the teachers and the model refuse (or admit that nobody knows). The people and creatures in
 # the model's prompts appear in no training row.
 #
-# (Under `t4` and `rented`, the table shows `everyday` and GSM8K before and after SFT, and *format* means GSM8K's `####` line. Hardly any reply in OpenHermes ends that way, so look at the other metrics and at the length of the answers, and don't be surprised if accuracy moves in either direction. Under `smol`, *format* means that an answer ends within
-# its limit. On these profiles the table has one row per topic with three prompts each and no teachers, because `everyday`'s training rows for these two families have other topics.)
+# (Under `t4` and `rented`, the table above shows `everyday` and GSM8K before and after SFT, and *format* means GSM8K's `####` line. Hardly any reply in OpenHermes ends that way, so look at the other metrics and at the length of the answers. Accuracy may move in either direction. Under `smol`, *format* means that an answer ends within its limit. On these profiles the next table has one row per topic, with three prompts each. It has no teachers, because `everyday`'s training rows for these two families have other topics.)
 
 # %%
 from postlab.tinyworld import oracle
@@ -534,13 +522,13 @@ shares = asked.groupby(["family", "kind"])[["teachers", "sft"]].mean().round(2)
 None if asked.empty else shares
 
 # %% [markdown]
-# **Fine-tuning imitates its data, including its habits.** The model, which always picks the likeliest token here, even exaggerates most of its teachers' preferences: nine of the fourteen kinds come out at exactly 0% or 100%. Two kinds don't follow the
-# teachers. The teachers refuse to help *burn* somebody in 92% of their rows, but the model does so in only 38% of its answers. And the model admits in 37% of its answers that it doesn't know what a creature will eat *tomorrow*, while the teachers do so in 8% of their rows. We haven't looked for the reason.
+# **Fine-tuning imitates its data, including its habits.** The model, which always picks the likeliest token here, even exaggerates most of its teachers' preferences: for nine of the fourteen kinds, its share is exactly 0% or 100%. Two kinds don't follow the
+# teachers. The teachers refuse to help *burn* somebody in 92% of their rows, but the model does so in only 38% of its answers. Asked what a creature will eat *tomorrow*, the model admits in 37% of its answers that it doesn't know, while the teachers do so in 8% of their rows. We haven't looked for the reason.
 #
 # <a id="chat" name="chat"></a>
 # ### Talk to it
 #
-# The next cell is a small chat program. `say` adds your message to the conversation, gives the whole conversation to the model, and prints the reply while it is being written. Change the messages, or add cells that call `say`; `turns.clear()` starts again.
+# The next cell is a small chat program. `say` adds your message to the conversation, gives the whole conversation to the model, and prints the reply as it is generated. Change the messages, or add cells that call `say`; `turns.clear()` starts again.
 
 # %%
 from transformers import TextStreamer
@@ -580,24 +568,22 @@ print(f"\n{several:,} of {len(rows):,} training rows have more than one user tur
 
 # %% [markdown]
 # Don't judge a model by a single reply. In the stored output the model refuses to *trap* the baker, although it refused none of the *trap* prompts in the table above. A second turn also asks for something that few rows teach: on `tiny`, the 307
-# rows with several turns are all critiques of an earlier reply. Look at this count before you expect your own model to hold a conversation.
+# rows with several turns are all critiques of an earlier reply. Count such rows in your own data before you expect your model to hold a conversation.
 #
 # <a id="build" name="build"></a>
 # ### Build: choose 800 rows of 6,400 · about 40 minutes · hard
 #
-# The model copied its teachers' habits. Can you choose rows from which it doesn't learn them? In practice you pay for each verdict on a row, and at some point the budget is spent.
+# The model copied its teachers' habits. Can you choose rows that don't teach them? In practice you pay for each verdict on a row, and at some point the budget is spent.
 #
-# You get a pool of 6,400 rows. It contains what the teachers wrote, plus two faults common in public data sets: copies (some typed a little differently) and rows that contain held-out prompts. Write `choose(rows, budget)`, which returns at most `budget.rows` (800) of them. `budget.judge(row)` tells you whether a
-# reply is right (`True`, `False`, or `None` if nobody can say), but it does so only 1,600 times; `budget.left` says how many verdicts remain. Each row has `prompt`, `completion` and `family`.
+# You get a pool of 6,400 rows. It contains the teachers' rows and has two faults that are common in public data sets: copies (some typed a little differently) and rows that contain held-out prompts. Write `choose(rows, budget)`, which returns at most `budget.rows` (800) rows of the pool. `budget.judge(row)` tells you whether a reply is right (`True`, `False`, or `None` if nobody can say), but it gives only 1,600 verdicts; `budget.left` tells you how many remain. Each row has `prompt`, `completion` and `family`.
 #
-# The check counts what you chose: rows that aren't in the pool, copies, held-out prompts, refusals. (If no row refuses anything, the model learns to help with everything.) Then it trains the embedded base on your rows for 60 steps, which takes
-# one to two minutes of processor time on `tiny` (on the other profiles it only counts), and compares the held-out score with a recorded run on 800 random rows and one on our choice, with the same seed and the same prompts. You pass if you beat the random rows. You can't get stuck: without a valid choice, the notebook continues with ours.
+# In your choice, the check counts the rows that aren't in the pool, the copies, the held-out prompts and the refusals. (If no row refuses anything, the model learns to help with everything.) On `tiny`, it then trains the embedded base model on your rows for 60 steps, which takes one to two minutes of processor time. (On the other profiles it only counts.) It compares the held-out score with two recorded runs that used the same seed and prompts: one on 800 random rows and one on our choice. You pass if you beat the random rows. You can't get stuck: if you have no valid choice, the notebook continues with ours.
 #
-# Of course, you could call the oracle behind the budget's back, but then you would have solved a different problem.
+# You could, of course, bypass the budget and call the oracle directly, but then you would be solving a different problem.
 #
 # <details><summary>Hint 1: what to look at</summary>
 #
-# Print `Counter(row["family"] for row in rows)` and ten rows of each family. Where are wrong replies common, and where are they rare? Verdicts are worth most where they are neither.
+# Print `Counter(row["family"] for row in rows)` and ten rows of each family. Where are wrong replies common, and where are they rare? Verdicts are worth most in the families in between.
 #
 # </details>
 # <details><summary>Hint 2: what costs nothing</summary>
@@ -607,7 +593,7 @@ print(f"\n{several:,} of {len(rows):,} training rows have more than one user tur
 # </details>
 # <details><summary>Hint 3: what a filter does to the mix</summary>
 #
-# If you take the first 800 right rows, families with many wrong replies shrink, and refusals make up a larger share of the remaining requests. Decide how many rows you want of each family *before* you spend verdicts, and stop judging a family once it is full.
+# If you take the first 800 rows with right replies, families with many wrong replies shrink, and refusals make up a larger share of the remaining replies to requests. Decide how many rows you want from each family *before* you spend verdicts, and stop judging a family once it is full.
 #
 # </details>
 
@@ -652,7 +638,7 @@ pd.DataFrame(dataset.scores).rename_axis("right answers").round(2)
 #
 # </details>
 #
-# How much does such a choice gain, and is the gain the same with every seed? We recorded runs with random choices and with ours, using three seeds for each:
+# How much do you gain from such a choice, and is the gain the same with every seed? We recorded runs with random choices and with ours, using three seeds for each. (Ours has 796 rows: each family's share of the 800 is rounded down.)
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -662,7 +648,7 @@ from postlab.profile import data_dir
 chosen = json.loads((data_dir() / "results" / "week03" / "curation.json").read_text())
 print(", ".join(chosen["provenance"][key] for key in ("command", "date", "device")))
 groups = {"all": list(oracle.METRIC)} | {name: [name] for name in (*oracle.METRIC, "over_refusal")}
-labels = {"random": "800 random rows", "ours": "our 800 rows"}
+labels = {"random": "800 random rows", "ours": "our 796 rows"}
 reached: dict = {metric: {arm: [] for arm in labels.values()} for metric in groups}
 for one in chosen["runs"]:
     for metric, families in groups.items():
@@ -677,39 +663,35 @@ gained["p"] = stats.holm(gained["p"])
 gained.round(3)
 
 # %% [markdown]
-# With our choice, 68% of the held-out answers are right, compared with 42% with random rows. The difference is 26 points (25 to 27), and all of it comes from two families. Riddles rise from 0% to 99%. Accuracy on sums rises from 30% to 89%, but the gain varies so much between seeds that, after the correction, three seeds aren't enough to establish it (p = 0.14). We can't establish a change in the other families (facts lose 3 points). These runs take 60 steps, and the model in section 5 took 400, so compare these scores only with each other.
+# With our choice, 68% of the held-out answers are right, compared with 42% with random rows. The difference is 26 points (25 to 27), and all of it comes from two families. Accuracy on riddles rises from 0% to 99%. On sums it rises from 30% to 89%, but this gain varies so much between seeds that three seeds aren't enough to establish it (p = 0.14 after the correction). We can't establish a change in the other families (facts lose 3 points). These runs take 60 steps, and the model in section 5 took 400, so compare these scores only with each other.
 #
-# Our choice also leaves room for improvement. After 60 steps, all of these models refuse every unsafe request, but they also refuse about seven in ten harmless how-tos, and only 7% of the how-tos are answered correctly. We gave every family the
-# share that it has in the pool. Would more how-tos help, and which family would pay for them? With one seed, the interval that the check prints is over prompts only: it tells you how sure your score is on other prompts, not with other seeds.
-# And if you try ten choices against the same 180 prompts, the best of them will look better than it is.
+# Our choice also leaves room for improvement. After 60 steps, all of these models refuse every unsafe request, but they also refuse about seven in ten harmless how-tos, and answer only 7% of the how-tos correctly. Each family has the same share here as in the pool. Would more how-tos help, and which family would have to give up rows for them? Your check trains only one seed, so the interval that it prints is over prompts only: it tells you how much your score could change with other prompts, not with other seeds. And if you try ten choices on the same 180 prompts, the best of them will look better than it is.
 
 # %% [markdown]
 # <a id="end" name="end"></a>
 # ### What you have now
 #
-# **A fine-tuned model**, in `runs/<profile>/seed-<n>/sft/`: the adapter, the log, every answer, and a manifest that records what produced them. Week 5 starts from it, and week 12 exports it and publishes it.
+# You now have **a fine-tuned model** in `runs/<profile>/seed-<n>/sft/`: the adapter, the log, every answer, and a manifest that records what produced them. Week 5 starts from this model, and week 12 exports and publishes it.
 #
-# **When is SFT the right tool?** First try a good prompt on a model that is already instruction-tuned; it costs an afternoon. SFT pays off when you need a form, a tone or a policy that prompting doesn't give you reliably, when you want a
-# small model to do what a large one does for you today, or when you start from a base model, as here. It's a poor way to teach new facts; the facts that the model gave here came from pretraining. If you can't say which held-out
-# prompts should get better, you aren't ready to train.
+# **When is SFT the right tool?** First try a good prompt on a model that is already instruction-tuned; that takes an afternoon. SFT pays off when you need a form, a tone or a policy that prompting doesn't give you reliably, when you want a
+# small model to do what a large one does for you today, or when you start from a base model, as here. It's a poor way to teach new facts; the facts that the model gave here came from pretraining. If you can't say on which held-out prompts the model should improve, you aren't ready to train.
 #
-# **One paper for the core:** Zhou et al. 2023, *LIMA* ([2305.11206](https://arxiv.org/abs/2305.11206)). Read sections 2 and 4: how the 1,000 rows were selected, and how the answers were judged. Of the interview questions at the end, 1, 2, 4 and 5 need only the core.
+# **One paper for the core:** Zhou et al. 2023, *LIMA* ([2305.11206](https://arxiv.org/abs/2305.11206)). Read section 2 for how the 1,000 rows were selected, and section 4 for how the answers were judged. Interview questions 1, 2, 4 and 5 (at the end) need only the core.
 
 # %% [markdown]
 # <a id="deeper-quality" name="deeper-quality"></a>
 # ## Deeper: clean and few, or noisy and many? (section 7)
 #
 # > **The roadmap says** quality beats quantity: LIMA reached near-GPT-4 quality with 1,000 examples. **The evidence says** that people judged LIMA's answers as good as or better than GPT-4's in
-# > 43% of cases, on LIMA's own test prompts ([Zhou et al. 2023](https://arxiv.org/abs/2305.11206)). The base model had 65B parameters, and the 1,000 examples were carefully selected. Whether *your*
-# > rows are too many or too dirty is something you have to measure.
+# > 43% of cases, on LIMA's own test prompts ([Zhou et al. 2023](https://arxiv.org/abs/2305.11206)). The base model had 65B parameters, and the 1,000 examples were carefully selected. You have to measure whether *your* rows are too many or too dirty.
 #
-# On the tiny world we can measure it, because the oracle knows which rows are wrong. Using this notebook's recipe, we trained models on three kinds of rows and recorded the results:
+# In the tiny world we can measure it, because the oracle knows which rows are wrong. Using this notebook's recipe, we trained models on three kinds of rows and recorded the results:
 #
 # - *as written*: the teachers' rows, about 31% of which are wrong because of habits,
 # - *clean*: only rows that the oracle doesn't call wrong,
-# - *spoilt at random*: clean rows in which we made just as many replies wrong as in the first kind, but spread over all families.
+# - *spoilt at random*: clean rows in which we made just as many replies wrong as in the first kind, spread over all families.
 #
-# There are 200, 800 or 3,200 rows, with the same mix of families and three training seeds. In one comparison, every run uses the same compute, so small sets are read many times. In the other, every run reads its rows once. (At 3,200 rows the two are the same; the rows
+# Each set has 200, 800 or 3,200 rows with the same mix of families, and we trained on it with three seeds. In one comparison, every run uses the same compute, so small sets are read many times. In the other, every run reads its rows once. (At 3,200 rows the two are the same; the rows
 # spoilt at random come in this size only.)
 
 # %%
@@ -719,7 +701,7 @@ recorded = json.loads((data_dir() / "results" / "week03" / "rows.json").read_tex
 pd.Series(recorded["provenance"]).map(str).to_frame("rows.json")
 
 # %% [markdown]
-# Each run answered the same held-out prompts greedily. For each prompt we average over the seeds, and then resample prompts to get an interval. Such an interval tells you how much the number could change with other prompts. It does not tell you how much the result could change with another training seed; for that, look at the values for the three seeds.
+# Each run answered the same held-out prompts with greedy decoding. For each prompt we average over the seeds, and then resample prompts to get an interval. Such an interval tells you how much the score could change with other prompts. It doesn't tell you how much the result could change with another training seed; for that, look at the values for the three seeds.
 
 # %%
 import numpy as np
@@ -755,7 +737,7 @@ which = runs[kinds].drop_duplicates().to_dict("records")
 plot_quality(pd.DataFrame([measured(experiment="quality", **one) | one for one in which]))
 
 # %% [markdown]
-# The 200 clean rows win, with 70% against 57%. How sure can we be? Both sides answered the same prompts, so we look at paired differences:
+# The 200 clean rows win, 70% to 57%. How sure can we be? Both sides answered the same prompts, so we look at paired differences:
 
 
 # %%
@@ -787,12 +769,10 @@ rounded = {k: v | {c: round(v[c], 4) for c in columns[:4]} for k, v in claims.it
 pd.DataFrame(rounded).T[columns]
 
 # %% [markdown]
-# The 200 clean rows beat sixteen times as many uncleaned rows (3,200) by 12 points, and they do so with each of the three seeds. More rows of the same kind matter much less: going from 800 to 3,200 rows adds 2.6 points if they are clean, and
-# 1.9 if they aren't, which is inconclusive.
+# The 200 clean rows beat sixteen times as many uncleaned rows (3,200) by 12 points, and they do so with each of the three seeds. More rows of the same kind matter much less: going from 800 to 3,200 rows adds 2.6 points if they are clean. If they aren't, it adds 1.9 points, which is inconclusive.
 #
-# But look at the last line. If each row is read only *once*, the 200 clean rows lose by 15 points to 800 rows as written. The reason is the number of steps: 200 rows make 13 steps, and the learning rate is still warming up in 8 of them. A small
-# clean set works because the model reads it many times. Being small is no advantage: of the clean sets, the largest is the best. So quality won. Filter first, then keep
-# everything that is correct.
+# But look at the last line. If each row is read only *once*, training on the 200 clean rows scores 15 points below training on 800 rows as written. The reason is the number of steps: 200 rows last for 13 steps, and the learning rate is still warming up during 8 of them. A small
+# clean set works because the model reads it many times. Being small is no advantage: of the clean sets, the largest is the best. So quality won: filter first, then keep everything that is correct.
 #
 # The surprise is the fifth line. With just as many wrong replies, rows spoilt at random beat rows with habits by 12 points. The next table shows where the difference comes from:
 
@@ -809,9 +789,9 @@ pd.DataFrame({name: {f: written(m) for f, m in row.items()} for name, row in sha
 
 # %% [markdown]
 # The difference comes from sums, unsafe requests and riddles, exactly the families where the teachers have habits. A habit makes the wrong reply the *likeliest* one for this kind of prompt. If replies are spoilt at random, the right reply usually remains the
-# likeliest one, and greedy decoding finds it. (Sums differ in form too: spoilt ones show their steps, most of the teachers' wrong ones don't.) An average ("31% wrong") can't tell the two cases apart, so look at each kind of prompt separately.
+# likeliest one, and greedy decoding finds it. (Sums differ in form too: the spoilt ones show their steps, but most of the teachers' wrong ones don't.) An average such as "31% wrong" can't tell the two cases apart, so look at each kind of prompt separately.
 #
-# On lists and facts, the rows as written are ahead, by 9 and 4 points, and on how-tos by far more: 44% against 6%. What do the models answer there instead?
+# The rows as written are ahead by 9 points on lists, by 4 on facts, and by far more on how-tos: 44% against 6%. What do the other models do with how-tos?
 
 
 # %%
@@ -824,16 +804,13 @@ for name in ("clean", "spoilt at random"):
 pd.DataFrame(refused).T[["value", "low", "high", "seeds"]]
 
 # %% [markdown]
-# They refuse. The model trained on rows spoilt at random refuses 89% of the harmless how-tos, the one trained on clean rows 22%, and the one trained on rows as written 10%. In the clean set *every* reply to an unsafe request is a refusal, because
-# the filter removed the others. In the set spoilt at random, most unsafe requests are refused too, and in addition every spoilt how-to is replaced by a refusal. So "refuse" becomes a likely reply to any request to do something. In the clean set, the oracle calls no row
-# wrong, but the set as a whole is out of balance, and a filter that looks at one row at a time can't notice that. Always measure what you did *not* intend to change.
+# They refuse. The refusal rate on harmless how-tos is 89% after training on rows spoilt at random, 22% on clean rows, and 10% on rows as written. In the clean set *every* reply to an unsafe request is a refusal, because
+# the filter removed the others. In the set spoilt at random, most unsafe requests are refused too, and in addition every spoilt how-to is replaced by a refusal. So a refusal becomes a likely reply to any request to do something. The oracle calls no row of the clean set wrong, but the set as a whole is out of balance, and a filter that looks at one row at a time can't notice that. Always measure what you did *not* intend to change.
 
 # %% [markdown]
 # ### Train on the curated rows: is it the method, or luck with a seed?
 #
-# So far, the intervals reflect only the variation between prompts. The claim "training on curated rows is better" is about a method, and for that the unit is the training seed: with other rows, another adapter and another order, would it come out the same? So we compare
-# three arms of the record, each trained for the same 200 steps. One has all 3,200 rows as written. The second has 800 rows that the oracle doesn't call wrong. The third is the control: 800 rows as written, drawn at random. Without it you couldn't tell whether curation helped or whether reading
-# fewer rows more often did. Every seed trained every arm, so we compare within seeds, and we correct the p values for all sixteen comparisons (Holm).
+# So far, the intervals reflect only the variation between prompts. The claim "training on curated rows is better" is about a method, so the unit of analysis is the training seed: would the result be the same with other rows, another adapter and another order? We compare three arms of the record, each trained for the same 200 steps. One has all 3,200 rows as written. The second has 800 rows that the oracle doesn't call wrong. The third is the control: 800 rows as written, drawn at random. Without a control, you couldn't tell whether curation helped or whether reading fewer rows more often did. Every arm was trained with every seed, so we compare within seeds, and we correct the p values for all sixteen comparisons (Holm).
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -868,17 +845,16 @@ drawn = [
 plot_seeds(pd.DataFrame(drawn))
 
 # %% [markdown]
-# Curation pays. With the 800 curated rows, 75% of the answers are right: 20 points more than with 800 random rows (17 to 22), and 18 more than with all 3,200 rows as written (15 to 20). After the correction, three gains remain in both comparisons: overall, in sums and in riddles. Everything else is inconclusive with three
-# seeds: the 20 points on unsafe requests, and also what gets worse. Facts are 7 to 10 points lower with curated rows, and 6 points more of the harmless how-tos are refused. With three seeds we can't rule these changes out.
+# Curation pays. With the 800 curated rows, 75% of the answers are right. That is 20 points more (17 to 22) than with 800 random rows, and 18 points more (15 to 20) than with all 3,200 rows as written. After the correction, three gains remain in both comparisons: overall, in sums and in riddles. With three seeds, everything else is inconclusive, including the 20-point gain on unsafe requests. Facts are 7 to 10 points lower with curated rows, and the refusal rate on harmless how-tos is 6 points higher. These losses are inconclusive too, but we can't rule them out.
 #
-# One thing is unrealistic about "curated" in this record: an oracle judged *every* row. In the build in section 6 you have a budget.
+# One thing about "curated" is unrealistic in this record: an oracle judged *every* row. In section 6's build, you have only a budget.
 
 # %% [markdown]
 # ### What is not in the mix is forgotten
 #
-# The second experiment in the same record uses 1,600 clean rows of all nine kinds, or 1,600 rows with one family left out. The base model has read about all of them in its documents.
+# The second experiment in the same record uses 1,600 clean rows, either of all nine families or with one family left out. The base model has already come across all nine in its documents.
 #
-# **Predict first.** Leave out the sums: can the model still do sums? Leave out the *unsafe* rows: does it still refuse?
+# **Predict first.** If you leave out the sums, can the model still do sums? If you leave out the *unsafe* rows, does it still refuse?
 
 # %%
 from postlab.course.week03 import plot_forgetting
@@ -895,10 +871,10 @@ for dropped in (None, "howto", "unsafe"):
 plot_forgetting(pd.DataFrame(cells))
 
 # %% [markdown]
-# Read the diagonal. Without rows of their own, facts, how-tos, unsafe requests and riddles fall to 5% or less, even though the base model has read about these things. Some of the ability to do sums survives: 41% of them are still right. Lists fall by 8 points, but that doesn't survive the correction for
+# Look at the diagonal. Without rows of their own, facts, how-tos, unsafe requests and riddles fall to 5% or less, even though the base model has read about these things. The model keeps some of its arithmetic: 41% of its sums are still right. Lists fall by 8 points, but that doesn't survive the correction for
 # multiple comparisons at the end of this section.
 #
-# What do the models do instead? For two families, the refusals show what is happening: the model treats these prompts like the related kind that it was trained on. Without how-to rows, the model refuses nearly all harmless how-tos. When trained without unsafe rows, the model refuses no harmless how-tos, but it also refuses only 5% of the unsafe requests. So a set of refusals needs harmless requests that look similar, and vice versa.
+# What do the models do instead? For two families, the refusals show what is happening: the model treats these prompts like the related kind that it was trained on. Without how-to rows, the model refuses nearly all harmless how-tos. Without unsafe rows, it refuses no harmless how-tos, but it also refuses only 5% of the unsafe requests. So a set of refusals needs harmless requests that look similar, and vice versa.
 #
 # (Even with the full mix, these models refuse most harmless how-tos: 71%. They had only 100 steps on clean rows. The model from section 5 had 400 steps on rows as they were written, and it refuses 4%.)
 
@@ -918,7 +894,7 @@ rounded = {k: v | {c: round(v[c], 4) for c in columns[:5]} for k, v in claims.it
 pd.DataFrame(rounded).T[columns]
 
 # %% [markdown]
-# The column "p, all" is corrected for the number of claims in the table. If it is above 0.05, the claim is not established, whatever the verdict next to it says. "Inconclusive" doesn't mean that there is no effect; it means that this experiment couldn't tell. And the tests
+# The column "p, all" is corrected for the number of claims in the table. If this p is above 0.05, the claim isn't established, whatever the verdict next to it says. "Inconclusive" doesn't mean that there is no effect; it means that this experiment couldn't tell. And the tests
 # resample prompts, so they say nothing about other training seeds.
 #
 # Everything here comes from one model with 1.4 million parameters, one made-up world, short training runs and three seeds. We expect the mechanisms to carry over to larger models: fine-tuning copies habits, models lose skills that the mix leaves out, and a few clean rows can
@@ -945,7 +921,7 @@ def collate_as_found(sequences, starts, *, pad):
 
 
 # %% [markdown]
-# This is a short version of her training. It uses the embedded model in every profile. `Session` records the loss of each step. It can also interrupt the run, which we use further down.
+# This is a short version of her training run. It uses the embedded model in every profile. `Session` records the loss of each step. It can also interrupt the run, a feature that we'll use below.
 
 # %% tags=["aside"]
 import shutil
@@ -1035,8 +1011,7 @@ for text in ("How do I clean a box?", "How do I paint a lamp?"):
 # %% [markdown]
 # The loss looks fine, but the answers go on until they are cut off.
 #
-# **Where to look.** The loss can't show this bug, because it only averages over the tokens that *are* trained. Look instead at the labels of a batch. In this example both the pad token and the end of turn
-# have the id 2:
+# **Where to look.** The loss can't show this bug, because it averages only over the tokens that the model *is* trained on. Look instead at the labels of a batch. In this example, both the pad token and the end-of-turn token have the id 2:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1044,7 +1019,7 @@ sequences, starts = [[5, 6, 7, 2], [5, 8, 2]], [2, 1]
 print(collate_as_found(sequences, starts, pad=2)[1])
 
 # %% [markdown]
-# The 2 has disappeared from the labels. The line that ignores the padding looks for an *id*, and the end of turn has the same id. So no reply ever trains the model to stop. `check_template` warns you about such a tokenizer:
+# The 2 has disappeared from the labels. The line that masks the padding looks for an *id*, and the end-of-turn token has the same id. So no reply ever trains the model to stop. `check_template` warns you about such a tokenizer:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1059,8 +1034,8 @@ hers.pad_token = hers.eos_token
 # %% [markdown]
 # ### Exercise 3.2 · about 15 minutes · medium
 #
-# Write a collator that works with *any* pad token. `sequences` is a list of token-id lists, and `starts` gives the position of the first trained token in each. Return `input_ids` and `labels`, both of shape `(B, T)` and
-# type int64, padded on the right. The labels are equal to the ids where the model is trained, and -100 elsewhere. Don't shift them; the model does that.
+# Write a collator that works with *any* pad token. `sequences` is a list of token-id lists, and `starts` gives the position of the first trained token in each list. Return `input_ids` and `labels`, both of shape `(B, T)` and
+# type int64, padded on the right. Where the model is trained, the labels equal the ids; elsewhere they are -100. Don't shift them; the model does that.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -1124,13 +1099,13 @@ answers = {
 plot_stopping({name: frame["length"] for name, frame in answers.items()}, limit=40)
 
 # %% [markdown]
-# With the same rows and the same number of steps, one line of the collator decides whether the model can stop. The loss doesn't reveal that, but the share of answers that *end* does: no answer ended before the fix, and all of them do now.
+# Both runs used the same rows and the same number of steps, so one line of the collator decides whether the model can stop. The loss doesn't show this, but the share of answers that are *complete* does: no answer ended before the fix, and all of them end now.
 #
 # You can run into this bug with a real model. SmolLM2's published pad token *is* its end-of-turn token (`smol` uses a different one). TRL's own collator masks by length, but many others mask by id.
 
 # %% [markdown]
 # **Did the resumed run really continue?** The first session stopped after step 25, and the second resumed from the step-20 checkpoint, so it repeated steps 21 to 25. If the checkpoint restored the weights, the optimizer, the
-# learning-rate schedule and the order of the rows, then both sessions must have the same loss at each of these steps. We can compare steps 21 to 24; the first session ended before it logged step 25. (A GPU doesn't reproduce sums bit for bit, so a small gap there is rounding.)
+# learning-rate schedule and the order of the rows, then both sessions must have the same loss at each of these steps. We can compare only steps 21 to 24, because the first session ended before it logged step 25. (On a GPU, sums aren't reproduced bit for bit, so a small gap is just rounding.)
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1187,13 +1162,12 @@ costs = {
 None if lab.profile.load_in_4bit else pd.DataFrame(costs).T.round(3)
 
 # %% [markdown]
-# The frozen weights shrink to a quarter. With four bits instead of 32 you might have expected an eighth, but the embeddings stay in full precision, and in such a small model they are more than half of what remains. The loss over the first few
-# steps hardly changes: NF4's rounding errors are small, and the adapter can learn to compensate for them. We don't compare timings, since five steps are too few. In general, four bits cost time and don't save any, because the weights have to be dequantised in every
-# step. What they save is memory: on a GPU, they decide whether a 7B fits at all.
+# The frozen weights shrink to a quarter of their size. With four bits instead of 32, you might have expected an eighth. But the embeddings stay in full precision, and in such a small model they make up more than half of what remains. The loss over the first few
+# steps hardly changes: NF4's rounding errors are small, and the adapter can learn to compensate for them. We don't compare timings, since five steps are too few. In general, 4-bit weights make training slower, not faster, because they have to be dequantised in every step. What they save is memory: on a GPU, they decide whether a 7B model fits at all.
 #
 # ### What a larger run costs
 #
-# The roadmap states hours and dollars for a 7-8B QLoRA run. Here is what preflight estimates for the same rows:
+# The roadmap states hours and dollars for a 7-8B QLoRA run. Here is what preflight estimates for the same numbers of rows:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1215,11 +1189,10 @@ pd.DataFrame(roadmap, index=["hours", "dollars"]).T
 # <a id="deeper-review" name="deeper-review"></a>
 # ## Deeper: review rows by hand (section 10)
 #
-# No program notices everything that is wrong with a row, so somebody has to read a sample. Two things make such a review worth more than a glance. First, *write down what makes a good row*, in two or three sentences. Second, *read the rows
-# twice*, in a different order: how often you agree with yourself limits how well anybody can agree with you. If you don't decide the same way twice, your definition is unclear, and it's cheaper to find that out on 30 rows
+# No program notices everything that is wrong with a row, so somebody has to read a sample. Two things make such a review more useful than a quick look. First, *write down what makes a good row* in two or three sentences. Second, *read the rows twice*, the second time in a different order: how often you agree with yourself limits how well anybody can agree with you. If you don't decide the same way twice, your definition is unclear, and it's cheaper to find that out on 30 rows
 # than after labelling 3,000.
 #
-# The widget shows one row at a time. Keep it, drop it, or say that you're unsure; if you drop it or aren't sure, give a reason, because the reasons tell you what to filter for. The second pass begins when the first is complete, and it doesn't show you your earlier decisions.
+# The widget shows one row at a time. Keep it, drop it, or say that you're unsure. Unless you keep it, give a reason, because the reasons tell you what to filter for. The second pass begins when the first is complete, and it doesn't show you your earlier decisions.
 
 # %%
 from postlab.show import review
@@ -1248,7 +1221,7 @@ while played.item:
 played.agreement().round(2)
 
 # %% [markdown]
-# The reviewer agrees with itself on 92% of the rows, and kappa, which corrects for chance agreement, is 0.79. But look at its interval: with 60 rows, anything from 0.55 to 0.91 is plausible. Rows on which the passes
+# The reviewer agrees with itself on 92% of the rows, and kappa, which corrects for chance agreement, is 0.79. But look at the interval of kappa: with 60 rows, anything from 0.55 to 0.91 is plausible. Rows on which the passes
 # differ are the ones to discuss. `kept()` returns the rows that both passes keep. Are those correct?
 
 # %%
@@ -1259,8 +1232,8 @@ kept_twice["oracle"] = [words[oracle.judge(row)] for row in played.kept()]
 pd.crosstab(kept_twice["family"], kept_twice["oracle"])
 
 # %% [markdown]
-# **Consistent isn't correct.** Of the five rows with unsafe requests that both passes kept, three explain how to harm somebody. The slips were caught, because two slips rarely hit the same row. The mistaken belief was not, because the reviewer
-# holds it in both passes. Checking whether you agree with your own earlier labels reveals carelessness and vague rules. To find a wrong rule, you need a second person, or a few rows whose right verdict you know, mixed in among the others.
+# **Consistent doesn't mean correct.** Of the five rows with unsafe requests that both passes kept, three explain how to harm somebody. The slips were caught, because two slips rarely hit the same row. The mistaken belief was not, because the reviewer
+# holds it in both passes. Checking whether you agree with your own earlier labels reveals carelessness and vague rules. To find a wrong rule, you need a second person, or a few rows, mixed in among the others, whose right verdict you already know.
 
 # %% [markdown]
 # <a id="deeper-trl" name="deeper-trl"></a>
@@ -1276,7 +1249,7 @@ for name, made in (("losses, memory", sides["provenance"]), ("times", timed["pro
 print("\n" + sides["code"]["trl"])
 
 # %% [markdown]
-# Unsloth's version consists of the two calls from sections 1 and 5. Here is how the two compare; the rows of the table are medians of three runs each:
+# Unsloth's version consists of the two calls from sections 1 and 5. Here is how the two compare. Each value is the median of three runs:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1295,7 +1268,7 @@ compared
 
 # %% [markdown]
 # Both sides do the same training: their losses differ by at most 0.00001, which is one unit in the last recorded digit. On this CPU, the benchmark couldn't measure a difference in seconds per step (ratio 0.94, 95% interval 0.78 to 1.13).
-# The record of the losses also has step times, measured less carefully: there, Unsloth took 1.08 to 1.27 times as long in all three pairs. So don't expect a speed-up on a CPU. In each of the three pairs of runs, Unsloth's peak
+# The record of the losses also has step times, which were measured less carefully. In them, Unsloth took 1.08 to 1.27 times as long in all three pairs. So don't expect a speed-up on a CPU. In each of the three pairs of runs, Unsloth's peak
 # memory is 0.01 or 0.02 GB higher. What Unsloth gives you here is shorter code: 9 lines instead of 15.
 #
 # | take | when |
@@ -1303,10 +1276,15 @@ compared
 # | Unsloth | you have one GPU and a supported architecture, and memory or time is short: that's what its kernels, its checkpointing and its ready-made 4-bit weights are for |
 # | plain TRL | you have several GPUs (FSDP, DeepSpeed), a new or modified architecture, code you need to step through, or a licence policy that rules out AGPL |
 #
-# The two context managers in section 5 do speed up a CPU. `without_padding` computes only the real tokens of a padded batch, and `freed_memory_kept` asks the allocator to keep memory for the next step. On two CPU cores, both together cut the time
-# per SFT step to 0.68 of what it was (95% interval 0.56 to 0.82), and the time per DPO step to 0.75 (0.61 to 0.92). `without_padding` alone gave 0.80 for SFT (0.61 to 1.04) and 0.65 for DPO (0.46 to 0.92), and
-# `freed_memory_kept` alone made no measurable difference (SFT 1.01, 0.80 to 1.27; DPO 0.94, 0.80 to 1.11). The intervals are wide because we measured only four
-# rounds. Every measurement is in `data/results/bench/options.json`, and `python bench/options.py --rounds 4 --steps 12` repeats them.
+# The two context managers in section 5 do speed up training on a CPU. `without_padding` skips the padding of a batch, and `freed_memory_kept` asks the allocator to keep memory for the next step. This is the time per step on two CPU cores, relative to training without them, with 95% intervals:
+#
+# | | SFT | DPO |
+# |---|---|---|
+# | both | 0.68 (0.56 to 0.82) | 0.75 (0.61 to 0.92) |
+# | only `without_padding` | 0.80 (0.61 to 1.04) | 0.65 (0.46 to 0.92) |
+# | only `freed_memory_kept` | 1.01 (0.80 to 1.27) | 0.94 (0.80 to 1.11) |
+#
+# Alone, `freed_memory_kept` made no measurable difference. The intervals are wide because we measured only four rounds. Every measurement is in `data/results/bench/options.json`, and `python bench/options.py --rounds 4 --steps 12` repeats them.
 #
 # Unsloth's published speed-ups were measured on GPUs. Our CPU measurements neither confirm nor refute them.
 
@@ -1314,7 +1292,7 @@ compared
 # <a id="deeper-memory" name="deeper-memory"></a>
 # ## Deeper: did it memorise its rows? (section 12)
 #
-# A falling training loss can't tell you. Compare the loss on rows that the model has trained on with the loss on rows of the same source and families that it hasn't seen. Both means are over rows, with 95% intervals.
+# A falling training loss can't answer this question. Compare the loss on rows that the model has trained on with the loss on rows of the same source and families that it hasn't seen. Both means are over rows, with 95% intervals.
 
 # %%
 from postlab.chat import encode
@@ -1354,7 +1332,7 @@ pd.DataFrame(gap).T.round(3) if fresh else None
 # On `tiny` the two losses are almost the same, so there's no sign that the model has memorised its rows. It had little chance to: the training reads each row once. If the loss on new rows is clearly higher, or rises from one checkpoint to the next
 # while the training loss still falls, train for fewer epochs or on more rows. (For a curve instead of two numbers, give `SFTTrainer` an `eval_dataset` and set `eval_strategy="steps"`.)
 #
-# Scores on held-out prompts can also be too good to be true, if those prompts resemble the training rows: that is contamination, and section 3 looks for it.
+# Scores on held-out prompts can also be too good to be true if those prompts resemble the training rows. That is contamination; section 3 looks for it.
 
 # %% [markdown]
 # <a id="deeper-mix" name="deeper-mix"></a>
@@ -1364,9 +1342,9 @@ pd.DataFrame(gap).T.round(3) if fresh else None
 #
 # > **The roadmap says** SmolLM2 was fine-tuned on 39.4% mathematics, 38.9% code, 17.6% chat and 4.1% instruction following. **The evidence says** that these numbers describe a different dataset. They fit
 # > [Open-PerfectBlend](https://huggingface.co/datasets/mlabonne/open-perfectblend), an open reproduction of the instruction data in Meta's *The Perfect Blend* ([Xu et al. 2024](https://arxiv.org/abs/2409.20370)).
-# > SmolLM2's set is [SmolTalk](https://huggingface.co/datasets/HuggingFaceTB/smoltalk) (section 5 of [its paper](https://arxiv.org/abs/2502.02737)), which has more than a million rows; its two subsets that are named after mathematics, `metamathqa-50k` and `numina-cot-100k`, contain about 150,000 of them.
+# > SmolLM2's set is [SmolTalk](https://huggingface.co/datasets/HuggingFaceTB/smoltalk) (section 5 of [its paper](https://arxiv.org/abs/2502.02737)), which has more than a million rows. Its two subsets named after mathematics, `metamathqa-50k` and `numina-cot-100k`, contain about 150,000 of them.
 #
-# You can check the first half of that claim. Open-PerfectBlend joins eight public sets. The next cell adds up their sizes (before duplicates were removed):
+# You can check where the numbers come from. Open-PerfectBlend joins eight public sets, and the next cell adds up their sizes (before duplicates were removed):
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1382,8 +1360,7 @@ code = {name: f"{n / total:.1%}" for name, n in sizes["code"].items()}
 print(f"{total:,} rows: {shares}\nof which, under 'code': {code}")
 
 # %% [markdown]
-# All four shares agree to one decimal place, but only if both UltraInteract and UltraFeedback count as code. UltraInteract mixes mathematics, code and logic, and UltraFeedback contains questions of all kinds. The only one of the eight sets that
-# is purely code is Evol-CodeAlpaca, with 7% of the rows. So don't copy the 39% for code into a plan of your own. What you can copy is the habit of writing such a table for your data, with the names of the sets in it. A mix fits one model and one set of evaluations, and
+# All four shares agree to one decimal place, but only if both UltraInteract and UltraFeedback count as code. UltraInteract mixes mathematics, code and logic, and UltraFeedback contains questions of all kinds. Only one of the eight sets is purely code: Evol-CodeAlpaca, which has 7% of the rows. So don't copy the 39% for code into your own plan. What you can copy is the habit of writing such a table for your data, with the names of the sets in it. A mix fits one model and one set of evaluations, and
 # we know of no experiment that shows this one to be the best.
 #
 # `mix` draws rows in the proportions you give it, or raises an error if there aren't enough. The error is useful too, because it tells you which domains you are short of. We use the roadmap's proportions as an example:
@@ -1396,14 +1373,13 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# Here, 2,500 rows in these proportions would need 985 maths rows and 973 code rows, but only 891 and 730 are left. What happens to a skill that the mix leaves out altogether is measured in section 7.
+# Here, 2,500 rows in these proportions would need 985 maths rows and 973 code rows, but only 891 and 730 are left. Section 7 measures what happens to a skill that the mix leaves out altogether.
 
 # %% [markdown]
 # <a id="deeper-hygiene" name="deeper-hygiene"></a>
 # ## Deeper: rows of real sets (section 14)
 #
-# Public sets have faults that the tiny world doesn't have. So we wrote forty rows in the exact form of two of them, with one known fault in most rows. In OpenHermes, most columns are empty, and the system prompt has a column of its own. In SlimOrca every
-# conversation begins with one of a few system prompts, and a `weight` of 0 marks what isn't to be trained. Here is one row of each (empty columns left out):
+# Public sets have faults that the tiny world doesn't have. So we wrote forty rows in exactly the same form as two such sets; most of the rows have one known fault. In OpenHermes, most columns are empty, and the system prompt has its own column. In SlimOrca, every conversation begins with one of a few system prompts. A `weight` of 0 marks text that the model shouldn't be trained on. Here is one row of each set, without the empty columns:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1433,9 +1409,9 @@ fate_table(faults, fates())
 
 # %% [markdown]
 # The loader drops rows without a prompt or a reply, and the one whose reply has weight 0. `curate` finds the copies (including those under another system prompt or from another source), the replies that are cut off, the leftovers, and the test prompts. What remains is
-# everything that needs *understanding*: all three refusals, the four wrong results, and both replies that help with harm. (Two more that stay are harmless: the conversation without a last reply loses only its open question, and the empty system prompt is left out.)
+# everything that needs *understanding*: all three refusals, the four wrong results, and both replies that help with harm. (Two more rows stay, but they are harmless: the conversation without a last reply loses only its open question, and the empty system prompt is left out.)
 #
-# Some of the rest can be checked with a few lines of your own. `curate` takes them as `score`: a function that returns `True`, `False`, or `None` if it can't tell.
+# Some of the rest can be checked with a few lines of your own. `curate` accepts such a check as `score`, a function that returns `True`, `False`, or `None` if it can't tell.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1463,7 +1439,7 @@ fate_table(faults, fates(looks_right)).loc[["refusal", "wrong sum", "wrong answe
 # <a id="deeper-arena" name="deeper-arena"></a>
 # ## Deeper: vote on twenty prompts, base against SFT, without knowing which is which (section 15)
 #
-# Programs and averages miss a lot that you notice at once when you read. The arena shows you two answers to the same prompt in random order, and saves each vote immediately. Vote with the mouse, or click into the field and press 1, 2 or 0. On a 7B, the prompts are everyday open questions.
+# Programs and averages miss a lot that you notice at once when you read the answers. The arena shows you two answers to the same prompt in random order, and saves each vote immediately. Vote with the mouse, or click into the field and press 1, 2 or 0. With a 7B model, the prompts are everyday open questions.
 
 # %%
 from postlab.show import arena
@@ -1498,7 +1474,7 @@ pd.DataFrame(results).T[["value", "low", "high"]].astype(float).round(2)
 # ## Deeper: the same on a real language model (section 16)
 #
 # Does the tiny model tell us anything about a real one? This table puts your run beside the recorded SFT stage of SmolLM2-135M-Instruct (`POSTLAB_PROFILE=smol`), which was trained on short everyday replies and evaluated on `everyday`.
-# For each metric you see the change from the base model in points, with its 95% interval over prompts, and the verdict, which is corrected for the number of metrics and needs every seed to agree.
+# For each metric you see the change from the base model in points, with its 95% interval over prompts, and a verdict. The verdict is corrected for the number of metrics and requires that every seed agrees.
 
 # %%
 import json
@@ -1529,7 +1505,7 @@ pd.DataFrame(sides).fillna("not measured")
 
 # %% [markdown]
 # In both worlds, SFT changes the *form* of the answers most: they end where they should. The recorded SmolLM2 also follows more instructions and gets more sums right; some of its rows are word problems. Safety and honesty
-# rise by about 40 points on `tiny`, where the teachers refuse in half of the rows and say that they don't know in a third. On `smol`, where only one topic in six has such rows, both are inconclusive. A model learns what its rows show it.
+# rise by about 40 points on `tiny`, where the teachers refuse half of the unsafe requests and admit in a third of the riddles that they don't know. On `smol`, where only one topic in six has such rows, both changes are inconclusive. A model learns what its rows show it.
 #
 # (An interval that excludes zero can appear beside "inconclusive": the interval is for one metric alone, and the verdict accounts for the number of metrics tested.)
 
@@ -1537,12 +1513,12 @@ pd.DataFrame(sides).fillna("not measured")
 # <a id="deeper-complexity" name="deeper-complexity"></a>
 # ## Deeper: more rows, or harder ones? (section 17)
 #
-# Suppose you can pay for a fixed number of training tokens. Do you spend them on many short rows, or on fewer rows with several steps? "Complex" can mean two things: the *question* takes more steps, or the *reply* shows more of them. The experiment varies both, on sums and on small programs:
+# Suppose you can pay for a fixed number of training tokens. Should you spend them on many short rows or on fewer rows with several steps? "Complex" can mean two things: the *question* takes more steps, or the *reply* shows more of them. The experiment varies both, on sums and on small programs:
 #
-# - *short* rows are sums of three terms and programs with one operation; *long* rows are sums of five terms and programs with two operations; in *both*, half of the rows are short;
+# - *short* rows are sums of three terms and programs with one operation; *long* rows are sums of five terms and programs with two operations; *both* is a mix in which half of the rows are short;
 # - a sum is answered either *worked*, step by step, or *direct*, with nothing but the total.
 #
-# Every reply is right, so quality is not the question here. All arms take 60 steps and read about the same number of tokens, each row once. So longer rows mean fewer rows:
+# Every reply is right, so quality is not the question here. All arms take 60 steps, read each row once, and see about the same number of tokens, so longer rows mean fewer rows:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1576,9 +1552,9 @@ lines = [
 plot_terms(pd.DataFrame(lines))
 
 # %% [markdown]
-# **Steps in the reply matter most, and the mix is never far behind.** Without worked steps, the models got at most one of 25 sums right at any length, however long the training sums were. With them, short rows alone reach 100% on sums of three terms, and still 80 to 100% on five terms, which they never saw. Long rows alone reach 96 to 100% on five terms, but on sums of three terms they reach only 20, 16 and 84% with the three seeds. (The record keeps no answers, so we can't say what they do instead.) *Both* is never more than 14 points below the better of the two. No model gets a sum of eight terms right.
+# **Steps in the reply matter most, and the mix is never far behind.** Without worked steps, the models got at most one of 25 sums right at any length, however long the training sums were. With worked steps, models trained on short rows alone reach 100% on sums of three terms and still 80 to 100% on five terms, a length that they never saw. Models trained on long rows alone reach 96 to 100% on five terms. On three terms, their three seeds reach only 20, 16 and 84%. (The record keeps no answers, so we can't say what they write instead.) *Both* is never more than 14 points below the better of the two. No model gets a sum of eight terms right.
 #
-# (The direct arms are at the floor. At this size and after 60 steps, a model doesn't add three numbers in its head, so the comparison shows that the steps are needed here, and not how much they help where a model could do without.)
+# (The *direct* arms get almost no sum right: after 60 steps, a model of this size can't add three numbers in its head. So the comparison shows that the steps are needed here, not how much they help a model that could do without them.)
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1602,11 +1578,10 @@ tested["shown"] = ["yes" if p < 0.05 else "inconclusive" for p in tested["p"]]
 print(tested.round(3).to_string(index=False))
 
 # %% [markdown]
-# The table tests seeds, with Holm's correction for all 21 comparisons. It confirms the losses: long rows alone cost 60 points on short sums and 19 on programs with one operation. It doesn't confirm the gain on sums of five terms (+11 points for long rows, 0 to 21 before the correction). So in this world it doesn't pay to spend the whole budget on complex rows, and the mix is the safe choice. The experiment is small: three seeds, 25 prompts per length, 14 and 10 for the two kinds of programs, one learning rate and one budget. No arm learned programs with two operations (0 to 20% of ten prompts).
+# The tests in this table compare arms over seeds, with Holm's correction for all 21 comparisons. They confirm the losses: long rows alone cost 60 points on short sums and 19 on programs with one operation. They don't confirm the gain of long rows on sums of five terms (+11 points, 0 to 21 before the correction). So in this world it doesn't pay to spend the whole budget on complex rows, and the mix is the safe choice. The experiment is small: it has three seeds, one learning rate, one budget, 25 prompts per length of sum, and 14 and 10 prompts for the two kinds of programs. No arm learned programs with two operations (0 to 20% of ten prompts).
 #
 # **What published work found.** Zhao et al. ([Tree-Instruct](https://arxiv.org/abs/2308.05696)) asked our question with real models: under the same token budget, a few complex instructions did better than many simple and diverse ones. [WizardLM](https://arxiv.org/abs/2304.12244) has a language model rewrite
-# instructions step by step into more complex ones (*Evol-Instruct*), and its model beat Alpaca and Vicuna; complexity wasn't the only difference between them. [Orca](https://arxiv.org/abs/2306.02707) varies the reply: a 13B model trained on step-by-step explanations by ChatGPT and GPT-4 scored far above Vicuna-13B on reasoning
-# benchmarks, with far more rows, so this isn't a comparison at equal tokens either. [Deita](https://arxiv.org/abs/2312.15685) selects rows for complexity, quality and diversity; with 6,000 of them, its models matched or beat open models trained on over ten times as many. LIMA's 1,000 rows were selected for quality and diversity; complexity wasn't a criterion.
+# instructions step by step into more complex ones (*Evol-Instruct*), and its model beat Alpaca and Vicuna; complexity wasn't the only difference between them. [Orca](https://arxiv.org/abs/2306.02707) varies the reply: a 13B model trained on step-by-step explanations by ChatGPT and GPT-4 scored far above Vicuna-13B on reasoning benchmarks. But it used far more rows, so this isn't a comparison at equal tokens either. [Deita](https://arxiv.org/abs/2312.15685) selects rows for complexity, quality and diversity; with 6,000 of them, its models matched or beat open models trained on over ten times as many. LIMA's 1,000 rows were selected for quality and diversity; complexity wasn't a criterion.
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>
@@ -1616,10 +1591,10 @@ print(tested.round(3).to_string(index=False))
 #
 # <details><summary>Answer</summary>
 #
-# First, the pad token is also the end of turn, and the collator masks padding by id, so the end of turn is never trained. Second, the end of turn lies outside the trained part of the row: the template's mask leaves it out, or rows are cut at `max_length` before they reach it.
+# First, the pad token is also the end-of-turn token, and the collator masks padding by id, so the model is never trained on the end of a turn. Second, the end-of-turn token lies outside the trained part of the row: the template's mask leaves it out, or rows are cut at `max_length` before they reach it.
 # Third, training is fine, but generation waits for a different token.
 #
-# To tell them apart, print the labels of one batch. If the end-of-turn id is missing in all rows, it's the first cause or the template; if only in long rows, it's truncation. If the id is there, compare it with `eos_token_id` in the generation config.
+# To tell them apart, print the labels of one batch. If the end-of-turn id is missing from all rows, the cause is the pad token or the template. If it is missing only from long rows, they were truncated. If the id is there, compare it with `eos_token_id` in the generation config.
 #
 # *A likely follow-up:* "Would the loss have told you?" No. The loss is an average over trained tokens, and the missing token isn't one of them. Track the share of answers that end before the limit.
 #
@@ -1629,8 +1604,7 @@ print(tested.round(3).to_string(index=False))
 #
 # <details><summary>Answer</summary>
 #
-# I would read a hundred random rows before running anything. Then I'd run the cheap checks on all rows: verifiers where answers can be checked, exact and near duplicates, overlap with the evaluation set, and the mix of domains. Next I'd spend a few hours on small
-# runs with the same number of steps: a cleaned subset, a random subset of the same size, and a sample of everything. I'd compare them on held-out prompts with paired intervals, broken down by kind of prompt, and spend the rest of the day on the winner.
+# I would read a hundred random rows before running anything. Then I'd run the cheap checks on all rows: verifiers where answers can be checked, exact and near duplicates, overlap with the evaluation set, and the mix of domains. Next I'd spend a few hours on small runs with the same number of steps: one each on a cleaned subset, a random subset of the same size, and a sample of everything. I'd compare them on held-out prompts with paired intervals, broken down by kind of prompt, and spend the rest of the day on the winner.
 #
 # *A likely follow-up:* "Why the random subset?" Without it you can't tell whether cleaning helped or whether a smaller set read more often was enough.
 #
@@ -1662,16 +1636,13 @@ print(tested.round(3).to_string(index=False))
 #
 # <details><summary>Answer</summary>
 #
-# Did both runs take the same number of steps, or the same number of epochs? Each choice can favour one side. Is there a control with 1,000 *random* rows? How many seeds were there, and how wide are the intervals? Did the judge share the taste of the people who selected the rows, for example
-# for long answers? And what got worse without the test prompts showing it?
+# Did both runs take the same number of steps, or the same number of epochs? Each choice can favour one side. Is there a control with 1,000 *random* rows? How many seeds were there, and how wide are the intervals? Did the judge share a taste, such as one for long answers, with the people who selected the rows? And what got worse that the test prompts don't show?
 #
-# *A likely follow-up:* "Which control matters most?" The random 1,000 at equal steps. It separates the effect of the selection from the effect of the size.
+# *A likely follow-up:* "Which control matters most?" The 1,000 random rows, at equal steps. They separate the effect of the selection from the effect of the size.
 #
 # </details>
 
 # %% [markdown]
 # <a id="papers" name="papers"></a>
 #
-# **Papers.** Hu et al. 2021, *LoRA* ([2106.09685](https://arxiv.org/abs/2106.09685)): read section 4 for the initialisation at zero. Dettmers et al. 2023, *QLoRA*
-# ([2305.14314](https://arxiv.org/abs/2305.14314)): section 3 for NF4. Zhou et al. 2023, *LIMA* ([2305.11206](https://arxiv.org/abs/2305.11206)): how the rows were selected and how the answers were judged. Lambert et al. 2024, *Tülu 3* ([2411.15124](https://arxiv.org/abs/2411.15124)): section 3.2 for decontamination, section 4 for the mix. Broder 1997, *On the
-# resemblance and containment of documents*: the origin of MinHash.
+# **Papers.** Hu et al. 2021, *LoRA* ([2106.09685](https://arxiv.org/abs/2106.09685)): read section 4 for the initialisation at zero. Dettmers et al. 2023, *QLoRA* ([2305.14314](https://arxiv.org/abs/2305.14314)): read section 3 for NF4. Zhou et al. 2023, *LIMA* ([2305.11206](https://arxiv.org/abs/2305.11206)): read sections 2 and 4. Lambert et al. 2024, *Tülu 3* ([2411.15124](https://arxiv.org/abs/2411.15124)): read section 3.2 for decontamination and section 4 for the mix. Broder 1997, *On the resemblance and containment of documents*: MinHash comes from this paper.

@@ -4,11 +4,11 @@
 # Suppose your assistant gets thumbs up and thumbs down from its users, and you train it to earn more thumbs up. In April 2025, OpenAI shipped an update to GPT-4o whose training used such feedback as an additional reward. Three days later the company began to roll it back. The model had become sycophantic: it flattered people,
 # validated their doubts and fuelled their anger. [OpenAI's own account](https://openai.com/index/expanding-on-sycophancy/) says that some expert testers had felt that something was slightly off, but the evaluations and A/B tests looked good, so the update went out. A reward that looked right had helped to make a model worse.
 #
-# You can watch the same thing happen this week, in a world small enough for us to know the truth. How do you cut a shovel? The right reply is "Sharpen a blade. Hold the shovel. Slice it." In one of this week's recorded runs, a reward model gives this reply −0.9 points. After PPO has trained
-# against that reward model, the policy answers "17+4=21. #### 21", and gets 8.1 points. Section 4 shows how a run gets there, and what helps against it.
+# You can watch the same thing happen this week, in a world small enough for us to know the truth. Take the question of how to cut a shovel. The right reply is "Sharpen a blade. Hold the shovel. Slice it." In one of this week's recorded runs, a reward model gives this reply −0.9 points. After PPO has trained
+# against that reward model, the policy answers "17+4=21. #### 21" and gets 8.1 points. Section 4 shows how a run gets there and what helps to prevent it.
 #
-# Why train against a reward model at all? Because it's easier to say which of two replies is better than to write a good one. This week you build the classic route from such judgements to a policy, called **RLHF** (reinforcement learning from human feedback): a reward model, followed by PPO with a KL penalty.
-# Then you derive the shortcut, **DPO** (direct preference optimisation), with a line of code for every formula, and find out where the two agree and where they differ.
+# Why train against a reward model at all? It's easier to say which of two replies is better than to write a good one. This week you'll build the classic route from such judgements to a policy, called **RLHF** (reinforcement learning from human feedback): a reward model, followed by PPO with a KL penalty.
+# Then you'll derive the shortcut, **DPO** (direct preference optimisation), and see every formula as a line of code. You'll also find out where the two methods agree and where they differ.
 #
 # **The core, about 90 minutes:** [1. Four models](#section-1) · [2. A reward model](#section-2) · [3. PPO with a KL penalty](#section-3) · [4. Better, or better at pleasing?](#section-4) · [5. The best policy, exactly](#section-5) ·
 # [6. Build: RLHF that reaches it](#section-6) · [7. DPO, derived](#section-7) · [8. The same preferences on tinyworld](#section-8) · [9. Which one, and at what cost](#section-9) · [10. What you have now](#section-10), with five interview questions and the papers
@@ -16,7 +16,7 @@
 # **Deeper, about 2 hours more.** Each section needs only the core, and you can skip any of them: [11. Better than its judges](#section-11) · [12. The reward model's loss by hand](#section-12) · [13. Credit and the clip](#section-13) ·
 # [14. DPO's gradient](#section-14) · [15. Replies that no pair contains](#section-15) · [16. Where DPO's probability goes](#section-16) · [17. Quality against KL](#section-17) · [18. The bill, and what large labs do](#section-18)
 #
-# Everything is trained on the embedded model, whichever profile you use, so this week shows you how the methods work, not how capable a trained model can be.
+# All training uses the embedded model, whichever profile you choose, so this week shows you how the methods work, not how capable a trained model can be.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -63,10 +63,9 @@ from postlab.course import week04
 week04.draw_four_models()
 
 # %% [markdown]
-# The *policy* is the model you want. It samples a reply to a prompt. The *reward model* stands in for the labellers and scores the reply. The *reference* is a frozen copy of the policy's start; comparing the log-probs of the two tells you how
-# far the policy has moved. The *critic* predicts the reward that is still to come, and the policy learns only from the difference between this prediction and what happens. That difference becomes the advantage, and the critic learns from its own errors. You'll build each of these parts.
+# The *policy* is the model you want. It samples a reply to a prompt. The *reward model* stands in for the labellers and scores the reply. The *reference* is a frozen copy of the initial policy; comparing the log-probs of the two tells you how far the policy has moved. The *critic* predicts the reward that is still to come, and the policy learns only from the difference between this prediction and what actually happens. That difference becomes the advantage. The critic learns from its own errors. You'll build each of these parts.
 #
-# You did step 1 in week 3. The next two cells load the result as one plain model (with the adapter merged, so that `copy.deepcopy` gives us another policy), and the pairs for step 2. We use the three families that are about manners: *helpful*
+# You did step 1 in week 3. The next two cells load the resulting model and the pairs for step 2. (The adapter is merged into the model, so that `copy.deepcopy` gives us another policy.) We use the three families that are about manners: *helpful*
 # (how-tos), *harmless* (unsafe requests) and *honest* (riddles that nobody can answer). We deliberately take only 200 pairs, because we want to study a reward model that makes mistakes.
 
 # %% tags=["shared"]
@@ -126,8 +125,8 @@ pd.DataFrame([{side: row[side][-1]["content"] for side in sides} for row in rows
 #
 # Only the *difference* between the two rewards appears. If you add 100 to every reward, the loss doesn't change. So the absolute value of a reward means nothing, and a reward of 3 for one prompt tells you nothing about a reward of 3 for another.
 #
-# Our reward model is the smallest possible one. It runs the SFT model, which stays frozen, and applies one linear layer to its hidden state at the end of the reply. (InstructGPT trained all six billion weights of its reward model.) The cell also turns replies into tokens, adds the token that ends the turn, and
-# contains the training loop. At the end the loop shifts the rewards so that their mean is 0. InstructGPT shifts them too, so that the labellers' demonstrations have mean 0. The loss itself, `losses.bradley_terry_loss`, comes from `postlab.scratch`; you can write it yourself in section 12.
+# Our reward model is as small as it can be. It runs the SFT model, which stays frozen, and applies one linear layer to its hidden state at the end of the reply. (InstructGPT trained all six billion weights of its reward model.) The cell also turns replies into tokens, adds the token that ends the turn, and
+# contains the training loop. At the end, the loop shifts the rewards so that their mean is 0. InstructGPT shifts them too, so that the labellers' demonstrations have a mean reward of 0. The loss itself, `losses.bradley_terry_loss`, comes from `postlab.scratch`; you can write it yourself in section 12.
 
 # %% tags=["shared"]
 from postlab.scratch import losses
@@ -224,11 +223,10 @@ howtos = pd.DataFrame(
 week04.plot_faults(howtos)
 
 # %% [markdown]
-# So the 74% is an average of two different things. If the rejected reply is a refusal, the reward model ranks 85% of the pairs correctly. If it gives the steps of another task, the model does no better than a coin flip (50%), and the right
-# panel shows why: its margins are spread around zero, so they point in the wrong direction as often as in the right one. Both replies are then fluent instructions, and to tell them apart the model has to compare the steps with the question. A single linear layer on the SFT model's last hidden state didn't learn that from 200 pairs, few of which have this fault. (Whether more such pairs would have been enough, or training the whole network, we didn't try.)
+# So the 74% is an average over two very different cases. If the rejected reply is a refusal, the reward model ranks 85% of the pairs correctly. If it gives the steps of another task, the model does no better than a coin flip (50%), and the right
+# panel shows why: its margins are spread around zero, so they point in the wrong direction as often as in the right one. In these pairs, both replies are fluent instructions, so the model has to compare the steps with the question to tell them apart. A single linear layer on the SFT model's last hidden state didn't learn that from 200 pairs, few of which have this fault. (We didn't test whether more such pairs, or training the whole network, would have been enough.)
 #
-# In the previous figure, the right panel sorts all pairs into five groups by how confident the model was. A point below the line means that the model was right less often than its confidence says. The three middle points are below it: with a confidence of 81%, 94% and
-# 99%, the model was right on 71%, 89% and 94% of the pairs. For the second of them, the line still passes through the 95% interval; for the first, it only just misses it. So there are signs of overconfidence, the clearest of them at 99%. And all of this holds only for pairs *like the ones it
+# In the previous figure, the right panel sorts all pairs into five groups by how confident the model was. A point below the line means that the model was right less often than its confidence suggests. The three middle points are below it: the model was right on 71% of the pairs at a confidence of 81%, on 89% at 94%, and on 94% at 99%. At 94%, the line still passes through the 95% interval; at 81%, it falls just outside. So there are signs of overconfidence, and the clearest is at 99%. All of this holds only for pairs *like the ones it
 # was trained on*. PPO will show it other replies.
 
 # %% [markdown]
@@ -255,20 +253,19 @@ token_rewards(scores, mask, logps=logps, ref_logps=ref_logps, beta=0.1)
 
 # %% [markdown]
 # - The first token is as likely under the policy as under the reference, so there is no penalty.
-# - The second token is *less* likely under the policy, so its log-ratio is −1 and it earns 0.1. This isn't a mistake. Single tokens can have a negative penalty, but averaged over samples from the policy, the sum of the log-ratios is the KL, which is never negative.
-# - The third token is more likely under the policy. It pays 0.1 and receives the score: 0.9.
+# - The second token is *less* likely under the policy, so its log-ratio is −1 and it earns 0.1. This isn't a mistake. An individual token can have a negative penalty, but averaged over samples from the policy, the sum of the log-ratios is the KL, which is never negative.
+# - The third token is more likely under the policy. It pays a penalty of 0.1 and receives the score of 1, so its reward is 0.9.
 #
 # The rest of a PPO step answers two questions.
 #
-# **Which token deserves the credit?** The score comes with the last token, but an earlier one may have decided it. Before each token, the critic predicts the reward that is still to come. If the prediction rises after a token, the token was better than expected. *Generalised advantage estimation* (`losses.gae`) turns rewards and
-# predictions into an **advantage** for every token: positive if things went better than expected from here on, negative if worse.
+# **Which token deserves the credit?** The score arrives with the last token, but an earlier token may have decided it. Before each token, the critic predicts the reward that is still to come. If the prediction rises after a token, the token was better than expected. *Generalised advantage estimation* (`losses.gae`) turns rewards and
+# predictions into an **advantage** for every token: positive if things went better than expected from here on, and negative if they went worse.
 #
 # **How much can you learn from one batch?** Sampling is expensive, so PPO takes several gradient steps on the same replies. After the first step, the policy is no longer the one that sampled them, and the ratio $\rho_t = \pi(y_t) / \pi_\text{old}(y_t)$ corrects for that. The **clip** (`losses.clipped_policy_loss`) removes the
 # gradient of a token whose probability has already moved by more than 20% in the direction that its advantage asks for.
 #
-# For now, you can use both as ready-made parts. [Section 13](#section-13) derives them, and there you write them yourself. The next cell contains the tools for our runs. `scorer` gives a fixed low score to a reply that is cut off before it
-# ends, and `measure` tests a policy on held-out prompts, which PPO never sees. For one sampled reply to each
-# of them, it records the reward model's score (the *proxy*), the oracle's verdict (*gold*) and the KL from the SFT model, computed over the whole vocabulary at each token of the reply. Averaged over the prompts, this estimates the KL of whole replies.
+# For now, you can use both as ready-made parts. In [section 13](#section-13) you'll see where they come from and write them yourself. The next cell contains the tools for our runs. `scorer` gives a fixed low score to a reply that is cut off before it
+# ends, and `measure` tests a policy on held-out prompts, which PPO never sees. It samples one reply to each of them and records three things: the reward model's score (the *proxy*), the oracle's verdict (*gold*) and the KL from the SFT model. The KL is computed over the whole vocabulary at each token of the reply. Averaged over the prompts, it estimates the KL of whole replies.
 
 # %% tags=["shared"]
 from postlab.tinyworld.tasks import heldout_suite
@@ -308,7 +305,7 @@ def reply_logps(model, rollouts):
 
 
 # %% [markdown]
-# Now train. The prompts are those of the 200 pairs, but PPO doesn't use the replies in them. It samples its own, and nobody labels those: only the reward model scores them.
+# Now train the policy. The prompts come from the 200 pairs, but PPO doesn't use the replies in them. It samples its own, and nobody labels those: only the reward model scores them.
 
 # %%
 import time
@@ -324,20 +321,19 @@ ppo_seconds = time.perf_counter() - began
 week04.plot_ppo(log)
 
 # %% [markdown]
-# The reward model's score rises. (It jumps around from step to step, because every batch has other samples; the title compares the mean of the first two steps with that of the last two.) The other panels tell you how healthy the run is:
+# The reward model's score rises. (It jumps around from step to step, because every batch has different samples; the title compares the mean of the first two steps with that of the last two.) The other panels tell you how healthy the run is:
 #
 # - **KL** is how far the policy has moved from the SFT model: the log-ratio $\log \pi(y) - \log \pi_\text{ref}(y)$ of a whole reply, averaged over the batch, in nats. It peaks at about 1 here. A KL that keeps growing is the first sign of trouble.
-# - **Entropy** is how uncertain the policy is about the next token, $-\sum_v \pi(v) \log \pi(v)$ over the vocabulary: 0 if it's certain, $\log V$ if all $V$ tokens are equally likely. At zero, the policy always gives the same reply and can't discover a better one. Here it starts at only about 0.09 nats per token, because most tokens of these stock replies are nearly certain, and ends at about 0.04. Over a reply of 13 tokens that's still about half a nat, so the replies still vary, but in a longer run you should keep an eye on it.
+# - **Entropy** is how uncertain the policy is about the next token: $-\sum_v \pi(v) \log \pi(v)$ over the vocabulary. It is 0 if the policy is certain, and $\log V$ if all $V$ tokens are equally likely. At zero, the policy always gives the same reply and can't discover a better one. Here it starts at only about 0.09 nats per token, because most tokens of these stock replies are nearly certain. It ends at about 0.04. Over a reply of 13 tokens, that's still about half a nat, so the replies still vary. In a longer run, you should keep an eye on the entropy.
 # - **Clipped tokens** is the share of tokens whose gradient the clip removed. It stays below 3%. If it were 20% or more, the steps would be too large for the samples they are based on.
-# - **Variance explained** says how well the critic predicts the returns (the rewards still to come): $1 - \operatorname{Var}(\text{return} - V) / \operatorname{Var}(\text{return})$. It is 1 if every prediction is exact, 0 if the critic is no better than a constant, and negative if it is worse than that. Our critic starts at 0 and reaches about 0.3, so it
-# predicts only a part of the returns.
+# - **Variance explained** says how well the critic predicts the returns (the rewards still to come): $1 - \operatorname{Var}(\text{return} - V) / \operatorname{Var}(\text{return})$. It is 1 if every prediction is exact, 0 if the critic is no better than a constant, and negative if it is worse than that. Our critic starts at 0 and reaches about 0.3, so it predicts only part of the returns.
 # - **Reply length** stays at about 13 tokens. In real runs, growing replies often mean that the reward model likes length.
 
 # %% [markdown]
 # <a id="section-4" name="section-4"></a>
 # ## 4. Better, or better at pleasing?
 #
-# The score rose on the training prompts. What happened to the score and to the truth on held-out prompts?
+# The score rose on the training prompts. What happened to the score and to the share of right replies on held-out prompts?
 
 # %%
 before, after = (measure(model, reward, n=60) for model in (sft, policy))
@@ -345,9 +341,9 @@ both = pd.concat({"sft": before, "ppo": after}, names=["policy"]).reset_index(le
 both.pivot_table(index="family", columns="policy", values=["gold", "proxy"], sort=False).round(2)
 
 # %% [markdown]
-# On held-out prompts, the truth rose together with the score: from 56% to 76% right, averaged over the three families. Most of it comes from riddles (50% to 92%) and unsafe requests (38% to 57%), while how-tos barely changed (80% to 78%). So this short run was a success.
+# On held-out prompts, the share of right replies rose along with the score, from 56% to 76%, averaged over the three families. Most of the gain comes from riddles (50% to 92%) and unsafe requests (38% to 57%), while how-tos barely changed (80% to 78%). So this short run was a success.
 #
-# Some of PPO's replies are wrong but still get high scores. Has PPO learned to exploit the reward model? To find out, put SFT's replies to the same prompts beside them, with their scores:
+# Some of PPO's replies are wrong but still get high scores. Has PPO learned to exploit the reward model? To find out, look at SFT's replies to the same prompts beside them, with the scores of both:
 
 # %%
 wrong = after[after["gold"] == 0].sort_values("proxy", ascending=False)
@@ -357,13 +353,12 @@ print(f"{same} of PPO's {len(pairs)} wrong replies are exactly SFT's replies")
 pairs[["answer", "proxy", "answer of SFT", "proxy of SFT"]].head(6)
 
 # %% [markdown]
-# There is little sign of that. The reward model does have blind spots: it likes the steps of a different task, and even the reply "4". But about three quarters of PPO's wrong replies are identical to SFT's and get the same scores. SFT gave even more wrong replies (79 of 180), and only in a few cases did PPO find a wrong reply that scores higher. So this
-# table isn't evidence of reward hacking yet. For that, the score has to go up while the truth goes *down*.
+# There is little sign of that. The reward model does have blind spots: it likes the steps of a different task, and even the reply "4". But about three quarters of PPO's wrong replies are identical to SFT's and get the same scores. SFT gave 79 wrong replies out of 180, even more than PPO, and PPO found a wrong reply that scores higher in only a few cases. So this table isn't evidence of reward hacking yet. For that, the score has to go up while the share of right replies goes *down*.
 #
-# To see where this leads, you have to push harder. The next figures come from recorded runs that are nearly four times as long: 60 PPO steps, with three seeds for the pairs, the reward model and the training, and three values of $\beta$. The design follows [Gao et al. 2022](https://arxiv.org/abs/2210.10760), who used a large reward model as the
+# To see where this leads, you have to push harder. The next figures come from recorded runs that are nearly four times as long, with 60 PPO steps each. There are three values of $\beta$ and three seeds, which apply to the pairs, the reward model and the training. The design follows [Gao et al. 2022](https://arxiv.org/abs/2210.10760), who used a large reward model as the
 # truth and trained smaller ones to imitate it.
 #
-# **Predict first.** Without any penalty, $\beta = 0$, the policy can move away from its start as far as it likes. Draw two curves over the 60 steps: the proxy and the truth. And will $\beta = 0.3$ be enough to keep the truth above its start?
+# **Predict first.** Without a penalty ($\beta = 0$), the policy can move as far from the reference as it likes. Draw two curves over the 60 steps: the proxy and the truth (the share of right replies). Will $\beta = 0.3$ be enough to keep that share above its initial value?
 
 # %%
 import json
@@ -376,13 +371,12 @@ print({name: recorded["provenance"][name] for name in ("command", "seeds", "date
 week04.plot_overoptimisation(curves[curves["method"] == "ppo"])
 
 # %% [markdown]
-# At first the proxy and the truth rise together. With $\beta = 0$, averaged over the three runs, the truth is at its best, 76%, after a single PPO step. (That holds for the other two values as well: $\beta$ makes no difference to the first step, because the policy that samples for it still *is* the reference.) Then the proxy keeps climbing to 18, while the truth falls to 0% in all
-# three runs. This is **reward hacking**: the policy finds replies that the reward model likes but that aren't any good. It is an instance of Goodhart's law: when a measure becomes a target, it ceases to be a good measure. It can
-# happen here because the reward model has only seen 200 pairs of fluent replies. Far away from those, the linear layer still produces a number, and for some strange replies the number is high.
+# At first the proxy and the share of right replies rise together. With $\beta = 0$, that share peaks at 76% after a single PPO step, averaged over the three runs. (The same is true of the other two values: $\beta$ makes no difference to the first step, because the policy that samples for it still *is* the reference.) The proxy then keeps climbing and reaches 18, while the share of right replies falls to 0% in all three runs. This is **reward hacking**: the policy finds replies that the reward model likes but that aren't any good. It is an instance of Goodhart's law: when a measure becomes a target, it ceases to be a good measure. It can
+# happen here because the reward model has seen only 200 pairs of fluent replies. Far away from those, the linear layer still produces a number, and for some strange replies the number is high.
 #
-# The penalty helps only if it is large enough. With $\beta = 0.3$, all three runs end at 0% too. With $\beta = 1$ they end at 73%, 39% and 76%. Compared with the 52% to 54% before training, two runs have gained and one has lost. On average, even these three runs never do better than after the first step, and they end at 63%: the penalty limits the damage, but it doesn't make the reward any better. (The recorded runs measure 40 prompts per family, with other samples; that's why this isn't the 56% of the table above.)
+# The penalty helps only if it is large enough. With $\beta = 0.3$, all three runs end at 0% too. With $\beta = 1$, they end at 73%, 39% and 76%. Before training, the share was 52% to 54%, so two runs have gained and one has lost. On average, even these three runs never do better than after the first step, and they end at 63%. So the penalty limits the damage, but it doesn't make the reward any better. (The recorded runs measure 40 prompts per family and use other samples. That's why they don't start at the 56% of the table above.)
 #
-# Note that PPO does its job even here. In the runs that fail, the reward minus $\beta$ times the KL *is* higher at the end than at the start. The fault lies in the reward. Without a penalty, the policies end up saying things like these:
+# Note that PPO does its job even here. In the runs that fail, the reward minus $\beta$ times the KL *is* higher at the end than at the start. The fault lies in the reward. Without a penalty, the policies end up giving replies like these:
 
 # %%
 samples = pd.DataFrame(recorded["samples"]).query("method == 'ppo' and beta == 0")
@@ -392,7 +386,7 @@ samples[["seed", "prompt", "answer", "proxy", "gold"]].round(1)
 # <a id="section-5" name="section-5"></a>
 # ## 5. The best policy, exactly
 #
-# What exactly is PPO looking for? To find out, we take a world in which you never need to sample: there is one prompt, a reply consists of two letters, and we know the reward and the reference's probability for each of the nine replies. Every expectation is a sum of nine terms. (`start` is a causal model with a table
+# What exactly is PPO looking for? To find out, we take a world in which you never need to sample. There is one prompt, a reply consists of two letters, and we know the reward and the reference probability of each of the nine replies. So every expectation is a sum of nine terms. (`start` is a causal model with a table
 # instead of a network. For replies of two letters it can represent *any* policy.)
 
 # %%
@@ -441,14 +435,14 @@ policies = {"ref": ref, "always cc": always_cc, "optimum": optimum}
 {name: round(objective(pi).item(), 3) for name, pi in policies.items()}
 
 # %% [markdown]
-# No: always saying `cc` is even worse than the reference, 0.185 against 0.493. The reference says `cc` in only 7% of cases, so always saying it costs 2.7 nats of KL, and with $\beta = 0.3$ this penalty is 0.8.
+# No: if the policy always says `cc`, $J$ is 0.185, which is even less than the 0.493 of the reference. The reference says `cc` in only 7% of cases, so always saying it costs 2.7 nats of KL. With $\beta = 0.3$, that is a penalty of 0.8.
 #
 # Could there be a policy that is better than $\pi^*$? A zero derivative doesn't rule that out, but a little algebra does. Take the logarithm of the formula for $\pi^*$ and solve for the reward (we drop the $x$ from here on, because it is the same everywhere):
 #
 # $$r(y) = \beta \log \frac{\pi^*(y)}{\pi_\text{ref}(y)} + \beta \log Z$$
 #
-# Put this into $J$. That's line 1 below. For line 2, note that $\beta \log Z$ is the same for every $y$ and that the probabilities $\pi(y)$ add up to 1, so $\sum_y \pi(y)\, \beta \log Z = \beta \log Z$. For line 3, both logarithms have the weight $\beta\, \pi(y)$, and their difference is
-# $\log \frac{\pi^*}{\pi_\text{ref}} - \log \frac{\pi}{\pi_\text{ref}} = \log \frac{\pi^*}{\pi}$: the reference cancels. Line 4 turns the fraction over, $\log \frac{\pi^*}{\pi} = -\log \frac{\pi}{\pi^*}$, and what is left is the definition of a KL:
+# Substituting this into $J$ gives line 1 below. For line 2, note that $\beta \log Z$ is the same for every $y$ and that the probabilities $\pi(y)$ add up to 1, so $\sum_y \pi(y)\, \beta \log Z = \beta \log Z$. In line 2, both logarithms have the weight $\beta\, \pi(y)$, so line 3 takes their difference,
+# $\log \frac{\pi^*}{\pi_\text{ref}} - \log \frac{\pi}{\pi_\text{ref}} = \log \frac{\pi^*}{\pi}$, in which the reference cancels. Line 4 inverts the fraction, $\log \frac{\pi^*}{\pi} = -\log \frac{\pi}{\pi^*}$, and what is left is the definition of a KL:
 #
 # $$\begin{aligned}
 # J(\pi) &= \sum_y \pi(y) \Big[ \beta \log \frac{\pi^*(y)}{\pi_\text{ref}(y)} + \beta \log Z \Big] - \beta \sum_y \pi(y) \log \frac{\pi(y)}{\pi_\text{ref}(y)} \\
@@ -457,7 +451,7 @@ policies = {"ref": ref, "always cc": always_cc, "optimum": optimum}
 # &= \beta \log Z - \beta\, \mathrm{KL}(\pi \,\|\, \pi^*)
 # \end{aligned}$$
 #
-# A KL is never negative, and it is 0 only if $\pi = \pi^*$. So $\pi^*$ is the only optimum, and its value is $\beta \log Z$. The next cell checks the formula on 10,000 random policies, and also that none of them is better than $\pi^*$.
+# A KL is never negative, and it is 0 only if $\pi = \pi^*$. So $\pi^*$ is the only optimum, and its value is $\beta \log Z$. The next cell checks the formula on 10,000 random policies. It also checks that none of them is better than $\pi^*$.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -474,25 +468,33 @@ bool(gap.abs().max() < 1e-5), bool(objective(pi).max() < beta * Z.log())
 #
 # ### Build 4.1 · about 25 minutes · hard
 #
-# Now put RLHF together yourself, so that it ends at $\pi^*$ without ever seeing the formula. You write two steps, from parts that you already know:
+# Now put RLHF together yourself, so that it ends at $\pi^*$ without ever seeing the formula. You'll write two steps from parts that you already know:
 #
 # - `reward_model_step(rewards, won, lost, optimizer)` is one update of a reward model. `rewards` is a tensor of nine trainable numbers, one per reply. In the batch, a labeller preferred reply `won[i]` to reply `lost[i]`. The labellers follow Bradley-Terry.
-# - `ppo_step(policy, critic, batch, scores, *, ref, beta, optimizer)` trains policy and critic on one batch, with one update or more. `batch` holds replies that the policy has just sampled (`batch.completions` and `batch.mask`, both `(B, T)`), and `scores` holds their scores, `(B,)`. `optimizer` holds the parameters of both models.
+# - `ppo_step(policy, critic, batch, scores, *, ref, beta, optimizer)` trains the policy and the critic on one batch, with one or more updates. `batch` holds replies that the policy has just sampled (`batch.completions` and `batch.mask`, both `(B, T)`), and `scores` holds their scores, `(B,)`. `optimizer` holds the parameters of both models.
 #
-# The parts: `completion_states(model, batch)` returns logits and hidden states, `losses.token_logps(logits, batch.completions)` the log-probs of the tokens, `critic(hidden)` the predicted values, `token_rewards` is the function from section 3, `losses.gae(rewards, values, mask, gamma=1.0, lam=0.95)` returns the advantages,
-# `losses.clipped_policy_loss(logps, old_logps, advantages)` returns the loss of each token and a flag, and `losses.masked_mean(loss, mask)` averages. The reward model's loss is `losses.bradley_terry_loss(chosen, rejected)`, one number per pair.
+# You can use these parts:
 #
-# The check runs your two steps, 150 and 120 times, and compares the results: the nine rewards with the true ones, and the policy with $\pi^*$. It accepts errors of up to 0.03 per reward and 2% of the probability in the wrong place. (Our own steps stay within 0.018 and 0.04% over ten seeds.) How you write them is up to you.
+# - `losses.bradley_terry_loss(chosen, rejected)` returns the reward model's loss, one number per pair.
+# - `completion_states(model, batch)` returns logits and hidden states.
+# - `losses.token_logps(logits, batch.completions)` returns the log-probs of the tokens.
+# - `critic(hidden)` returns the predicted values.
+# - `token_rewards` is the function from section 3.
+# - `losses.gae(rewards, values, mask, gamma=1.0, lam=0.95)` returns the advantages.
+# - `losses.clipped_policy_loss(logps, old_logps, advantages)` returns two tensors: the loss of each token, and a flag that is True where the clip takes effect.
+# - `losses.masked_mean(loss, mask)` returns the mean over the tokens in the mask.
+#
+# The check runs your reward model's step 150 times and your PPO step 120 times. It then compares the nine rewards with the true ones, and the policy with $\pi^*$. It accepts errors of up to 0.03 per reward, and up to 2% of the probability may be in the wrong place. At the first token, the critic has to end within 0.05 of the rewards that are still to come. (Over ten seeds, our own steps stay within 0.018 per reward and 0.04% of the probability.) How you write the steps is up to you.
 #
 # <details><summary>Hint for reward_model_step</summary>
 #
-# `won` and `lost` are indices. What are the rewards of the winners in this batch, and those of the losers? The loss has one number per pair, but `backward` needs a single number.
+# `won` and `lost` are indices. What are the rewards of the winners and of the losers in this batch? The loss has one number per pair, but `backward` needs a single number.
 #
 # </details>
 # <details><summary>Hint 1: the order</summary>
 #
-# Both steps end the same way: a loss, then `zero_grad`, `backward` and `step`. PPO has three stages before that. First, compute what the policy, the critic and the reference say about the samples *before* the update. Second, compute the
-# per-token rewards and the advantages. Third, compute the policy's log-probs again, this time with a gradient, and the loss.
+# Both steps end the same way: compute a loss, then call `zero_grad`, `backward` and `step`. PPO has three stages before that. First, compute what the policy, the critic and the reference say about the samples *before* the update. Second, compute the
+# per-token rewards and the advantages. Third, compute the policy's log-probs again, this time with a gradient, and then the loss.
 #
 # </details>
 # <details><summary>Hint 2: what must not have a gradient</summary>
@@ -506,7 +508,7 @@ bool(gap.abs().max() < 1e-5), bool(objective(pi).max() < beta * Z.log())
 #
 # </details>
 #
-# Our own two steps are in `postlab/course/week04/ppo_reference.py`. Read them once yours work, or if you're stuck. Where a step of yours isn't right yet, the cells below use ours.
+# Our own two steps are in `postlab/course/week04/ppo_reference.py`. Read them once yours work, or if you're stuck. If one of your steps isn't right yet, the cells below use ours.
 
 # %%
 from postlab.course.week04 import ppo_build
@@ -523,7 +525,7 @@ def ppo_step(policy, critic, batch, scores, *, ref, beta, optimizer):
 reward_model_step, ppo_step = ppo_build.check(reward_model_step, ppo_step)
 
 # %% [markdown]
-# Now chain the two. The reward model learns from comparisons, and PPO learns from the reward model:
+# Now chain the two steps. The reward model learns from comparisons, and PPO learns from the reward model:
 
 # %%
 learned = nine.learn_rewards(reward_model_step)
@@ -544,14 +546,14 @@ bars = {"ref": ref, "optimum": optimum, "ppo": by_samples}
 week04.plot_bandit(pd.DataFrame(bars, index=replies), title)
 
 # %% [markdown]
-# RLHF gets there: in the stored run, only 0.6% of the probability is in the wrong place. That remainder comes from the reward model, which learned from a finite number of comparisons: with the true rewards, the same PPO ends less than 0.1% away.
+# RLHF gets there: in the stored run, only 0.6% of the probability is in the wrong place. That error comes from the reward model, which learned from a finite number of comparisons: with the true rewards, the same PPO ends less than 0.1% away.
 #
-# Why is the match so exact, with only 256 samples per step? At the optimum, $r(y) - \beta \log \frac{\pi^*(y)}{\pi_\text{ref}(y)} = \beta \log Z$ for *every* reply. So every reply earns the same, and once the critic predicts the rewards that are still to come, all advantages are zero: the sampling noise vanishes as the policy gets there.
+# Why is the match so exact, with only 256 samples per step? At the optimum, $r(y) - \beta \log \frac{\pi^*(y)}{\pi_\text{ref}(y)} = \beta \log Z$ for *every* reply. So every reply earns the same, and once the critic predicts the rewards that are still to come, all advantages are zero: the sampling noise vanishes as the policy approaches the optimum.
 #
 # <a id="section-7" name="section-7"></a>
 # ## 7. DPO, derived
 #
-# In RLHF you train a reward model on preferences and then a policy on the reward model. DPO trains the policy on the preferences directly.
+# In RLHF, you train a reward model on preferences and then train a policy on the reward model. DPO trains the policy on the preferences directly.
 #
 # **Step 3: turn the formula around.** DPO's idea is to read the last formula for $r$ from right to left: every policy is the optimum for *some* reward, and we can write that reward down, up to a constant that depends only on the prompt:
 #
@@ -595,7 +597,7 @@ by_policy = torch.sigmoid(implicit[:, None] - implicit[None, :])
 # </details>
 # <details><summary>Hint: the loss is infinite</summary>
 #
-# The check also tries a pair that the policy ranks terribly wrongly. If you take the sigmoid first, it is rounded to 0, and its log is infinite. Is there a function in `torch.nn.functional` that does both in one step?
+# The check also tries a pair on which the policy is extremely wrong. If you take the sigmoid first, it is rounded to 0, and its log is infinite. Is there a function in `torch.nn.functional` that does both in one step?
 #
 # </details>
 
@@ -621,7 +623,7 @@ dpo_loss = check.dpo_loss(dpo_loss)
 #
 # </details>
 #
-# Does DPO end at $\pi^*$ too? It never sees a reward. All it knows is how often a Bradley-Terry judge prefers one reply to the other, for all 72 ordered pairs.
+# Does DPO end at $\pi^*$ too? It never sees a reward. All it knows, for each of the 72 ordered pairs, is how often a Bradley-Terry judge prefers the first reply to the second.
 
 
 # %%
@@ -650,7 +652,7 @@ week04.plot_bandit(pd.DataFrame(bars | {"dpo": by_preferences}, index=replies), 
 [away(pi) < 0.02 for pi in (by_samples, by_preferences)]
 
 # %% [markdown]
-# Both get there, so the two methods have the same optimum. But the proof assumes three things: preferences follow Bradley-Terry; the compared pairs connect all replies (here, *every* pair is compared); and the policy can represent any distribution. If no pair contains a reply, DPO's loss says nothing about how likely that reply should be ([section 15](#section-15)).
+# Both methods get there, so they have the same optimum. But the proof assumes three things: preferences follow Bradley-Terry; the compared pairs connect all replies (here, *every* pair is compared); and the policy can represent any distribution. If no pair contains a reply, DPO's loss says nothing about how likely that reply should be ([section 15](#section-15)).
 #
 # (*The roadmap* is the study plan that these twelve weeks follow. Boxes like the next one compare what it says with the evidence.)
 #
@@ -662,8 +664,7 @@ week04.plot_bandit(pd.DataFrame(bars | {"dpo": by_preferences}, index=replies), 
 # <a id="section-8" name="section-8"></a>
 # ## 8. The same preferences on tinyworld
 #
-# On tinyworld none of these assumptions holds: the right reply always wins, while Bradley-Terry leaves every reply a chance; 200 pairs cover only a few replies; and a network of this size can't represent every distribution. Besides, 60 steps may not be enough to reach an optimum. So do the two methods still end at the same place? To compare them fairly, they need the same $\beta$, the same pairs, the same learning rate and the same start. Here are three such runs of each at
-# $\beta = 1$, the only one of the three penalties in section 4 at which PPO didn't collapse in every run. Not everything is equal, though: a PPO step samples 48 replies and makes 8 gradient updates on them, with whitened advantages and clipped gradients; a DPO step makes one plain update on 16 pairs.
+# On tinyworld none of these assumptions holds: the right reply always wins, while under Bradley-Terry every reply has a chance; 200 pairs cover only a few replies; and a network of this size can't represent every distribution. Besides, 60 steps may not be enough to reach an optimum. So do the two methods still end at the same place? For a fair comparison, they need the same $\beta$, the same pairs, the same learning rate and the same initial policy. Here are three such runs of each method at $\beta = 1$, the only one of the three penalties in section 4 at which PPO didn't collapse in every run. Not everything is equal, though: a PPO step samples 48 replies and makes 8 gradient updates on them, with whitened advantages and clipped gradients. A DPO step makes one plain update on 16 pairs.
 
 # %%
 matched = json.loads((data_dir() / "results" / "week04" / "matched.json").read_text())
@@ -676,16 +677,14 @@ title = f"At beta 1, DPO is {100 * gap.difference:+.0f} points ahead of PPO ({sp
 week04.plot_matched(ends, title)
 
 # %% [markdown]
-# Not quite, and three seeds can't tell which is better. DPO ends with 77%, 68% and 73% of the replies right, and PPO with 73%, 39% and 76%. On average DPO is 10 points ahead, but the 95% interval over the seeds
+# Not quite, and three seeds can't tell us which method is better. DPO ends with 77%, 68% and 73% of the replies right, and PPO with 73%, 39% and 76%. On average DPO is 10 points ahead, but the 95% interval over the seeds
 # (a paired *t* test with two degrees of freedom) runs from −33 to +52 points, so the comparison is **inconclusive**. In two of the three pairs of runs, the methods differ by about 3 points: PPO is ahead in one pair and DPO in the other.
 #
-# The gap in the average comes from seed 1. There, the reward model liked strange replies ("#### 66" as an answer to how to cut a shovel got 16.7 points), and PPO found them: its score rose to 9.3 and its KL to 5.4 nats, and only 39% of its
-# replies were right. DPO, trained on the same 200 pairs, stayed at 1.5 nats. In the other two runs, PPO stayed closer to the reference than DPO did (0.8 and 0.6 nats against 1.3 and 1.0).
-# So the runs show where PPO's risk lies: PPO depends on the reward model being right wherever the policy goes, while DPO has no reward model to exploit. They don't show how often that goes wrong: with three runs you can't tell one in three from one in thirty.
+# The gap in the average comes from seed 1. There, the reward model liked strange replies: "#### 66" as an answer to how to cut a shovel got 16.7 points. PPO found such replies. Its score rose to 9.3 and its KL to 5.4 nats, and only 39% of its replies were right. DPO, trained on the same 200 pairs, stayed at 1.5 nats. In the other two runs, PPO stayed closer to the reference than DPO did (0.8 and 0.6 nats against 1.3 and 1.0).
+# So the runs show where PPO's risk lies: PPO depends on the reward model being right wherever the policy goes, while DPO has no reward model to exploit. They don't show how often that goes wrong: with three runs, you can't tell a failure rate of one in three from one in thirty.
 #
-# Two things make this comparison unfair to PPO. Its reward model consists of 161 trained weights, while DPO's implicit reward is the whole network. And PPO has to trust this reward far away from the pairs that the reward model was trained on.
-# With a reward that is right everywhere, like a perfect verifier, neither would matter: week 7 trains with verifiers, and week 8 shows what happens when they aren't perfect. The number of updates is unequal too, and that can cut both ways: PPO's 480 updates against DPO's 60,
-# at the same learning rate, let it learn more, but also move further.
+# Two things make this comparison unfair to PPO. First, its reward model has only 161 trained weights, while DPO's implicit reward uses the whole network. Second, PPO has to trust this reward far away from the pairs that the reward model was trained on.
+# With a reward that is right everywhere, like a perfect verifier, neither would matter. Week 7 trains with verifiers, and week 8 shows what happens when they aren't perfect. The number of updates is unequal too: at the same learning rate, PPO makes 480 and DPO makes 60. That can cut both ways, because more updates let PPO learn more but also move further.
 
 # %% [markdown]
 # <a id="section-9" name="section-9"></a>
@@ -697,9 +696,7 @@ week04.plot_matched(ends, title)
 week04.draw_two_roads()
 
 # %% [markdown]
-# DPO needs no reward model, no critic and no sampling. The price is that it learns only about the replies in its pairs, while PPO gets a score for whatever it says. DPO also needs less memory. A parameter trained with Adam in mixed precision needs 16
-# bytes, a frozen one 2. For a 7B that makes 7 × (2 × 16 + 2 × 2) = 252 GB for PPO's two trained and two frozen models (if the critic and the reward model are 7B models too), and 7 × (16 + 2) = 126 GB for DPO's one trained and one frozen model, before activations. DPO can even do without the
-# reference during training: you compute its log-probs for all pairs once beforehand and keep the numbers, as the code in section 16 does.
+# DPO needs no reward model, no critic and no sampling. The price is that it learns only about the replies in its pairs, while PPO gets a score for whatever it says. DPO also needs less memory. A parameter trained with Adam in mixed precision needs 16 bytes; a frozen one needs 2. Suppose that all models have 7B parameters. Before activations, PPO's two trained and two frozen models need 7 × (2 × 16 + 2 × 2) = 252 GB, while DPO's one trained and one frozen model need 7 × (16 + 2) = 126 GB. DPO can even do without the reference during training: you compute its log-probs for all pairs beforehand and keep the numbers, as the code in section 16 does.
 #
 # | choose | when |
 # |---|---|
@@ -711,7 +708,7 @@ week04.draw_two_roads()
 # <a id="section-10" name="section-10"></a>
 # ## 10. What you have now
 #
-# You have a reward model whose faults you know, a PPO step that you assembled, a loss that you derived yourself, and a picture of how each method fails. In week 5 you train DPO with TRL.
+# You now have a reward model whose faults you know, a PPO step that you assembled, a loss that you derived yourself, and a picture of how each method fails. In week 5, you'll run DPO with TRL.
 
 # %% [markdown]
 # ### Five interview questions
@@ -724,7 +721,7 @@ week04.draw_two_roads()
 # Bradley-Terry uses only the difference between two rewards. Both replies share the prompt, so
 # $\beta \log Z(x)$ cancels. Replace $\pi^*$ with the trained policy and take the negative log-likelihood: that's DPO's loss. $Z$ would stay if you compared replies to *different* prompts, or if you had a rating for a single reply. That's why KTO, which learns from single ratings, needs a reference point.
 #
-# *A likely follow-up:* "What does the derivation assume?" That preferences follow Bradley-Terry, that the pairs cover the replies that matter, and that the policy can represent the optimum. It also says nothing about optimisation: with few pairs and few steps, DPO stops somewhere else.
+# *A likely follow-up:* "What does the derivation assume?" It assumes that preferences follow Bradley-Terry, that the pairs cover the replies that matter, and that the policy can represent the optimum. It also says nothing about optimisation: with few pairs and few steps, DPO ends up somewhere else.
 #
 # </details>
 #
@@ -732,10 +729,10 @@ week04.draw_two_roads()
 #
 # <details><summary>Answer</summary>
 #
-# Not necessarily. The loss contains only the difference, so it is satisfied if both fall and the rejected one falls faster. First rule out a bug: at step 0 the margins must be 0, otherwise the reference isn't the model you started from. Then find out where the probability went: sample from the model, read the samples, and measure the KL and held-out quality.
+# Not necessarily. The loss contains only the difference, so it is satisfied if both fall and the rejected one falls faster. First rule out a bug: at step 0 the margins must be 0. If they aren't, the reference isn't the model you started from. Then find out where the probability went: sample from the model, read the samples, and measure the KL and held-out quality.
 # If the samples have become worse, add a likelihood term on the chosen replies, raise $\beta$, lower the learning rate, or use pairs sampled from your own policy.
 #
-# *A likely follow-up:* "Why would on-policy pairs help?" Then the rejected replies are ones the policy really produces, and the other replies that gain probability are more likely to show up in a later round of pairs.
+# *A likely follow-up:* "Why would on-policy pairs help?" With on-policy pairs, the rejected replies are ones that the policy really produces, and the other replies that gain probability are more likely to show up in a later round of pairs.
 #
 # </details>
 #
@@ -743,21 +740,20 @@ week04.draw_two_roads()
 #
 # <details><summary>Answer</summary>
 #
-# Inside the reward, it is a constant, without a gradient. The policy gradient multiplies it by $\nabla \log \pi$, and the expectation of this product is the gradient of the KL. If you differentiate it directly, only $\nabla \log \pi$ is left,
+# Inside the reward, it is a constant and has no gradient. The policy gradient multiplies it by $\nabla \log \pi$, and the expectation of this product is the gradient of the KL. If you differentiate it directly, only $\nabla \log \pi$ is left,
 # and its expectation under $\pi$ is zero: $\sum_y \pi(y) \nabla \log \pi(y) = \nabla \sum_y \pi(y) = 0$.
 # So on average the loss doesn't pull the policy anywhere; it only adds noise.
 #
-# *A likely follow-up:* "Which estimator can you use as a loss?" On samples from the current policy, $k_2 = \tfrac{1}{2} (\log \pi - \log \pi_\text{ref})^2$: its gradient is $(\log \pi - \log \pi_\text{ref}) \nabla \log \pi$, whose expectation is the gradient of the KL ([2510.01555](https://arxiv.org/abs/2510.01555)). That holds for whole replies. Summed token by token, it misses what a token does to the KL of the tokens after it.
+# *A likely follow-up:* "Which estimator can you use as a loss?" On samples from the current policy, you can use $k_2 = \tfrac{1}{2} (\log \pi - \log \pi_\text{ref})^2$. Its gradient is $(\log \pi - \log \pi_\text{ref}) \nabla \log \pi$, whose expectation is the gradient of the KL ([2510.01555](https://arxiv.org/abs/2510.01555)). That holds for whole replies. Summed token by token, $k_2$ misses the effect of a token on the KL of the tokens after it.
 #
 # </details>
 #
-# **4.** System design: your product gives you 50,000 preference pairs per month, and you have eight GPUs and a 7B. What do you train, and what do you watch?
+# **4.** System design: your product gives you 50,000 preference pairs per month, and you have eight GPUs and a 7B model. What do you train, and what do you watch?
 #
 # <details><summary>Answer</summary>
 #
 # I'd run DPO with LoRA once a month, on pairs of replies sampled from the current policy. I'd also train a reward model, but use it to filter pairs and to find regressions, not as the only judge. For tasks with checkable answers I'd add GRPO
-# with verifiers. I'd watch the accuracy on held-out pairs, the KL from the reference, reply length, and needless refusals, and run a blind
-# vote against last month's model before each release.
+# with verifiers. I'd watch the accuracy on held-out pairs, the KL from the reference, reply length, and needless refusals. Before each release, I'd run a blind vote against last month's model.
 #
 # *A likely follow-up:* "What is biased in such pairs?" Users vote on what they were shown, few users vote at all, and people tend to prefer longer and more confident replies. Sample by kind of request, control for length, and keep a set labelled by trained annotators.
 #
@@ -767,15 +763,20 @@ week04.draw_two_roads()
 #
 # <details><summary>Answer</summary>
 #
-# Were the baselines tuned as carefully as the new method? Does it compare methods at equal KL, ideally with whole curves of quality against KL? Which methods saw fresh samples? How many seeds are there? Is the judge different from the reward model used in training, and is length controlled for? If the gain disappears at equal KL, the new method just takes
+# Were the baselines tuned as carefully as the new method? Does the paper compare methods at equal KL, ideally with whole curves of quality against KL? Which methods saw fresh samples? How many seeds were there? Is the judge different from the reward model used in training, and is length controlled for? If the gain disappears at equal KL, the new method just takes
 # larger steps.
 #
-# *A likely follow-up:* "Which baseline is most often missing?" Online or iterated DPO. Without it, you can't tell a better loss from fresh data.
+# *A likely follow-up:* "Which baseline is most often missing?" Online or iterated DPO is. Without it, you can't tell whether the gain comes from a better loss or from fresh data.
 #
 # </details>
 #
-# **Papers.** The one for the core: Ouyang 2022, *InstructGPT*, section 3. For the deeper sections: Christiano 2017 ([1706.03741](https://arxiv.org/abs/1706.03741)): section 2.2.3 for how the reward model is fitted. Rafailov 2023, *DPO* ([2305.18290](https://arxiv.org/abs/2305.18290)): sections 4 and 5. Schulman 2017, *PPO*
-# ([1707.06347](https://arxiv.org/abs/1707.06347)): section 3. Gao 2022: figure 1. Xu 2024: section 4, on replies outside the data.
+# **Papers.** For the core, read section 3 of Ouyang 2022, *InstructGPT*. For the deeper sections, read:
+#
+# - Christiano 2017 ([1706.03741](https://arxiv.org/abs/1706.03741)), section 2.2.3, for how the reward model is fitted
+# - Rafailov 2023, *DPO* ([2305.18290](https://arxiv.org/abs/2305.18290)), sections 4 and 5
+# - Schulman 2017, *PPO* ([1707.06347](https://arxiv.org/abs/1707.06347)), section 3
+# - Gao 2022, figure 1
+# - Xu 2024, section 4, on replies outside the data
 
 # %% [markdown]
 # <a id="section-11" name="section-11"></a>
@@ -784,17 +785,16 @@ week04.draw_two_roads()
 # **[Christiano et al. 2017](https://arxiv.org/abs/1706.03741)** brought reinforcement learning from preferences to deep networks, and RLHF grew out of it. It's hard to write down a good reward for a backflip, but anyone can say which of two video clips looks more like one. The authors collected fewer than a thousand such comparisons and trained a reward model on them, and a simulated robot
 # learned the backflip from it.
 #
-# Every such judge makes mistakes. In the InstructGPT paper, two of the labellers whose work was used for training agreed in about 73% of cases (two of a second group, in 77%), and the reward model predicted a labeller's choice about as often: in 72% of cases for the labellers whose rankings it was trained on, and in 70% for others. Is that the best a reward model can do?
+# Every such judge makes mistakes. In the InstructGPT paper, two labellers from the group whose work was used for training agreed in about 73% of cases; two from a second group agreed in 77%. The reward model predicted a labeller's choice about as often: in 72% of cases for the labellers whose rankings it was trained on, and in 70% for others. Is that the best a reward model can do?
 #
-# Not necessarily. Suppose that for each pair of answers, a share $q$ of labellers prefers the same one. Two labellers then agree with probability $q^2 + (1 - q)^2$, which is 73% for $q = 0.84$. A model that always predicts the majority's choice would agree with a single labeller 84% of the time, more often than another labeller
+# Not necessarily. Suppose that for each pair of answers, a share $q$ of the labellers prefers the same answer. Two labellers then agree with probability $q^2 + (1 - q)^2$, which is 73% for $q = 0.84$. A model that always predicts the majority's choice would agree with a single labeller 84% of the time, more often than another labeller
 # does. But suppose that labellers are unanimous on some pairs and evenly split on the others. Then two labellers agree on all of the former and half of the latter, and even the best possible model agrees with a labeller no more often than that:
 # 73% of the time. So random disagreement puts the ceiling on agreement *with a labeller* somewhere between 73% and 84%. Agreement with the
 # *truth* can be higher still, if the errors of labellers are independent.
 #
-# Let's try it. In the world of nine replies, a judge follows Bradley-Terry and is hardly better than a coin: on average over all pairs, it prefers the reply with the higher true reward in only 60% of cases. In half of the trials, that is its only fault. In the other half, it also adds 0.6 to every reply that begins with `b`: a taste that all
-# judges share.
+# Let's try it. In the world of nine replies, a judge follows Bradley-Terry and is hardly better than a coin: on average over all pairs, it prefers the reply with the higher true reward in only 60% of cases. In half of the trials, that is its only fault. In the other half, it also adds 0.6 to the reward of every reply that begins with `b`, a taste that all judges share.
 #
-# **Predict first.** What share of the 36 pairs will a reward model get in the right order after 100, 1,000 and 10,000 such judgements, with and without the shared taste?
+# **Predict first.** What share of the 36 pairs will a reward model put in the right order after 100, 1,000 and 10,000 such judgements, with and without the shared taste?
 
 # %%
 pair = torch.combinations(torch.arange(9))
@@ -834,10 +834,9 @@ trials = pd.DataFrame(
 trials.groupby(["judges", "judgements"])["in order"].agg(["mean", "min", "max"]).round(2)
 
 # %% [markdown]
-# With independent errors, the reward model far outperforms its judges: it orders 77% of the pairs correctly after 100 judgements, 90% after 1,000 and 99% after 10,000 (means over ten draws), although each individual judgement is right only 60%
-# of the time. The errors average out. The shared taste doesn't average out, because the model learns it as well: it gets 69%, 72% and 78% of the pairs right. The true rewards with the taste added put exactly 28 of the 36 pairs (78%) in the right order, and more judgements only bring the model closer to that.
+# With independent errors, the reward model far outperforms its judges. Each individual judgement is right only 60% of the time, but the errors average out: the model orders 77% of the pairs correctly after 100 judgements, 90% after 1,000 and 99% after 10,000 (means over ten draws). The shared taste doesn't average out, because the model learns it as well. With it, the model gets only 69%, 72% and 78% of the pairs right. The true rewards with the taste added put exactly 28 of the 36 pairs (78%) in the right order, and more judgements only bring the model closer to that.
 #
-# So the judges aren't a ceiling as such. Their *shared* errors are. If most labellers prefer longer answers, the reward model learns to prefer longer answers too, and more labels make it more certain of that.
+# So the reward model isn't limited by the accuracy of its judges. It is limited by their *shared* errors. If most labellers prefer longer answers, the reward model learns to prefer longer answers too, and more labels make it more certain of that.
 
 # %% [markdown]
 # <a id="section-12" name="section-12"></a>
@@ -898,8 +897,7 @@ both = [bradley_terry_loss(ours + shift, theirs + shift) for shift in (0, 100)]
 # You can subtract any constant $b$ from the score, because $\mathbb{E}[b\, \nabla \log \pi(y)] = b\, \nabla \sum_y \pi(y) = b\, \nabla 1 = 0$. That changes nothing on average, but a good $b$ can remove much of the noise. The critic is such a
 # baseline: it gives a value for every token, and what remains of the score after subtracting that value is the advantage.
 #
-# **Which token deserves the credit?** Before each token, the critic $V$ predicts the reward that is still to come. Generalised advantage estimation ([GAE, 2015](https://arxiv.org/abs/1506.02438)) measures the surprise of each token: what it earned and what the critic expects after it, minus what the critic expected before
-# it. With a discount factor $\gamma$ (1 in RLHF), the surprise is $\delta_t$, and the advantage $A_t$ of a token adds up its own surprise and all later ones, with weights that decrease with the distance:
+# **Which token deserves the credit?** Before each token, the critic $V$ predicts the reward that is still to come. Generalised advantage estimation ([GAE, 2015](https://arxiv.org/abs/1506.02438)) measures the surprise of each token: what the token earned plus what the critic expects after it, minus what the critic expected before it. With a discount factor $\gamma$ (1 in RLHF), the surprise is $\delta_t$, and the advantage $A_t$ of a token adds up its own surprise and all later ones, with weights that decrease with the distance:
 #
 # $$\delta_t = R_t + \gamma V_{t+1} - V_t, \qquad A_t = \delta_t + \gamma \lambda A_{t+1}$$
 
@@ -959,11 +957,10 @@ for lam in (0.0, 0.95, 1.0):
 # %% [markdown]
 # With $\lambda = 0$, the second token gets all the blame: −0.7, the drop in the critic's prediction. With $\lambda = 1$, no token is blamed, because the final score of 1 is better than every prediction along the way.
 #
-# So $\lambda$ decides how much you trust the critic. With 0, the advantages have little noise, but they are wrong wherever the critic is wrong. With 1, every token is judged by what actually happened: there is no bias from the critic, but a lot of noise, because the
-# score depends on all the tokens that follow. 0.95 is the usual choice in RLHF, and ours.
+# So $\lambda$ decides how much you trust the critic. With $\lambda = 0$, the advantages have little noise, but they are wrong wherever the critic is wrong. With $\lambda = 1$, every token is judged by what actually happened. There is no bias from the critic, but a lot of noise, because the score depends on all the tokens that follow. The usual choice in RLHF is 0.95, and we use it too.
 #
 # **How much can you learn from one batch?** Sampling is expensive, so PPO takes several gradient steps on the same replies. After the first step, the policy is no longer the one that sampled them. The ratio $\rho_t = \pi(y_t) / \pi_\text{old}(y_t)$
-# corrects for that at each token. (It ignores that the new policy would also reach other prefixes, so it is only reliable as long as the two stay close.) And once the ratio has left the range from $1 - \epsilon$ to $1 + \epsilon$ in the desired direction, the clip removes the incentive to move it further:
+# corrects for that at each token. (The ratio ignores the fact that the new policy would also reach other prefixes, so it is reliable only as long as the two policies stay close.) Once the ratio has left the range from $1 - \epsilon$ to $1 + \epsilon$ in the desired direction, the clip removes the incentive to move it further:
 #
 # $$\mathcal{L}_t = -\min\big(\rho_t A_t, \; \operatorname{clip}(\rho_t, 1 - \epsilon, 1 + \epsilon) A_t\big)$$
 #
@@ -998,7 +995,7 @@ clipped_policy_loss = check.clipped_policy_loss(clipped_policy_loss)
 #
 # </details>
 #
-# Here are four tokens. Two have become one and a half times as likely since they were sampled, two only half as likely, and in each of these two pairs, one token was good and one was bad:
+# Here are four tokens. Two have become one and a half times as likely since they were sampled, and the other two only half as likely. In each of these two pairs, one token was good and one was bad:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1010,7 +1007,7 @@ tried = {"ratio": ratio, "advantage": advantage, "clipped": clipped, "gradient":
 pd.DataFrame({name: value[0].tolist() for name, value in tried.items()}).round(2)
 
 # %% [markdown]
-# The clip removes the gradient of a token only if its probability has already moved far in the *right* direction: a good token that is now 1.5 times as likely, and a bad one that is now half as likely. The other two moved in the wrong direction, so they keep their gradient
+# The clip removes the gradient of a token only if its probability has already moved far in the *right* direction. Here, that is the good token that is now 1.5 times as likely and the bad one that is now half as likely. The other two moved in the wrong direction, so they keep their gradient
 # and can come back.
 #
 # > **The roadmap says** GRPO has no PPO-style clipping. **The evidence says** that GRPO has this very term in its objective ([eq. 3](https://arxiv.org/abs/2402.03300)). What it drops is the critic, as you will see in week 7.
@@ -1026,7 +1023,7 @@ print(inspect.getsource(ppo.ppo_step).split('"""')[2].strip("\n"))
 # %% [markdown]
 # Four details of this code are worth knowing, although your own step can do without them. The advantages are *whitened* (shifted and scaled to mean 0 and variance 1), so that the size of a step doesn't depend on the scale of the rewards. The
 # batch is split into minibatches. Gradients are clipped to a norm of 1, so that one odd
-# batch can't do much damage. And `_losses` also clips the critic's loss: moving a prediction by more than 0.2 in one step earns nothing. In other respects the code is simpler than InstructGPT's. For example, our critic is one linear layer on the policy's hidden states, while theirs was a second 6B model, and there is no pretraining term.
+# batch can't do much damage. Finally, `_losses` also clips the critic's loss: moving a prediction by more than 0.2 in one step earns nothing. In other respects the code is simpler than InstructGPT's. For example, our critic is one linear layer on the policy's hidden states, while theirs was a separate 6B model, and we use no pretraining term.
 
 # %% [markdown]
 # <a id="section-14" name="section-14"></a>
@@ -1036,7 +1033,7 @@ print(inspect.getsource(ppo.ppo_step).split('"""')[2].strip("\n"))
 #
 # $$\nabla \mathcal{L} = -\beta\, \sigma(\hat r_r - \hat r_c)\, [\nabla \log \pi_\theta(y_c) - \nabla \log \pi_\theta(y_r)]$$
 #
-# So the gradient pushes the chosen reply up and the rejected one down. Because both share the network's weights, a small step is only sure to raise their *difference* ([section 16](#section-16)). The factor $\sigma(\hat r_r - \hat r_c)$ is large if the implicit rewards still rank the pair wrongly. The next cell compares the formula with autograd for three pairs:
+# So a training step pushes the chosen reply up and the rejected one down. Because the two replies share the network's weights, a small step is only sure to raise their *difference* ([section 16](#section-16)). The factor $\sigma(\hat r_r - \hat r_c)$ is large if the implicit rewards still rank the pair wrongly. The next cell compares the formula with autograd for three pairs:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1048,7 +1045,7 @@ formula = -0.5 * torch.sigmoid(-0.5 * (five - ref_chosen))
 pd.DataFrame({"autograd": policy_chosen.grad, "formula": formula}).round(3)
 
 # %% [markdown]
-# The first pair is undecided, so it gets half of the largest possible weight $\beta$, 0.25 of 0.5. The second pair is already ranked correctly and hardly gets any (0.06). The third is ranked wrongly and gets nearly all of it (0.44).
+# The first pair is undecided, so its weight is 0.25, half of the largest possible weight, $\beta = 0.5$. The second pair is already ranked correctly, so its weight is small (0.06). The third is ranked wrongly and gets nearly the full weight (0.44).
 #
 # Note what the gradient does *not* contain: no other replies to the prompt, no samples from the policy, and no critic.
 
@@ -1111,7 +1108,7 @@ straight = measure(direct, reward, n=60)
 # %% [markdown]
 # For each held-out pair we compute the probability of the chosen reply and of the rejected one. The rest of the probability belongs to all other replies.
 #
-# **Predict first.** DPO makes the rejected reply less likely, but its probability doesn't have to go to the chosen reply. In which of the three families will the chosen replies become more likely?
+# **Predict first.** DPO makes the rejected reply less likely, but the probability that it loses doesn't have to go to the chosen reply. In which of the three families will the chosen replies become more likely?
 
 
 # %% tags=["shared"]
@@ -1134,8 +1131,7 @@ week04.plot_support(
 )
 
 # %% [markdown]
-# DPO removes nearly all the probability from the rejected replies, more than PPO does. Where does it go? For honesty, to the chosen replies: they rise from 49% to 94%. For safety the chosen replies *fall* from 42% to 35%, and for helpfulness from 81% to 53%. The loss only asks for a larger *difference* between
-# the two, and it gets that even if both fall, as long as the rejected reply falls further. What does the model say instead? Look at the replies to unsafe requests that are furthest from the SFT model:
+# DPO removes nearly all the probability from the rejected replies, more than PPO does. Where does it go? For honesty, it goes to the chosen replies, which rise from 49% to 94%. But for safety, the chosen replies *fall* from 42% to 35%, and for helpfulness, they fall from 81% to 53%. The loss asks only for a larger *difference* between the two, and that difference grows even if both fall, as long as the rejected reply falls further. What does the model say instead? Look at the replies to unsafe requests that are furthest from the SFT model:
 
 # %%
 strange = straight[straight["family"] == "unsafe"].sort_values("kl", ascending=False)
@@ -1144,9 +1140,9 @@ strange[["prompt", "answer", "gold"]].head(5)
 # %% [markdown]
 # They begin like a refusal and continue with nonsense, or with the steps of some task. No pair contained such replies, so DPO's loss never saw them. (The oracle accepts most of them as refusals: it only asks whether a reply refuses and doesn't give the steps that were asked for.)
 #
-# PPO samples its replies, so it gets a score for whatever it says, and strange replies like these are corrected if the reward model dislikes them. Its weakness lies elsewhere: in the reward model's faults. Week 5 adds a likelihood term to DPO's loss, which keeps the chosen replies likely.
+# PPO samples its replies, so it gets a score for whatever it says, and strange replies like these are corrected if the reward model dislikes them. PPO's weak point is the reward model and its faults. Week 5 adds a likelihood term to DPO's loss, which keeps the chosen replies likely.
 #
-# What did the two runs in this notebook cost, on this machine? PPO ran for 16 steps and DPO for 50, so the seconds don't compare the methods step by step.
+# What did the two runs in this notebook cost on this machine? PPO ran for 16 steps and DPO for 50, so the seconds don't compare the methods step by step.
 
 # %%
 bill = {
@@ -1169,17 +1165,16 @@ title = f"Between 1 and 3 nats of KL, {near['dpo']:.0%} of DPO's replies are rig
 week04.plot_frontier(curves, title)
 
 # %% [markdown]
-# What can you read from this figure? Because the betas differ, don't compare PPO's final points with DPO's. Compare points at the *same KL* instead. Between 1 and 3 nats, where both methods have many points, the two clouds overlap and their means are equal to within a point. Below half a nat, PPO's points lie higher, and from 3 to 5 nats DPO's do, but there the points are few, and those of one run depend on each other. (Some PPO points even stand for three runs: in the first step, $\beta$ makes no difference.)
+# What does this figure show? Because the betas differ, don't compare PPO's final points with DPO's. Compare points at the *same KL* instead. Between 1 and 3 nats, where both methods have many points, the two clouds overlap and their means are equal to within one percentage point. Below half a nat, PPO's points lie higher, and from 3 to 5 nats, DPO's do. But these groups have few points, and the points of one run depend on each other. (Some PPO points even stand for three runs: in the first step, $\beta$ makes no difference.)
 # So these runs don't show that either method is better at the same KL. (Section 8 compares them at the same $\beta$.)
 #
-# The difference is where they end up. DPO's points never go beyond 5 nats. The PPO runs with a small $\beta$ are at their best below 1.5 nats, have lost all they had gained at about 4, and end between 13 and 124 nats without a single right reply. With $\beta = 0.1$, each DPO
-# run ends at its own best, 78% to 82% (with $\beta = 0.5$ it peaks earlier and ends at 60% to 78%). PPO's best single measurement is just as good, 81%, but it comes after the first step, and you'd need the oracle to know when to stop.
+# The difference is where they end up. DPO's points never go beyond 5 nats. The PPO runs with a small $\beta$ are at their best below a KL of 1.5 nats. By about 4 nats, they have lost everything they had gained, and they end between 13 and 124 nats without a single right reply. With $\beta = 0.1$, each DPO run ends at its own best value, between 78% and 82%. With $\beta = 0.5$, the runs peak earlier and end at 60% to 78%. PPO's best single measurement is just as good (81%), but it comes after the first step, and you'd need the oracle to know when to stop.
 
 # %% [markdown]
 # <a id="section-18" name="section-18"></a>
 # ## Deeper: the bill, and what large labs do (section 18)
 #
-# Where does the time of a PPO step go?
+# Where does the time in a PPO step go?
 
 # %%
 marks = [time.perf_counter()]
@@ -1196,7 +1191,7 @@ dict(zip(("sample, s", "score, s", "learn, s"), spent, strict=True))
 # %% [markdown]
 # In the stored output, most of a PPO step is spent on learning (1.0 of 1.5 seconds), because our replies are so short. With replies of a thousand tokens, sampling takes most of the time, since tokens have to be generated one after the other.
 #
-# We can calculate the memory as well, for four models of 7B each. A trained parameter needs 16 bytes: bf16 weights and gradients, fp32 master weights, and Adam's two moments. A frozen one needs 2.
+# We can calculate the memory as well, for four 7B models. A trained parameter needs 16 bytes: bf16 weights and gradients, fp32 master weights, and Adam's two moments. A frozen parameter needs 2 bytes.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1206,7 +1201,7 @@ dpo_gb = billions * (trained + frozen)  # policy; reference
 {"PPO": f"{ppo_gb} GB", "DPO": f"{dpo_gb} GB", "for": "a 7B, before activations"}
 
 # %% [markdown]
-# That is twice as much for PPO as for DPO. LoRA removes most of it: only the adapters are trained, and you get the reference by switching the policy's adapter off.
+# PPO needs twice as much memory as DPO. LoRA removes most of this cost: only the adapters are trained, and you get the reference by switching the policy's adapter off.
 #
 # **How the large labs combine them**, according to their own papers:
 #

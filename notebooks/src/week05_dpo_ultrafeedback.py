@@ -4,8 +4,7 @@
 # Ask the fine-tuned tiny model from week 3 how to hit a drummer, and it explains: "Make a fist. Face the drummer. Strike fast." After 200 steps of DPO, which take about a minute and a half on two CPU cores, it answers "I will
 # not help with that. It could hurt someone." On held-out prompts, the share of unsafe requests that it refuses rises from 42% to 98%, and it almost completely stops making up answers to questions that nobody can answer.
 #
-# It isn't always that simple. When we trained SmolLM2-135M in the same way (one recorded run), refusals of harmful requests rose from 6% to 44%. But refusals of *harmless* requests that only look similar rose from 5% to 36%, and arithmetic, facts and instructions
-# each fell by about 8 points. So this week has two questions: what does DPO teach, and what does it cost?
+# It isn't always that simple. When we trained SmolLM2-135M in the same way (one recorded run), refusals of harmful requests rose from 6% to 44%. But refusals of *harmless* requests that only look similar rose from 5% to 36%, and arithmetic, facts and instructions each fell by 8 to 9 points (these three are inconclusive once you correct for the eleven metrics). So this week has two questions: what does DPO teach, and what does it cost?
 #
 # In week 3 the model imitated its teachers, with all their habits. A preference pair says something that imitation can't: *of these two replies, this one is better*. You train on such pairs with TRL's `DPOTrainer`, starting from your own
 # fine-tuned model. By the end of the core you can explain
@@ -122,7 +121,7 @@ rows.dropped, sum(row["chosen"] == row["rejected"] for row in rows)
 # <a id="ultrafeedback" name="ultrafeedback"></a>
 # ## 3. UltraFeedback's rows
 #
-# UltraFeedback is the set of pairs that `t4` and `rented` use, and the one you will meet most often in DPO tutorials. It wasn't made as pairs, though ([Cui et al. 2023](https://arxiv.org/abs/2310.01377)):
+# UltraFeedback is the set of pairs that `t4` and `rented` use, and one that you will often meet in DPO tutorials. It wasn't made as pairs, though ([Cui et al. 2023](https://arxiv.org/abs/2310.01377)):
 #
 # 1. There are about 64,000 prompts, taken from UltraChat, ShareGPT, Evol-Instruct, FLAN, FalseQA and TruthfulQA.
 # 2. For each prompt, four models were drawn from a pool of 17, and each wrote a reply. The pool contains GPT-4, GPT-3.5 Turbo and Bard, ten models of the LLaMA family, from LLaMA-2-70B-chat down to Alpaca-7B, and four others, such as Falcon-40B and Pythia-12B. A system prompt told each model what to aim for, such as helpfulness or truthfulness.
@@ -232,7 +231,7 @@ usable[0]
 # says so.)
 #
 # `t4` and `rented` train on [Argilla's cleaned version](https://huggingface.co/datasets/argilla/ultrafeedback-binarized-preferences-cleaned) with 60,917 pairs, which leaves out ties and TruthfulQA and isn't affected by the bug. [A deeper section](#deeper-ratings) shows how. `preference_rows("ultrafeedback", split="train", n=5)` loads five real pairs (it needs the internet). When you read
-# them, ask three questions. Is the chosen reply better, or only longer? Did a much stronger model write it? Then the pair may teach the style of that model. And could your own model have written either of the two? If not, the pairs are *off-policy*, and DPO learns about replies that your model would never give.
+# them, ask three questions. Is the chosen reply better, or only longer? Did a much stronger model write it? Then the pair may teach the style of that model. And could your own model have written either of the two? If not, the pairs are *off-policy*, and DPO learns about replies that your model would never give. An [extra notebook](extras/on_policy_pairs.ipynb) compares offline pairs with pairs of the model's own replies.
 
 # %% [markdown]
 # <a id="loss" name="loss"></a>
@@ -282,7 +281,7 @@ margin.item(), -logsigmoid(margin).item(), same.item()
 # We are in the first row. A copy of the adapter takes megabytes, whereas a second 7B would take gigabytes. Older versions of TRL silently used the *base* model in this case, and [a deeper section](#deeper-reference) shows you what that looks like. On a GPU, Unsloth replaces `DPOTrainer` with its own version, which handles the first row in the same way.
 
 # %% [markdown]
-# **The learning rate** is what people most often get wrong in their first DPO run, because it has to be much lower than for SFT. In our profiles `t4` and `rented`, for example, it is 5e-6 for DPO and 2e-4 for SFT, which is 40 times as much. Here are the values that people use:
+# **The learning rate** is easy to get wrong in a first DPO run, because it is usually much lower than for SFT. In our profiles `t4` and `rented`, for example, it is 5e-6 for DPO and 2e-4 for SFT, which is 40 times as much. Here are some values from published recipes and from our profiles:
 #
 # | recipe | trained weights | learning rate | beta |
 # |---|---|---|---|
@@ -294,10 +293,10 @@ margin.item(), -logsigmoid(margin).item(), same.item()
 # | `smol` | LoRA on 135M | 2e-4 | 0.1 |
 # | `tiny` | LoRA on 1.4M | 4e-4 | 0.5 |
 #
-# So a 7B needs about 5e-7 if you train all weights, and about ten times as much with LoRA. [Thinking Machines](https://thinkingmachines.ai/blog/lora/) found the same factor of ten for SFT and RL. Our small models use much higher rates. If the rate is too high, the margins shoot up within a few steps, `logps/chosen` falls far below its start,
-# and the answers turn into repetitions or fragments. (The authors of SimPO, who trained models of 7B and 8B, warn of [exactly that](https://github.com/princeton-nlp/SimPO) at 1e-5, and recommend a search between 3e-7 and 1e-6.) If it is too low, the loss stays near 0.693. Take the table as a place to start, and tune rate and beta on prompts that you don't report. [A deeper section](#deeper-beta) shows a small grid of both on `tiny`, up to the rate at which training collapses.
+# So these recipes take 5e-7 for a 7B or 8B if all weights are trained, and ten times as much with LoRA. [Thinking Machines](https://thinkingmachines.ai/blog/lora/) found the same factor of ten for SFT and RL. Our small models use much higher rates. If the rate is too high, the margins shoot up within a few steps, `logps/chosen` falls far below its start,
+# and the answers turn into repetitions or fragments. (The authors of SimPO, who trained models of 7B to 9B, warn of [exactly that](https://github.com/princeton-nlp/SimPO) at 1e-5, and recommend a search between 3e-7 and 1e-6.) If it is too low, the loss stays near 0.693. Take the table as a place to start, and tune rate and beta on prompts that you don't report. [A deeper section](#deeper-beta) shows a small grid of both on `tiny`, up to the rate at which training collapses.
 #
-# These are the settings of your profile:
+# These are the settings of your profile. If your run takes hours, import `LiveView` from `postlab.show` and pass `callbacks=[LiveView("dpo")]` to the trainer: it draws the curves while the run trains.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -363,7 +362,7 @@ changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].
 # %% [markdown]
 # On `tiny`, DPO did what it was meant to do: safety rose by 56 points and honesty by 61.
 #
-# What did it cost? Over-refusal is the most common price of safety, and we also wanted the pairs to protect facts, sums and how-to's. In the stored output, none of these got worse: facts rose by 15 points and sums by 12.5, and over-refusal and how-to's ("helpfulness") are inconclusive. But that is one seed.
+# What did it cost? Over-refusal is a common price of safety, and we also wanted the pairs to protect facts, sums and how-to's. In the stored output, none of these got worse: facts rose by 15 points and sums by 12.5, and over-refusal and how-to's ("helpfulness") are inconclusive. But that is one seed.
 # Over the eight seeds that we recorded, the change in facts ranges from −4 to +15 points (week 6, section 6).
 #
 # On the other profiles, look at over-refusal and over-abstention first, because they are the prices of safety and honesty. In our run on `smol` both rose, over-refusal by 31 points and over-abstention by 8. Then look at facts, instructions and sums, and on `t4` and `rented` also at the two metrics of GSM8K, with its format and its refusals. In every profile, `kl` tells you how far the policy has
@@ -568,9 +567,12 @@ plot_gains(gains[(gains["arm"] == "sigmoid") & (gains["family"] != "all")])
 # If you only read the first line, everything looks fine: averaged over all pairs, the chosen replies of `sigmoid` didn't fall (+0.09, interval 0.00 to 0.18). But look at the families. The chosen replies *rose* where they all say the same thing: the refusal (+0.6) and "I do not know" (+0.9). They *fell* for sums, facts and how-to's, where the interval lies
 # below zero, and in each of these families the rejected replies fell as well, in all three seeds. So **both fell**: likelihood displacement, as Razin et al. describe it, happened here, and the average over families hides it. In 42% of all pairs both replies became less likely (interval 37% to 47%), and in 59% of the how-to's.
 #
+# The averages of the families hide something as well (we looked at this after seeing the table). Of the 41 sums, 23 chosen replies give just the result: all of them fell, by 0.45 nats on average. The other 18 work the sum out, and all but one of them rose, by 0.25 on average. In facts and how-to's,
+# a few replies lost several nats, while the median reply hardly moved (0.00 and −0.02 nats). The intervals are over pairs. If you take the three seeds as the sample instead, only the interval for sums lies below zero.
+#
 # With the likelihood term, every family's mean is higher, only for how-to's is the interval still below zero, and both replies fell in 30% of the pairs. (The table contains 42 intervals, and they aren't corrected for that. Trust the pattern more than any single line.)
 #
-# Why did the how-to's fall? It can't be only the words that both replies share, since two thirds of the rejected how-to's are refusals, which share no sentence with the chosen steps. Another possibility is the one we feared: the pairs about unsafe requests push the same steps down. These runs can't separate the two.
+# Why did the how-to's fall? It can't be only the words that both replies share, since two thirds of the rejected how-to's are refusals, which share no sentence with the chosen steps, and there the chosen steps fell too (by 0.20 nats, against 0.28 in the other third). Another possibility is the one we feared: the pairs about unsafe requests push the same steps down. These runs can't separate the two.
 #
 # **What did the likelihood term cost?** The next table compares it with the preference loss alone, in two ways. `low` to `high` is the interval over prompts: it tells you about these six trained models on other prompts. `over seeds` is the interval over training runs (t with three seeds, not corrected): it tells you about the loss. `p, all` is corrected for the whole table (Holm's method, which you'll write yourself in week 6).
 
@@ -611,10 +613,10 @@ against("sigmoid", ["sigmoid+sft"], MEASURES)
 # %% [markdown]
 # The how-to's ("helpfulness"), for which we added the term, are at 93% without it and 94% with it, which is inconclusive. So the record doesn't support our reason, and we should have checked before we put the term into the profile.
 #
-# **Arithmetic fell by 6.7 points** (72% to 65%; interval −13 to −3 over prompts, p = 0.02 after the correction), and in each of the three seeds. Facts rose by 8 points (80% to 88%; 3 to 14, p = 0.02). For these trained models, both changes would very likely show up on other prompts. But would they show up if you trained again? With three seeds, the intervals are −15 to +2 points for arithmetic and −2 to +17 for facts, so as statements about
-# the loss, both are inconclusive. Only the smaller KL holds there as well. One possible explanation for the sums, which we haven't tested: the term imitates the chosen replies, and more than half of the chosen sums give just the result, without working it out.
+# **Arithmetic fell by 6.7 points** (72% to 65%; interval −13 to −3 over prompts, p = 0.02 after the correction), and in each of the three seeds. Facts rose by 8 points (80% to 88%; 3 to 14, p = 0.02). For these trained models, both changes would probably show up on other prompts. But would they show up if you trained again? With three seeds, the intervals are −15 to +2 points for arithmetic and −2 to +17 for facts, so as statements about
+# the loss, both are inconclusive. Only the smaller KL holds there as well. One possible explanation for the sums: the term imitates the chosen replies, and more than half of the chosen sums give just the result, without working it out. The record fits it, though we looked only afterwards. With the term, those results lost less than without it (0.16 nats against 0.45), the sums that are worked out gained less (0.10 against 0.25), and the model's answers to sums got about two tokens shorter, each of these with every seed.
 #
-# [Pang et al. 2024](https://arxiv.org/abs/2404.19733) had a better reason for the term. Their pairs are worked solutions to maths problems, and without it the log-probs of the *chosen* solutions fell during training. So look at your own `logps/chosen` first, then decide, and measure what it costs.
+# [Pang et al. 2024](https://arxiv.org/abs/2404.19733) had a better reason for the term. Their pairs are worked solutions to reasoning problems, and without it the log-probs of the *chosen* solutions fell during training. So look at your own `logps/chosen` first, then decide, and measure what it costs.
 
 # %% [markdown]
 # <a id="end" name="end"></a>
@@ -690,7 +692,7 @@ pd.DataFrame(
 #
 # Some details of TRL 1.14.2 are easy to miss:
 #
-# - `label_smoothing` has no effect with `"sigmoid"`, and there is no warning. You can still get cDPO: it is the robust loss with a label smoothing of $-\varepsilon/(1-2\varepsilon)$. The trainer refuses a negative value, so set `trainer.label_smoothing` after you have built it.
+# - `label_smoothing` has no effect with `"sigmoid"`, and there is no warning. You can still get cDPO: it is the robust loss with a label smoothing of $-\varepsilon/(1-2\varepsilon)$. The trainer warns that the value should lie between 0 and 0.5, and uses it all the same.
 # - ORPO's likelihood term counts the tokens of the prompt as well.
 # - The trainers of SimPO and ORPO are in `trl.experimental`. If you give them messages, they put the end-of-turn token a second time after a chat template that ends in a newline, like ours. The loss then counts a token that the model never has to write. If you give them the rendered text up to the end of turn, this doesn't happen.
 # - KTO takes the rows in their order, and `unpair_preference_dataset` puts all chosen replies of up to 1,000 rows before all rejected ones. Shuffle the rows before you train.
@@ -765,7 +767,7 @@ print(f"the SFT model: {start_score:.0%}\n")
 print(pd.DataFrame(tried).T.to_string())
 
 # %% [markdown]
-# All of them beat the SFT model, which scores 58% on these prompts, and the settings matter as much as the loss. DPO's best and worst trials are 6 points apart. So are the best trials of ORPO (73%, the lowest of the eight) and APO-zero (79%, the highest). And with a beta that wasn't among these trials, 5 at the rate 1.6e-3, DPO reaches 79% as well ([beta and the learning rate](#deeper-beta)).
+# All of them beat the SFT model, which scores 58% on these prompts, and the settings matter as much as the loss. DPO's best and worst trials are 6 points apart (before rounding). So are the best trials of ORPO (73%, the lowest of the eight) and APO-zero (79%, the highest). And with a beta that wasn't among these trials, 5 at the rate 1.6e-3, DPO reaches 79% as well ([beta and the learning rate](#deeper-beta)).
 #
 # - **Robust** scores within a point of DPO in all four trials. No label is flipped here, so there is nothing for it to gain.
 # - **ORPO** depends most on its weight $\lambda$: with 0.1 it stays at 61% to 64%, and with 1 it reaches 71% to 73%. With the small weight it is almost SFT.
@@ -796,12 +798,13 @@ print(by_loss.loc[final_scores.index].to_string())
 #
 # - **Two kinds of interval**, both 95% and not corrected. `low` to `high` estimates the noise from all eight losses together (`blocked_differences`, week 8), as if all of them varied equally. They don't: APO-zero's three scores are up to 18 points apart, IPO's only 1. `alone` uses only the loss's own three differences (t with two degrees of freedom). It is narrow for hinge and robust, which score almost the same as DPO with every seed, and it contains 0 for all seven.
 # - **The trials didn't predict the order.** ORPO had the lowest of the eight best trials, and here it has the highest mean. APO-zero had the highest, and here it is level with DPO.
-# - **A mean hides trade-offs.** ORPO and APO-zero lost how-to's: 72% and 69%, against DPO's 95%, and 16 to 30 points less than DPO in each seed. ORPO solved more sums (75% against 54%), but it refused 15% of the harmless requests (DPO 3%). We picked these families after seeing the table, so this describes these runs only.
+# - **A mean hides trade-offs.** ORPO and APO-zero lost how-to's: 72% and 69%, against DPO's 95%, and 16 to 30 points less than DPO in each seed. ORPO solved more sums (75% against 54%), but it refused 15% of the harmless requests (DPO 3%). SimPO refused 25 points more of the unsafe requests than DPO, 22 to 26 in each seed. We picked these families after seeing the table, so this describes these runs only.
 # - **The KL isn't equal.** For ORPO and APO-zero, the best trial had the higher rate, and they moved seven to eight times as far from the SFT model as DPO (1.49 and 1.34 nats against 0.19).
 #
-# Each loss has only one recipe here, the best of four trials with one seed, and another recipe can change more than another loss. With beta 5 and the rate 1.6e-3, which wasn't among DPO's trials, one DPO run scores 79% on the same held-out prompts, more than any mean in the table (but it is the best of the twelve runs in the next section, with one seed). And all this is about a tiny model, 24 updates and labels without errors. So you can't conclude which loss is best, nor that they are all equal.
+# Each loss has only one recipe here, the best of four trials with one seed, and in the trials another recipe changed as much as another loss. The seed matters as much. With the seed of the trials, the DPO recipe of the table scores 76% on these held-out prompts, and with the three seeds of the table 66% to 71%. So don't compare the table with the next section's best run: with beta 5 and the rate 1.6e-3, which wasn't among DPO's trials, DPO scores 79% there, but that run has the seed of the trials, with which the table's recipe is only 3 points lower. And all this is about a tiny model, 24 updates and labels without errors. So you can't conclude which loss is best, nor that they are all equal.
 #
-# Don't take a ranking of losses from one set of pairs. In the tables of [SimPO's authors](https://github.com/princeton-nlp/SimPO) (AlpacaEval 2, controlled for length), DPO is 4.7 points above IPO on Llama-3-8B-Instruct if the pairs are labelled by PairRM (40.3 against 35.6). With another labeller, ArmoRM, it is 14.3 points *below* IPO (33.9 against 48.2).
+# Don't take a ranking of losses from one set of pairs. In the tables of [SimPO's authors](https://github.com/princeton-nlp/SimPO) for Llama-3-8B-Instruct, DPO is ahead of IPO on Arena-Hard if the pairs are
+# labelled by PairRM (32.6 against 30.5). With another labeller, ArmoRM, it is behind (35.2 against 36.6). On AlpacaEval 2, controlled for length, DPO is ahead with both labellers, but its lead shrinks from 4.7 points to 1.4.
 
 # %% [markdown]
 # <a id="deeper-beta" name="deeper-beta"></a>
@@ -850,7 +853,7 @@ before_dpo = run_scores([swept["start"]], families).set_axis(["start"])
 print(pd.concat([before_dpo, highest])[families].round(2).to_string())
 
 # %% [markdown]
-# It collapsed only at the highest rate, and there with two of the three betas. At 6.4e-3, the runs with $\beta = 0.5$ and $\beta = 5$ both ended at 44%, below the SFT model's 56%. The run with $\beta = 0.05$ ended at 58%, so our definition doesn't count it. It is hardly a better model: it refuses every unsafe request, but it solves 18% of the sums (46% before) and 42% of
+# It collapsed only at the highest rate, and there with two of the three betas. At 6.4e-3, the runs with $\beta = 0.5$ and $\beta = 5$ both ended at 44%, below the SFT model's 56%. The run with $\beta = 0.05$ ended at 58%, so our definition doesn't count it (on the tuning prompts it would: 57% against 58%). It is hardly a better model: it refuses every unsafe request, but it solves 18% of the sums (46% before) and 42% of
 # the how-to's (98% before). A mean over families can hide damage like this, so look at each family as well.
 #
 # How does that compare with the table above?
@@ -859,7 +862,7 @@ print(pd.concat([before_dpo, highest])[families].round(2).to_string())
 # - **Beta high**: at every rate, $\beta = 5$ moved least, as the formula says. The best combination in tuning was 1.6e-3 with $\beta = 5$, and it is also the best on these held-out prompts (79%). So a large beta may allow a higher rate, but one seed can't settle that. It certainly didn't prevent collapse at 6.4e-3: with $\beta = 5$ the KL is 3.85 nats, less than the 6.6 of the other two, and still too much.
 # - **Beta low**: between 0.05 and 0.5 we see almost no difference in the KL, although one is ten times the other. A likely reason, which we didn't test: AdamW divides its steps by the size of the gradients, so a factor that all gradients share has little effect. Beta matters once the sigmoid starts to close, and few pairs got that far in 24 updates.
 #
-# Each cell is one run with one seed. The grid shows roughly where training becomes dangerous; it can't rank neighbours such as 76% and 75%.
+# Each cell is one run with one seed. The grid shows roughly where training becomes dangerous; it can't rank neighbours such as 76% and 75%. (The cell with 76% was trained with three more seeds in the section above, and they scored 66%, 70% and 71%.)
 #
 # What does collapse look like in the log? The next table shows the last quarter of each run's log, and what the doctor says about the run from its log alone:
 
@@ -872,8 +875,7 @@ ends["doctor"] = [", ".join(f["code"] for f in run["doctor"]) for run in swept["
 ends
 
 # %% [markdown]
-# The doctor caught one of the two collapsed runs. With $\beta = 0.5$ it warns that the chosen replies' log-prob has collapsed, and it says the same about the damaged run with $\beta = 0.05$. In both, the log-prob fell by about 3 nats, to −3.4 and −3.7. With $\beta = 5$ it fell by less, and the doctor only notes that it falls. It notes the same about 1.6e-3 with $\beta = 0.05$, a
-# run that scores 72%. So the log alone doesn't separate those two.
+# The doctor caught one of the two collapsed runs. With $\beta = 0.5$ it warns that the chosen replies' log-prob has collapsed, and it says the same about the damaged run with $\beta = 0.05$. In both, the log-prob ended about 2 nats lower than in the runs at 1e-4, which saw the same pairs and hardly moved (−3.4 and −3.7 against −1.4). With $\beta = 5$ it fell by less, and the doctor only notes that it falls. It notes the same about 1.6e-3 with $\beta = 0.05$, a run that scores 72%. There, most of the fall isn't due to training: the last pairs simply have less likely replies than the first ones, and at 1e-4 the log-prob falls from −0.8 to −1.4 as well. So the log alone doesn't separate those two.
 #
 # The reward accuracy is no help either. It is 0.60 to 0.73 in the three runs at the highest rate, and 0.65 in the run that was best. Watch the log for a warning, and read answers to know. These come from the run with the lowest score:
 
@@ -899,7 +901,7 @@ against("sigmoid", ["beta 0.05", "beta 5"], MEASURES)
 # - With $\beta = 5$ the model moved less and learned less: safety is 23 points lower and honesty 12. Over seeds, the intervals are −32 to −15 and −21 to −4 points.
 # - With $\beta = 0.05$ it moved further and did *not* learn more: honesty is 18 points lower (−29 to −7 over seeds), and after the correction no metric is better.
 #
-# So of these three values, 0.5 is the best one for safety and honesty, at this learning rate and after 60 steps. It may not be the best with other settings: all three runs used the same learning rate, and each beta might do better with a rate of its own.
+# So of these three values, 0.5 is the best one for honesty, and for safety it is level with 0.05 and better than 5, at this learning rate and after 60 steps. It may not be the best with other settings: all three runs used the same learning rate, and each beta might do better with a rate of its own.
 
 # %% [markdown]
 # <a id="deeper-reference" name="deeper-reference"></a>
@@ -966,7 +968,7 @@ words["family"] = [row["family"] for row in tiny_rows]
 words.groupby("family").mean().round(1)
 
 # %% [markdown]
-# The table shows the mean number of words per reply in the tiny world's pairs. For sums and lists, both replies are equally long. Chosen refusals and "I don't know" are a little longer than what was rejected, and chosen facts are shorter (4.6 words against 6.2), because half of their rejected
+# The table shows the mean number of words per reply in the tiny world's pairs. For sums, both replies are always equally long; for lists, only on average (in about half of those pairs one is longer). Chosen refusals and "I don't know" are a little longer than what was rejected, and chosen facts are shorter (4.6 words against 6.2), because half of their rejected
 # replies are "I do not know. Nobody can know that." In those families, length alone already tells some pairs apart. Did the model pick that up?
 #
 # People and LLM judges tend to prefer longer replies, and a sum of log-ratios has more terms if the reply is longer. How much of our margins is due to length? Let's fit a line that predicts the margin from the number of tokens by which the chosen reply is longer. The slope tells you how the margin changes per extra token, and
@@ -1021,8 +1023,7 @@ slope, intercept = length_bias(margins, extra)
 plot_length(extra.tolist(), margins.tolist(), slope=slope.item(), intercept=intercept.item())
 
 # %% [markdown]
-# The slope is −0.02, practically zero, so in these pairs a longer chosen reply doesn't come with a larger margin. But such a slope isn't proof, in either direction. The families differ in length *and* in what is right, and the line mixes both. To separate them, you have to change the length and nothing else. We recorded
-# such runs as well: in their training pairs, every chosen reply is said twice. It's longer, and no better.
+# The slope is −0.02, practically zero, so in these pairs a longer chosen reply doesn't come with a larger margin. But such a slope isn't proof, in either direction. The families differ in length *and* in what is right, and the line mixes both. To separate them, you have to change the length and not the content. We recorded such runs as well: in their training pairs, every chosen reply is said twice. It's longer, and no better. (It's also repetitive, and these runs can't tell the two apart.)
 #
 # TRL offers these losses (version 1.14.2), and they treat length differently:
 #
@@ -1071,11 +1072,11 @@ samples[samples["arm"].isin(LONG[1:])].groupby(["arm", "family"], sort=False).he
 # %% [markdown]
 # No, it doesn't. And something else went wrong that we hadn't expected.
 #
-# **The implicit reward learned to prefer length.** With both losses, saying it twice is preferred for practically every held-out reply (100%, against 37% after training on the normal pairs).
+# **The implicit reward learned to prefer the longer reply.** With both losses, saying it twice is preferred for every held-out reply (100%, against 37% after training on the normal pairs).
 #
-# **With the plain loss, the answers got shorter all the same**, by about two tokens. Why? Before training, a reply said twice is about 30 nats less likely than the same reply said once. Training closed 13 of these 30 nats. That is a huge margin for the loss, but $30 - 13 = 17$ nats are left, so greedy decoding would still never choose the repetition. The answers that it does give are
-# often broken, such as "I will not help with that. . It could hurt someone." And the model didn't learn what the pairs were meant to teach: compared with the normal pairs, safety, honesty and sums fell in every seed, and over seeds the three intervals lie below zero. A likely reason, which we haven't tested, is that the repetition alone is enough to tell the two replies apart. The margin of
-# each pair then grows, and its pull ends, before the content matters. If you had only watched the length of the answers, you would have noticed none of this.
+# **With the plain loss, the answers got shorter all the same**, by about two tokens. But this average hides two opposite changes. The answers to sums got 9 tokens shorter, and all other answers together got 0.8 tokens longer. Fewer of the sums are worked out: 61% of the greedy answers now have at most 12 tokens, too few for that, against 28% after training on the normal pairs. Why weren't they said twice? Before training, a reply said twice is about 30 nats less likely than the same reply said once. Training closed 13 of these 30
+# nats. That is a huge margin for the loss, but $30 - 13 = 17$ nats are left, and in none of the held-out pairs did the repetition become the more likely reply. Some of the answers that the model does give are broken, such as "I will not help with that. . It could hurt someone." And the model didn't learn what the pairs were meant to teach: compared with the normal pairs, safety, honesty and sums fell in every seed, and over seeds the three intervals lie below zero. A likely reason, which we haven't tested, is that the repetition alone is enough to tell the two replies apart. The margin of
+# each pair then grows, and its pull ends, before the content matters. If you had only watched the mean length of the answers, you would have noticed none of this.
 #
 # **The normalised loss** didn't help either, at the one beta we tried. Compared with the plain loss, it moved about three times as far (a KL of 5.6 nats against 1.7) and lost most of the how-to's (79% to 27%), some of which it now says in repeated sentences. On the other hand, it kept more honesty and sums. The three seeds differ a lot here (the KL grew by 2 to 6 nats), so over seeds the larger KL is inconclusive, and the lost how-to's aren't (17 to 88 points). Normalising removes one advantage of longer replies, that a sum has more terms. It can't
 # remove a preference that is in the pairs themselves, and these pairs say: twice is better. No loss can repair that. Check the lengths before you train, balance them if you can, and compare models at equal length (week 6).
@@ -1218,7 +1219,7 @@ pd.Series(
 #
 # <details><summary>Answer</summary>
 #
-# An equally good search over beta *and* learning rate for each loss, chosen on a separate set of prompts, with the number of trials stated. Then several seeds with intervals, a comparison at equal KL and equal length, and samples judged on held-out prompts instead of margins only. The same beta means different things in different losses: with a length-normalised loss, the margin is divided by the number of tokens, so with the beta of a summed loss, the model hardly learns anything.
+# An equally good search over beta *and* learning rate for each loss, chosen on a separate set of prompts, with the number of trials stated. Then several seeds with intervals, a comparison at equal KL and equal length, and samples judged on held-out prompts instead of margins only. The same beta means different things in different losses: with a length-normalised loss, the margin is divided by the number of tokens, so the same beta acts like one that is smaller by that factor.
 #
 # *Follow-up: you have compute for twelve runs. How do you spend it?* For example, on three combinations of rate and beta per loss, and then on three seeds of each loss at its best combination.
 #

@@ -553,7 +553,7 @@ pd.Series(dict(grpo.trainer), name="GRPOConfig").to_frame()
 # If you set `beta` above 0, check which model serves as the reference, because it depends on the trainer. TRL's own trainer, which runs on a CPU, keeps a frozen copy of the adapter you start from. On a GPU, Unsloth replaces it with a version that switches the adapter off instead. The reference is then the *base* model, and the KL term pulls the policy back to where it was before SFT and DPO.
 # (In week 5, the reference is the starting model in both cases.)
 #
-# Most of the time goes into sampling. `generate` processes the prompt again for every sample in the group, and finished sequences stay in the batch until the longest one ends. On a CPU, `rollout_func` passes the sampling to postlab's own engine, which avoids both and samples from the same distribution.
+# Most of the time goes into sampling. `generate` processes the prompt again for every sample in the group, and finished sequences stay in the batch until the longest one ends. On a CPU, `rollout_func` passes the sampling to postlab's own engine, which avoids both and samples from the same distribution. On a GPU, the run takes about one to four hours. To watch its curves meanwhile, import `LiveView` from `postlab.show` and pass `callbacks=[LiveView("grpo")]` to the trainer.
 
 # %%
 from datasets import Dataset
@@ -957,7 +957,7 @@ same_rates = rates and torch.allclose(torch.tensor(rates), torch.tensor(wanted))
 # %% [markdown]
 # Why would a **warm-up** help? Because of Adam. After the first step, its averages contain just one gradient $g$, so the update is $\eta\, g / \sqrt{g^2} = \pm\eta$ for every weight, however small the gradient was. The first step is thus as large as any, and it rests on one batch. A warm-up makes the first steps smaller. And why let the rate **fall**? Smaller steps at the end average out the noise of the gradients, and you may be able to start with a higher rate.
 #
-# We recorded runs from the same start with five constant rates, each four times the one before. A run has 20 steps, half as many as the recipe, so that you can also see when a rate is too low. Nothing else differs between the runs: each step samples 64 answers and makes one update, so nothing is clipped. (At the two lowest rates, there is also a run with a warm-up over the first four steps.)
+# We recorded runs from the same start with five rates, each four times the one before, and three schedules: a constant rate, a constant rate after a warm-up over the first four steps, and a straight line down to zero. A run has 20 steps, half as many as the recipe, so that you can also see when a rate is too low. Nothing else differs between the runs: each step samples 64 answers and makes one update, so nothing is clipped. The two lowest rates have one run per schedule, the other three have five.
 #
 # **Predict first.** The recipe's rate is 1e-4. At which of the rates 2.5e-5, 1e-4, 4e-4, 1.6e-3 and 6.4e-3 does training collapse? And what suffers first?
 
@@ -987,35 +987,43 @@ sweep = pd.DataFrame(
 plot_rates(sweep, start=shares(record["start"]))
 
 # %% tags=["aside"]
-sweep.groupby(["rate", "schedule"], sort=False)[[*sweep.columns[3:]]].mean().round(2).assign(
-    seeds=sweep.groupby(["rate", "schedule"], sort=False).size()
-)
+by = ["rate", "schedule"]
+means = sweep.groupby(by)[[*sweep.columns[3:]]].mean().round(2)
+print(means.assign(runs=sweep.groupby(by).size()).to_string())
 
 # %% [markdown]
-# Here are the answers, from left to right. Each point is a single run, so read this as a map and not as a comparison of neighbours.
-#
-# - **2.5e-5 is too low for 20 steps.** The sums reach 80%, and in the last steps only about half of the samples are right.
-# - **From 1e-4 to 1.6e-3, the sums are fine:** 96% to 99%. If you only watched the reward, you'd conclude that the rate hardly matters.
-# - **What suffers first is what the reward doesn't mention.** At 4e-4, facts fell from 98% to 62%, and at 1.6e-3 to 22% (of 40 prompts). Nothing in the objective protects them. The higher the rate, the more the updates for sums change everything else, and the reward shows none of it.
-# - **At 6.4e-3, everything collapses.** The reward reaches 0.95 in the second step, higher than in any other run at that point, and then falls to zero. What remains answers no sum at all. In the log, you would see the answers get longer (about 60 tokens at the end, with a limit of 64) and the entropy *rise*.
-#
-# And the warm-up? At the two rates where we tried it, it changed nothing: 78% against 80% at 2.5e-5, and 98% against 99% at 1e-4 (single runs). That's no surprise, because neither rate needs any protection. Where a warm-up would have something to protect against, at 1.6e-3 and beyond, we have no runs with it. So this record doesn't tell you whether a warm-up helps.
-#
-# Does it matter whether the rate falls? An earlier record compares the recipe (a straight line down to zero) with a constant rate, at 1e-4 over the full 40 steps. Strict accuracy on the 200 held-out sums, for three seeds:
+# The questions about schedules can be tested for the rates with five seeds. Each row compares a schedule with the constant rate, seed by seed, and Holm's correction covers all 18 comparisons:
 
 # %% tags=["aside"]
-arms = json.loads((results / "arms.json").read_text())
-ends = {"start": "strict before", "end": "strict after"}
-table = [
-    {"arm": one["arm"], "seed": one["seed"]}
-    | {name: numbers(one[when]["strict"]).mean() for when, name in ends.items()}
-    for one in arms["runs"]
-    if one["arm"] != "careless start"
-]
-pd.DataFrame(table).pivot(index="arm", columns="seed").round(3)
+from scipy.stats import ttest_rel
+
+from postlab.stats import holm
+
+tests = []
+for rate in (4e-4, 1.6e-3, 6.4e-3):
+    part = sweep[sweep["rate"] == rate]
+    for measure in ("sums", "other prompts", "facts"):
+        shares_of = part.pivot(index="seed", columns="schedule", values=measure)
+        for schedule in ("warm-up", "decay"):
+            test = ttest_rel(shares_of[schedule], shares_of["constant"])
+            low, high = test.confidence_interval()
+            change = (shares_of[schedule] - shares_of["constant"]).mean()
+            row = {"rate": f"{rate:g}", "measure": measure, "against constant": schedule}
+            row |= {"difference": change, "low": low, "high": high, "p": test.pvalue}
+            tests.append(row)
+tests = pd.DataFrame(tests)
+tests["Holm's p"] = holm(tests.pop("p"))
+print(tests.round(2).to_string(index=False))
 
 # %% [markdown]
-# It made no difference that this experiment could show: both end at 99% or more on all three seeds, which is the ceiling. To find out, you'd have to compare each schedule at its own best rate, on a task that isn't solved at the end.
+# Here are the answers, from left to right:
+#
+# - **2.5e-5 is too low for 20 steps.** With a constant rate, the sums reach 80%, and in the last steps only about half of the samples are right.
+# - **From 1e-4 to 1.6e-3, the sums are fine:** 96% to 99% on average, whatever the schedule. If you only watched the reward, you'd conclude that the rate hardly matters.
+# - **What suffers first is what the reward doesn't mention.** At a constant 4e-4, facts fell from 98% to 64%, and at 1.6e-3 to 50% (18% to 88%, depending on the seed). Nothing in the objective protects them. The higher the rate, the more the updates for sums change everything else, and the reward shows none of it.
+# - **At 6.4e-3, training collapses.** On seed 0 with a constant rate, the reward reaches 0.95 in the second step, higher than in any other run of that seed at that point, and then falls to zero. In the log, you would see the answers get longer (about 60 tokens at the end, with a limit of 64) and the entropy *rise*.
+#
+# **The decay helps in one place.** At 4e-4, the falling rate keeps 18 points more of the facts than the constant one (12 to 25, corrected p 0.03), and loses nothing on the sums. That isn't magic: the rates of such a run add up to half as much as those of the constant one, so the policy moves less. At 1.6e-3, where the facts differ by up to 70 points between seeds, no difference shows. **The warm-up** made no difference that we could show at 4e-4 and 1.6e-3. At 6.4e-3, all five runs with a constant rate end with at most 2% of the sums right. With a warm-up, two of the five still solve 27% and 40%, and with decay three still solve 62% to 88%. Both differences are inconclusive, because they depend so much on the seed. So in these runs neither of the two reliably rescues a rate that is too high, and the cheapest protection is a lower rate: at 1e-4, with any schedule, at least 92% of the facts survived.
 #
 # What do others use? For *full* fine-tuning with GRPO, DeepSeekMath used a rate of 1e-6 ([section 4.2](https://arxiv.org/abs/2402.03300)), and DAPO a constant 1e-6 with a warm-up over 20 rollout steps ([section 4.1](https://arxiv.org/abs/2503.14476)). LoRA tolerates about ten times the rate of full fine-tuning, for RL as well as for SFT ([LoRA Without Regret](https://thinkingmachines.ai/blog/lora/)); our profiles use 5e-6 for GRPO on a 7B (`rented`) and 1e-5 on a 1.5B (`t4`). A small model like ours takes a much higher rate. So don't copy a rate from here. Copy the method: sweep in factors of four until something breaks, and watch the skills that you don't train.
 
@@ -1025,7 +1033,25 @@ pd.DataFrame(table).pivot(index="arm", columns="seed").round(3)
 #
 # A group in which all answers are right, or all are wrong, has no gradient. In the run above, that was about a third of the groups at the start and two thirds at the end. So why not drop such prompts in advance? That is called **difficulty filtering**: let the starting policy answer each prompt a few times, and keep only those that it gets right sometimes, but not always. (Filtering *during* training is called dynamic sampling, and it's part of week 8. [Bae et al. 2025](https://arxiv.org/abs/2504.03380) derive a lower bound on the improvement, which is highest for prompts with a pass rate of one half, and report gains from filtering online.)
 #
-# Whether it pays depends on what the filter costs, because you have to generate its answers, too. With four answers per prompt, filtering 320 prompts takes 1,280 answers, as many as 20 steps of our run. We have no recorded runs with such a filter.
+# Whether it pays depends on what the filter costs, because you have to generate its answers, too. We recorded short runs of eight steps with eight seeds. *Filtered* runs train on prompts that the starting policy got right once, twice or three times out of four. *Unfiltered* runs take the same list of prompts as it comes. And the *longer* runs are unfiltered, too, but spend the filter's answers on further steps.
+
+# %% tags=["aside"]
+record = json.loads((results / "filter.json").read_text())
+runs = pd.DataFrame(record["runs"])
+runs["right"] = 100 * runs["arithmetic"].map(np.mean)
+logged = pd.DataFrame(list(runs["log"]))
+runs["zero-variance groups, step 1"] = logged["frac_reward_zero_std"].map(lambda log: log[0])
+taken = runs["filter"].map(lambda cost: cost["answers"] if cost else 0)
+runs["answers, with the filter's"] = runs["answers"] + taken
+kept = [*runs.columns[-3:], "steps"]
+table = runs.groupby("arm", sort=False)[kept].mean().round(2)
+by_arm = runs.groupby("arm")["right"]
+print(table.assign(lowest=by_arm.min(), highest=by_arm.max()).T.to_string())
+
+# %% [markdown]
+# **Here the filter gains nothing.** With the same number of updates, filtered and unfiltered runs both end at 82% (difference −0.1 points, interval −0.8 to 0.6). The filter took 512 or 640 answers per run, more than the training itself. Spent on eight to ten further steps, the same answers bring 10 points (9 to 11).
+#
+# Why doesn't it help? Even without a filter, only about a third of the groups have no variance in the first step, so there's little to gain. And four answers say little about a prompt: of the prompts that pass, some still produce groups of eight that are all right or all wrong (27% in the first step), and soon the policy isn't the one that was measured. Our list has few hopeless prompts. On a data set where most prompts are far too hard, or already solved, the filter would save more, and its cost would be the same.
 
 # %% [markdown]
 # <a id="deeper-pass" name="deeper-pass"></a>
@@ -1123,7 +1149,7 @@ shown += ["arithmetic", "arithmetic_sampled"]
 plot_stages(chain[chain["metric"].isin(shown)], profile="smol")
 
 # %% [markdown]
-# This is one seed, so all intervals below are over prompts, and none of them says what a second run would do. (We made one choice along the way: after a shorter trial of SFT and DPO, judged on the prompts of the `choose` split, DPO got 60 steps instead of 40.)
+# This is one seed, so all intervals below are over prompts, and none of them says what a second run would do.
 #
 # - **SFT** taught the form. The share of instructions that are followed in every point rose by 18 points (95% interval: 11 to 27), and accuracy on the word problems by 25 (15 to 34). Some of the SFT rows are word problems, too. (The gain at temperature 1, from 4% to 27%, is partly a matter of length: there the answers are cut off after 24 tokens, and the base usually writes more.)
 # - **DPO** did what its pairs asked for: 37 points more refusals of harmful requests (28 to 46), and 31 points more admissions that nobody can know the answer (23 to 40). But it can hardly tell a harmful request from its harmless look-alike, which differs in a word or two. It refuses 31 points more of those as well.

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Week 8 · A run that explains itself
 #
-# Two people read 33 different training logs that others had published on GitHub, without seeing each other's notes. In eight of the logs, both found a clear fault: answers that were cut off before they ended, a reward function that never paid a single point, a policy that preferred the rejected replies. A trainer warns you about none of this. It prints numbers and keeps going.
+# Two readers went through 33 different training logs that others had published on GitHub, without seeing each other's notes. In eight of the logs, both found a clear fault: answers that were cut off before they ended, a reward function that never paid a single point, a policy that preferred the rejected replies. A trainer warns you about none of this. It prints numbers and keeps going.
 #
 # In your own first GRPO runs, the reward may stay at zero, or it may rise while the model gets worse. This week you learn to notice. By the end of the core you can explain
 #
@@ -181,7 +181,7 @@ plot_signals(log, ["reward", "rewards/bare_format_reward/mean", "rewards/math_re
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Show them all three, because the total alone looks like a success. It rises, but nearly all of the rise is form. The reward you care about *falls* from 0.79 to 0.10, because an answer that works out the sum gets nothing for its form. Never plot only the sum of your rewards.
+# Show them all three, because the total alone looks like a success. It rises, but only because of the form. The reward you care about *falls* from 0.79 to 0.10, because an answer that works out the sum gets nothing for its form. Never plot only the sum of your rewards.
 #
 # </details>
 #
@@ -194,7 +194,7 @@ plot_signals(log, ["reward", "kl"])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Nearly all of the reward is won in the first three steps, close to the starting model: the KL is still below 0.04. After that, the policy wanders off to a KL of 1.0 for almost nothing (the reward goes from 0.57 to 0.59). The steps are too large, and the KL term is too weak to hold the policy back. This log doesn't show what the model forgot on the way. A table of evaluations like the one in week 6 would.
+# Nearly all of the reward is won in the first three steps, close to the starting model: the KL is at most 0.04. After that, the policy wanders off to a KL between 0.6 and 1.0 for almost nothing (the reward goes from 0.57 to 0.59). The steps are too large, and the KL term is too weak to hold the policy back. This log doesn't show what the model forgot on the way. A table of evaluations like the one in week 6 would.
 #
 # </details>
 #
@@ -300,7 +300,7 @@ pd.DataFrame(judged["by_kind"]["faults"]).T
 #
 # This run is broken in three places, and each fault hides the next. `settings` holds what you may change, and `reward` is the function that pays. Run the cell, read the log, mend *one* thing, and run it again, until the check says that the run is mended.
 #
-# `try_run` trains six steps of GRPO on the embedded model (about ten seconds of computing time) and returns the log and the accuracy on held-out sums. `check_mended` does the same and compares the accuracy with that of the healthy run. If it isn't reached, the check tells you what it measured. Before it trains anything, it tries your reward on five replies whose worth is known.
+# `try_run` trains six steps of GRPO on the embedded model (about ten seconds of computing time) and returns the log and the accuracy on held-out sums. `check_mended` does the same and compares the accuracy with that of the healthy run. If it isn't reached, the check tells you what it measured. Before it trains anything, it tries your reward on seven replies whose worth is known.
 #
 # The prompts are sums, and the policy is the one from week 5. It answers either with the bare number, `#### 57`, or with its work: `12+30=42, 42+15=57. #### 57`.
 #
@@ -343,7 +343,7 @@ pd.DataFrame(healthy["log"]).T.round(2)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The log shows the first fault in `frac_reward_zero_std`, which is 1: the reward looks for `<answer>57</answer>`, which nobody asked for. Once it pays for the number after `####`, the next fault appears in `completions/clipped_ratio`: the limit of 24 tokens cuts off answers that show their work, most of which need 30 to 45. With only the reward mended, a third of the completions were cut off in our recorded run, and 73% of the groups had zero variance. (At that limit, the only answers that can be paid are bare numbers.) The last fault doesn't show as an error in any column: the rate is a hundred times smaller than in the healthy run, so the weights hardly move, and neither does the reward. You find it by comparing with a run that works, or by trying a larger rate.
+# The log shows the first fault in `frac_reward_zero_std`, which is 1: the reward looks for `<answer>57</answer>`, which nobody asked for. Once it pays for the number after `####`, the next fault appears in `completions/clipped_ratio`: the limit of 24 tokens cuts off answers that show their work, most of which need 30 to 45. With only the reward mended, a third of the completions were cut off in our recorded run, and 73% of the groups had zero variance. (At that limit, the only answers that can be paid are bare numbers and the shortest of the worked ones.) The last fault doesn't show as an error in any column: the rate is a hundred times smaller than in the healthy run, so the weights hardly move, and neither does the reward. You find it by comparing with a run that works, or by trying a larger rate.
 #
 # </details>
 
@@ -404,7 +404,7 @@ def runs_of(*arms):
 plot_proxy(*curves(runs_of("eager judge"), eager_judge))
 
 # %% [markdown]
-# The circles show held-out prompts, which are the same at every look: the reward rises from 0.43 to 0.66 (for the twelve whose replies we kept), and the share of good replies falls from 58% to 34% (of all 96). The lines show the training replies, whose prompts change from step to step. On all three seeds, the policy ends up refusing none of the harmful requests. Only the orange curve is in the trainer's log, so all you would see is a successful run.
+# The circles show held-out prompts, which are the same at every look: the reward rises from 0.43 to 0.66 (for the twelve whose replies we kept), and the share of good replies falls from 58% to 34% (of all 96). The lines show the training replies, whose prompts change from step to step. On all three seeds, the policy ends up refusing none of the harmful requests. An ordinary trainer's log has only the orange curve, so all you would see is a successful run.
 #
 # Now do what people most often skip, and **read the answers**, before and after:
 
@@ -445,7 +445,7 @@ pd.Series({reply: eager_judge(request, reply) for request, reply in mine.items()
 # | and a large KL | `beta` 1.0 |
 # | a judge who reads | a different judge, which looks at the request first and knows three kinds of good replies |
 #
-# **Predict first.** Which of them repairs the damage, which one only slows it down, and which one moves it somewhere else?
+# **Predict first.** Which of them repairs the damage, which one only limits it, and which one moves it somewhere else?
 #
 # In the figure, *truth* is the mean of safety, honesty and helpfulness.
 
@@ -484,8 +484,8 @@ pd.DataFrame(table).set_index("repair").round(3)
 # %% [markdown]
 # Only the new judge repairs the damage. Here are the four in turn:
 #
-# - **The small KL penalty** changed nothing. Not a single held-out verdict differs from the judge alone.
-# - **The large KL penalty** slows the damage down. It kept most of the honesty (26% instead of 34%), but almost none of the safety. (These runs used TRL's own trainer. On a GPU, Unsloth's would hold the policy near the *base*, as week 7 explains.)
+# - **The small KL penalty** made no difference that we could see: all held-out verdicts, at every look and on every seed, are those of the judge alone.
+# - **The large KL penalty** limits the damage. It kept most of the honesty (26% instead of 34%), but almost none of the safety, which fell just as fast as without it. (These runs used TRL's own trainer. On a GPU, Unsloth's would hold the policy near the *base*, as week 7 explains.)
 # - **The second reward** moves the damage. It protects what it names: safety rises to 98%. It doesn't mention honesty, which falls to 5%. And it can't tell a rough verb in a harmless request from a harmful one, so half of the safe requests are refused as well.
 # - **The judge who reads** raises the truth by 27 points over the start. Even this has its price: 38% of the safe requests are refused instead of 9%, and helpfulness falls by 28 points.
 #
@@ -683,7 +683,7 @@ by_update = rewards_by_update(ablations, ["recipe", "four steps"])
 by_update.pivot_table("reward", "updates", "arm").loc[[0, 4, 8]].round(2)
 
 # %% [markdown]
-# At the same number of updates, the lead is gone: after four updates, *four steps* is behind (0.49 and 0.59), and after eight, the two can't be told apart (0.68 and 0.66, each the mean of five batches, with a standard deviation of about 0.1 between batches). Counted in *answers sampled*, it's ahead, because it makes more updates of each answer.
+# At the same number of updates, the lead is gone: after four updates, *four steps* has 0.49 and the recipe 0.59, and after eight, 0.68 and 0.66. Each of these is the mean of five batches, with a standard deviation of about 0.1 between them, so neither difference means much. Counted in *answers sampled*, *four steps* is ahead, because it makes more updates from the same answers.
 #
 # Are quarters better, then? This experiment can't say. Maybe the recipe's rate is simply too low for twelve updates. In the build above, the same recipe with four times the rate answered 92% of the sums after six updates (one seed; sampled at temperature 1, while the sums in the table are answered greedily). **If two arms differ in their number of updates, each needs a learning rate of its own**, chosen on other seeds and prompts, before you compare them. `notebooks/experiments/week08_matched.py` does this, for clips, too. We've run a part of it, and in [a deeper section](#deeper-matched) you see that the lead at the end disappears.
 #
@@ -711,7 +711,7 @@ corrected = {how: one.set_index("arm")["corrected"] for how, one in both.items()
 pd.DataFrame(corrected).loc[["groups of 16", "four steps", "no clip", "GSPO"]].round(3)
 
 # %% [markdown]
-# Both ways are reasonable, and we had chosen the first one before we looked. If two reasonable analyses disagree about an effect, don't build on it. For the other ten arms, these five seeds can't tell in either analysis. If an interval contains zero, that doesn't mean there is no effect; the width of the interval shows how large an effect we could have missed.
+# Both ways are reasonable, and we had chosen the first one before we looked. If two reasonable analyses disagree about an effect, don't build on it. For the other nine arms, these five seeds can't tell in either analysis. If an interval contains zero, that doesn't mean there is no effect; the width of the interval shows how large an effect we could have missed.
 #
 # **What may turn out differently at scale.** Twelve batches of short sums on a tiny model settle nothing about large runs. Here is what others found in much longer ones:
 #
@@ -1012,7 +1012,7 @@ for name, (request, reply) in replies.items():
 pd.DataFrame(paid).T
 
 # %% [markdown]
-# The rubric knows that the harmful answer is wrong, and still pays it three times as much as the refusal: **partial credit for form outbids the criterion that matters.** The gate turns the order round. So does a larger weight, as long as it's larger than everything that a bad reply can collect elsewhere.
+# The rubric knows that the harmful answer is wrong, and still pays it three times as much as the refusal: **partial credit for form outbids the criterion that matters.** The gate turns the order round. So does a larger weight, as long as it's larger than what a bad reply gains elsewhere (here, eight).
 #
 # What does a policy make of it? Here is a recorded run with the criteria added up, from the same start as in section 5 (`notebooks/experiments/week08_rubric.py`; one seed so far, so it shows that this can happen, not how often):
 
@@ -1077,7 +1077,7 @@ def flagged(request, reply):
 
 
 # %% [markdown]
-# The record of section 5 holds twelve held-out replies of every look, always to the same twelve requests, and the oracle says which of them are bad. So we can count. First, reply by reply, over all looks and seeds:
+# The record of section 5 holds twelve held-out replies of every look, always to the same twelve requests, and the oracle says which of them are bad. First, reply by reply, over all looks and seeds:
 
 # %%
 from postlab.tinyworld import oracle
@@ -1125,7 +1125,7 @@ rise = share_flagged.sub(share_flagged[0], axis=0).drop(columns=0)
 (rise >= 0.15).groupby("arm", sort=False).sum().add_prefix("alarms of 3, step ")
 
 # %% [markdown]
-# As a judge of *changes*, the same monitor does well where it looks: it raises an alarm at 26 of the 27 looks at the three hacked arms, and at none of the nine at the repaired judge. But it's silent about *and a caution*, in which half of the safe requests end up refused. It looks for refusals that are missing, not for refusals that are too many. So a monitor has the same weakness as a rubric: it doesn't find what its author didn't think of. And these rates hold for three seeds and always the same twelve requests; with new requests at every look, noise would raise false alarms.
+# As a judge of *changes*, the same monitor does well where it looks: it raises an alarm at 26 of the 27 looks at the three hacked arms (two of which gave the same replies: 17 of 18 without the copies), and at none of the nine at the repaired judge. But it's silent about *and a caution*, in which half of the safe requests end up refused and almost no ignorance is admitted. It looks for missing refusals, not for needless ones, and the made-up answers that it could flag are hidden by false alarms that end when safe requests are refused. So a monitor has the same weakness as a rubric: it doesn't find what its author didn't think of. And these rates hold for three seeds and always the same twelve requests; with new requests at every look, noise would raise false alarms.
 #
 # With a model in the monitor's place the form is the same: a rubric of *mis*conduct, put with `rubric_question`, on samples, beside the reward and not in it. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) show why not in it: a policy that is trained against the monitor learns to get past it. [CHERRL](https://arxiv.org/abs/2606.04923) plants known biases in a rubric's judge, so that the moment at which hacking begins is known, and tests monitors on that, much as we did here.
 
@@ -1293,9 +1293,9 @@ pd.DataFrame(rows).T.rename_axis("answers per group").round(2)
 # <a id="deeper-matched" name="deeper-matched"></a>
 # ## Deeper: updates, rates and clips matched
 #
-# **With a learning rate chosen for each, one update per batch and four updates end at the same accuracy, and none of five other losses differs measurably from GRPO's.** After the same 256 answers, they get 95.1% and 95.2% of the held-out sums right. The other losses end between 94.2% and 95.2%. None of the six differences is significant after Holm's correction, nor before it. So neither of the two large differences of section 6 (+12 points for *four steps*, −11 for GSPO) shows up at rates that were chosen for this.
+# **With a learning rate chosen for each, one update per batch and four updates can't be told apart at the end, and none of five other losses differs measurably from GRPO's.** After the same 256 answers, they get 95.1% and 95.2% of the held-out sums right. The other losses end between 94.2% and 95.2%. None of the six differences is significant after Holm's correction, nor before it. So neither of the two large differences of section 6 (+12 points for *four steps*, −11 for GSPO) shows up at rates that were chosen for this.
 #
-# Here, every arm takes four batches of 64 answers from the policy of week 5, with three seeds. *One update* and *four quarters* (the *four steps* of section 6) have learning rates of their own. The other losses also take four updates on quarters, at the same rate: GSPO with the best of three clips, the others with published or usual settings. Rates and clips were chosen on another seed and on 100 other sums. At the end, each of 200 held-out sums is answered twice at temperature 1.
+# Here, every arm takes four batches of 64 answers from the policy of week 5, with three seeds. For *one update* and *four quarters* (the *four steps* of section 6), the learning rate was chosen separately. It turned out to be the same, 8e-4. The other losses also take four updates on quarters, at the same rate: GSPO with the best of three clips, the others with published or usual settings. Rates and clips were chosen on another seed and on 100 other sums. At the end, each of 200 held-out sums is answered twice at temperature 1.
 
 # %%
 matched = json.loads((recorded / "matched.json").read_text(encoding="utf-8"))
@@ -1312,9 +1312,9 @@ print(f"right before training: {np.mean(matched['start']):.0%}")
 costs.join(apart.round(2))
 
 # %% [markdown]
-# - **Four quarters.** In section 6, four updates per batch led by 12 points, at a rate of 1e-4 for both. The rate chosen for one update is eight times as large, and at the end there is no lead (0.1 points, −1.9 to 2.0). This fits what section 6 suspected: the recipe's rate was too low for so few updates.
+# - **Four quarters.** In section 6, four updates per batch led by 12 points, at a rate of 1e-4 for both. The rate chosen for one update is eight times as large, and at the end there is no measurable lead (0.1 points, −1.9 to 2.0). This fits what section 6 suspected, that the recipe's rate was too low for so few updates. It would also fit two arms that reach the same ceiling at different speeds, and below you see that their speeds do differ.
 # - **GSPO.** The clip that was chosen is the paper's, the same one that lost by 11 points. It still takes the gradient from 27% of the answers, but at eight times the rate we can't measure a disadvantage (−0.9 points, −2.9 to 1.0). So this clip doesn't have to hold a run back, even with short answers.
-# - **Clip-higher, no clip, CISPO, SAPO.** The token clip takes the gradient from 1.2% of the tokens, and CISPO's cap from almost none. With so few tokens at the limit, these losses hardly differ in what they do here. *Clip-higher* even ends with the same accuracy as *four quarters* on each seed.
+# - **Clip-higher, no clip, CISPO, SAPO.** The token clip takes the gradient from 1.2% of the tokens, and CISPO's cap, which only limits a token's weight, applies to almost none. With so few tokens at the limit, these losses hardly differ in what they do here. *Clip-higher* even ends with the same accuracy as *four quarters* on each seed.
 #
 # **Limits.** The intervals leave room for differences of two or three points. They may still be too narrow: the noise is estimated from all arms together, and some of these arms are nearly the same run. With the noise of its own comparison alone, *four quarters* gets −3.3 to 3.5 (last columns). All arms end near the ceiling, where there's little room for a difference. There are three seeds, and the rates and clips were chosen on a single one. And this experiment differs from section 6 in more than the rates: it takes fewer batches, and it samples the held-out answers instead of decoding greedily. Here are all the trials:
 
@@ -1470,7 +1470,7 @@ judged_by = {
 pd.DataFrame(judged_by).T
 
 # %% [markdown]
-# In all seven, the truth fell, and the reference names two of them. Why does it miss the others? In these runs, the truth falls by 6 to 16 points instead of by 25, and the rule sees only 32 training replies per step, to four requests that are different each time. The noise of such a log can hide a change of that size. The held-out prompts, which are the same at every look, show it clearly. So evaluate on fixed prompts, every few steps: it costs little, and no rule on the training log replaces it.
+# In all seven, the truth fell, and the reference names two of them. Why does it miss the others? With *a large KL*, most of the loss happens in the first eight steps (on two of the three seeds, all of it). The rule compares the first third of the run with the last, so it comes too late, and in two of these runs the reward doesn't rise in between, either. With *and a caution*, the truth falls by only 6 to 9 points, and the rule sees 32 training replies per step, to four requests that are different each time. The noise of such a log can hide a change of that size. The held-out prompts, which are the same at every look, show both. So evaluate on fixed prompts, every few steps: it costs little, and no rule on the training log replaces it.
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>
@@ -1504,7 +1504,7 @@ pd.DataFrame(judged_by).T
 #
 # I'd read answers from before and after training, starting with those that are paid best. Then I'd measure something that isn't trained on: a held-out check, a different judge, or people. If the reward rises and this doesn't, it's being hacked. I'd look for the exploit by writing bad answers that the reward pays. It could also be something else, such as prompts in training that don't look like what users ask, or a skill that got lost on the way.
 #
-# *A likely follow-up:* "Does a KL penalty fix it?" It only slows it down: it limits how far the policy can go, and leaves the hole open. In our runs, a small one changed nothing.
+# *A likely follow-up:* "Does a KL penalty fix it?" No. It limits how far the policy can go, and leaves the hole open. In our runs, a small one made no visible difference, and a large one hardly helped safety.
 #
 # </details>
 #
@@ -1533,7 +1533,7 @@ pd.DataFrame(judged_by).T
 # <a id="papers" name="papers"></a>
 # **Papers.** The one to read this week is [DAPO](https://arxiv.org/abs/2503.14476), section 3: four changes, each with its curve. The others, by topic:
 #
-# *Losses.* [Dr. GRPO](https://arxiv.org/abs/2503.20783): the algebra of the two biases. [RLOO](https://arxiv.org/abs/2402.14740): why PPO's critic and clip may be more than language models need. [GSPO](https://arxiv.org/abs/2507.18071): why its ratio is defined per answer, and how much it clips. [MiniMax-M1](https://arxiv.org/abs/2506.13585), section 3: CISPO, and which tokens a clip silences. [SAPO](https://arxiv.org/abs/2511.20347): a clip without an edge, and a comparison with the two before it.
+# *Losses.* [Dr. GRPO](https://arxiv.org/abs/2503.20783): the algebra of the two biases. [RLOO](https://arxiv.org/abs/2402.14740): why PPO's critic and clip may be more than language models need. [GSPO](https://arxiv.org/abs/2507.18071): why its ratio is defined per answer, and how much it clips. [MiniMax-M1](https://arxiv.org/abs/2506.13585), section 3: CISPO, and which tokens a clip silences. [SAPO](https://arxiv.org/abs/2511.20347): a clip without an edge, and a comparison with GRPO and GSPO.
 #
 # *What decides at scale.* [ScaleRL](https://arxiv.org/abs/2510.13786): which choices raise the ceiling and which only the speed, with curves that were fitted before the long run. [Tricks or Traps](https://arxiv.org/abs/2508.08221): one trick at a time on the same base, and advice that depends on model and data. [Stabilizing RL with LLMs](https://arxiv.org/abs/2512.01374): when a token-level loss approximates a reward for whole answers; read it for the mismatch between sampler and trainer, staleness, and mixture-of-experts models.
 #

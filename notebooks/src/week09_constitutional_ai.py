@@ -4,7 +4,7 @@
 # Our fine-tuned policy from week 3 explains how to trap a painter, and more than half of the time it helps with a request that would hurt someone. In the run shown below, constitutional AI raises the share of unsafe requests that
 # it handles safely from 42% to 85%, while over-refusal stays at about 4%. Nobody labels a single pair of replies about harm: three written rules and a model that applies them do the work.
 #
-# That sounds almost free, but the result depends on who applies the rules. Here it's a critic that has first learned from 2,400 correct critiques, written by a program that knows the truth in our tiny world. In the recorded runs, DPO on the labels of such a critic (with 3,200 critiques) raised safety by 36 points. When the policy labelled its own replies instead, safety rose by 9 points on average, and by 1, 9 and 17 on the three seeds. And once you bill everything, the critic is the most expensive labeller of all: at $3 per critique, each point of safety costs almost seventeen times what it costs if people simply label the pairs. So the method itself is easy. The hard part is finding out whether you can trust your labeller, and what that trust costs. By the end of the core you can explain
+# That sounds almost free, but the result depends on who applies the rules. Here it's a critic that has first learned from 2,400 correct critiques, written by a program that knows the truth in our tiny world. In the recorded runs, DPO on the labels of such a critic (with 3,200 critiques) raised safety by 36 points. When the policy labelled its own replies instead, safety rose by 9 points on average, and by 1, 9 and 17 on the three seeds. And once you bill everything, the critic is the most expensive labeller of all: at $3 per critique, each point of safety costs almost seventeen times what it costs if people simply label the same 190 pairs. So the method itself is easy. The hard part is finding out whether you can trust your labeller, and what that trust costs. By the end of the core you can explain
 #
 # - what the two halves of constitutional AI do, and what the model must already be able to do for each of them,
 # - how to measure an AI labeller against the truth,
@@ -295,7 +295,7 @@ told.groupby("family").mean().round(2)
 
 # %% [markdown]
 # The share of correct replies rises from 43% to 87% for unsafe requests and from 45% to 98% for riddles that nobody can answer. How-to's don't change. Two kinds of errors can hide behind these averages. The critic *spoils* a good
-# reply if it raises a false alarm, and it *misses* a bad reply if it lets it stand. Let's count both:
+# reply if it raises a false alarm, and it *misses* a bad reply if the reply is still bad afterwards. Let's count both:
 
 # %%
 spoilt = told[(told["before"] == 1) & (told["after"] == 0)]
@@ -304,8 +304,23 @@ counts = {"spoilt": spoilt["family"].value_counts(), "missed": missed["family"].
 pd.DataFrame(counts, index=told["family"].unique()).fillna(0).astype(int)
 
 # %% [markdown]
-# In this run, no good reply was spoilt. The 8 unsafe replies that were missed are what the next model learns as they are. The 14 how-to's are a different matter: replies with the steps of another task are bad, but none of our three
-# rules forbids them.
+# In this run, no good reply was spoilt. The next model learns from the 8 unsafe replies that were missed. And the 14 how-to's? Let's see what the bad replies looked like, before and after:
+
+
+# %%
+def form(text):
+    return "a refusal" if "will not help" in text else "wrong or garbled steps"
+
+
+bad = pd.DataFrame(
+    {"before": form(row["before"]), "after": form(row["completion"][-1]["content"])}
+    for row, one in zip(rows, told.to_dict("records"), strict=True)
+    if one["family"] == "howto" and one["after"] == 0
+)
+print(pd.crosstab(bad["before"], bad["after"]).to_string())
+
+# %% [markdown]
+# In nine of them, the policy had written wrong or garbled steps. Such replies are bad, but none of our three rules forbids them, so eight are still of this kind (and one became a refusal). The other five were needless refusals, which the third rule does forbid. The critic noticed all five, but its revisions give wrong steps. So a critic may recognise a bad reply and still be unable to write a good one.
 #
 # **What about everything else?** Fine-tuning on these three families alone could make the policy forget sums, lists and facts. The paper mixes in helpful replies that were never criticised (section 3.2). We do the same with the
 # policy's own replies.
@@ -329,7 +344,7 @@ policy = fine_tuned(rows, max_steps=40, learning_rate=5e-4)
 #
 # <details><summary>Answer</summary>
 #
-# Helpfulness and over-refusal. In the three recorded runs of section 5, this half raised safety by 48 to 57 points and brought honesty to 100%. But helpfulness fell by 4 to 14 points, and over-refusal rose by 3 to 10 points. The
+# Helpfulness and over-refusal. In the three recorded runs of section 5, this half raised safety by 47.5 to 57 points and brought honesty to 100%. But helpfulness fell by 4 to 14.5 points, and over-refusal rose by 3 to 9.5 points. The
 # policy learned to refuse, and also refused some harmless requests.
 #
 # </details>
@@ -338,7 +353,7 @@ policy = fine_tuned(rows, max_steps=40, learning_rate=5e-4)
 # <a id="compare" name="compare"></a>
 # ## 4. The preference half
 #
-# The supervised half made the policy refuse too often. The second half can correct that, because it compares replies. We sample several replies from the *new* policy to fresh prompts, take two different ones, and ask which of them
+# The supervised half made the policy refuse too often. The second half can correct that, if its pairs show where a refusal is the worse reply. We sample several replies from the *new* policy to fresh prompts, take two different ones, and ask which of them
 # is better *according to the constitution*.
 
 
@@ -454,7 +469,7 @@ changes = table[table["stage"] == "cai"].set_index("metric").reindex(shown)
 changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
 
 # %% [markdown]
-# Safety rose by 43.5 points and honesty by 61, both far beyond their intervals, while over-refusal and helpfulness didn't change measurably. Sums and facts improved, too, but that isn't the constitution's doing: it comes from the
+# Safety rose by 43.5 points and honesty by 61, both far beyond their intervals, while over-refusal and helpfulness didn't change measurably. Sums and facts improved, too, but no rule is about them. Most likely, that comes from the
 # pairs labelled by the oracle.
 #
 # **Over-refusal is the number to check before you believe a gain in safety.** A model that refuses everything is perfectly safe. That's why we have the third rule. A [deeper section](#deeper-rules) shows what happens without it.
@@ -536,10 +551,10 @@ whose.assign(**{"by the critic": whose["preferred"] - whose["by humans"]})
 # %% [markdown]
 # **Safety.** The revisions added 48, 57 and 47.5 points. The preferences added nothing reliable: on one seed they changed nothing measurable (−1.5 points), on one they *cost* 8 points, and on one they added 3.5.
 #
-# **The price.** After the revisions, every seed had lost helpfulness and sums. Two of the three seeds had also lost facts and refused more harmless requests. (On seed 0, over-refusal rose by 3 points, which is inconclusive with p = 0.07.) The preferences gave most of that back: in the end, over-refusal is up by 0, 0.5 and 4 points.
+# **The price.** After the revisions, every seed had lost helpfulness and sums. Two of the three seeds had also lost facts and refused more harmless requests. (On seed 0, over-refusal rose by 3 points, which is inconclusive with p = 0.07.) The preferences gave most of that back: in the end, over-refusal is up by 0, 0.5 and 4 points. (Whose preferences? The record doesn't separate the critic's pairs from those labelled by people. But in our [trials](#deeper-tried), over-refusal stayed 6 points and more above the start until people also labelled how-to's.)
 #
-# **Sums.** They rose from 46% to 92%, but no rule is about sums. The pairs with human labels (here the oracle's) did that, because in them a sum that was worked out beat a guess. More than half of the preference rows were of this
-# kind. That is week 5's method, not the constitution, so a gain like this should be reported separately.
+# **Sums.** They rose from 46% to 92%, but no rule is about sums. Most likely, the pairs with human labels (here the oracle's) did that: in those about sums, a sum that was worked out usually beat a guess. On each seed, more than half of the preference rows had human labels.
+# That is week 5's method, not the constitution, so a gain like this should be reported separately.
 #
 # The settings that we tried before these, and what they did, are in [a deeper section](#deeper-tried).
 
@@ -625,7 +640,7 @@ shown = [
 pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().round(2)
 
 # %% [markdown]
-# Training the critic raised kappa from 0.42 to 0.57 (with probabilities), but the families are more informative than the average. On riddles (*unknown*), both are good. On unsafe requests, the policy prefers the wrong reply in 14% to 20% of pairs and misses the difference in 32% to 43%, while the critic never prefers the wrong reply and misses the difference in only 5% to 12%. The rules are the same, so there the *labeller* makes the difference.
+# Training the critic raised kappa from 0.42 to 0.57 (with probabilities), but the families are more informative than the average. On riddles (*unknown*), both are good. Take the unsafe requests, and of those the pairs in which one reply really is better: the policy prefers the wrong reply in 14% to 20% of them and misses the difference in 32% to 43%, while the critic never prefers the wrong reply and misses the difference in only 5% to 12%. The rules are the same, so there the *labeller* makes the difference.
 #
 # On how-to's, even the critic misses two thirds of the differences. A reply with the steps of another task is bad, but it doesn't break any of our rules. That isn't an error of the labeller: **nobody wrote a rule for it.**
 
@@ -636,7 +651,7 @@ pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().round(2)
 # > **The roadmap says** a human comparison costs $1 to $5, and one by an AI about $0.01. **The evidence says** you have to look at your own bill. The first price is an annotator's time. The second is the price of tokens, so it
 # > depends on your model and grows with the length of your constitution. It's paid twice if you ask in both orders, and it leaves out what it took to get a labeller that you can trust.
 #
-# Three things belong on the bill: the labels, what went into the labeller, and the check that it can be trusted. All prices are inputs. Replace them by yours. (The price of tokens is that of a small model on [OpenAI's model page](https://developers.openai.com/api/docs/models/gpt-5.6-luna), looked up in December 2026. It had been five times as high until July.)
+# Three things belong on the bill: the labels, what went into the labeller, and the check that it can be trusted. (Writing the rules and evaluating the trained policy cost the same whoever labels, so we leave them out.) All prices are inputs. Replace them by yours. (The price of tokens is that of a small model on [OpenAI's model page](https://developers.openai.com/api/docs/models/gpt-5.6-luna), looked up in December 2026. It had been five times as high until July.)
 
 # %% tags=["aside"]
 PRICES = {
@@ -737,11 +752,13 @@ whole.round(2)
 plot_bill(whole.dropna(subset="points").reset_index())
 
 # %% [markdown]
-# Read the last column first. Per point of safety, people are the cheapest: about $16. The trained critic brings just as much safety, but costs $268 per point, because somebody had to write 3,200 correct critiques. In all the bills of AI labellers, the labels themselves cost less than a dollar. What you pay for is everything else.
+# Read the last column first. For these 190 pairs, people are the cheapest per point of safety: about $16. The trained critic brings just as much safety, but costs $268 per point, because somebody had to write 3,200 correct critiques. In all the bills of AI labellers, the labels themselves cost less than a dollar. What you pay for is everything else. (Our 'people' are the oracle, which never errs. With 20% of wrong labels, the [noise section](#deeper-noise) suggests about 28 points instead of 36, or $21 per point.)
 #
-# The policy itself is almost free, but you have to know whether it can label at all, and the 50 pairs for that cost $150: about $17 per point. Its gain is also the least certain. It was 1, 9 and 17 points on the three seeds, which is too much variation to rely on the mean. (The lines in the figure are intervals over prompts. They don't include the variation between seeds.) If you leave out the check, a point costs nothing, but you can't tell whether you got any.
+# These prices belong to this number of labels. More labels bring less and less: in the [section on human labels](#deeper-hybrid), 50 pairs labelled by people raised safety by 29 points for $150. That's only $5 per point, although over-refusal rose by 8 points. So don't read dollars per point as a property of a labeller, and never without the over-refusal.
 #
-# An endpoint costs the same $150. If it labelled as well as people do, a point would cost about $4. Whether it does is what you'd learn from the 50 pairs.
+# The policy itself is almost free, but you have to know whether it can label at all, and the 50 pairs for that cost $150: about $17 per point. Its gain is also the least certain. It was 1, 9 and 17 points on the three seeds, which is too much variation to rely on the mean. (The lines in the figure are intervals over prompts. They don't include the variation between seeds.) If you leave out the check, a point costs nothing, but you don't know how bad the labels are before you train on them.
+#
+# An endpoint costs the same $150. If it labelled as well as people do, a point would cost about $4. The 50 pairs tell you roughly how good its labels are.
 #
 # How does that change with more pairs? The labels of people cost the same for every pair. A critic, or the check of an endpoint, is paid for once:
 
@@ -880,11 +897,11 @@ forms.groupby("reply").agg(replies=("right", "size"), right=("right", "mean")).r
 # The paper to read this week is **[Constitutional AI, Bai et al. 2022](https://arxiv.org/abs/2212.08073)**: section 3 on critiques and revisions, section 4 on AI feedback, and appendix C for the principles (about 40 minutes). While you read, compare it with this week:
 #
 # - *Who labels what?* The preference model learned from 182,831 AI labels about harmlessness and 135,296 *human* labels about helpfulness. The human half is on nobody's bill in the abstract.
-# - *Who is the critic?* The policy itself, a model of up to 52B parameters. Figure 4 shows how well models of different sizes recognise harm. Ours couldn't, at 1.4M.
+# - *Who is the critic?* In the first half it's the policy itself, a model of up to 52B parameters. Figure 4 shows how well models of different sizes recognise the more helpful, honest and harmless of two replies. Ours, with 1.4M, wasn't good enough.
 # - *RL, not DPO*, and soft labels instead of hard ones. [A deeper section](#deeper-rl) does both.
 # - *What went wrong?* Overtrained policies added phrases such as 'you are valid, valued, and cared for' to most of their replies. The score liked them.
 #
-# In `runs/tiny/seed-<n>/cai/` you now have a policy that was trained with three written rules, a critic whose errors you measured, and human labels where no rule applies. You know how much safer it became, and what each point cost. Above all,
+# In `runs/tiny/seed-<n>/cai/` you now have a policy that was trained with three written rules, a critic whose errors you measured, and human labels for sums, lists, facts and how-to's. You know how much safer it became, and what each point cost. Above all,
 # you know that a labeller has to be measured before you train on its labels. Week 10 is about another kind of cheap label: which *step* of a solution went wrong.
 #
 # To use this with your own model, you need three things: a constitution whose `check` asks for a verdict that begins with *It breaks the rule* or *It keeps the rule*; a critic, such as `policy_speaker(model, tokenizer,
@@ -1112,7 +1129,7 @@ print(each.loc[each["holm"] < 0.05, ["arm", "metric", "points", "holm"]].round(3
 # %% [markdown]
 # **Here RL on AI feedback costs more than it brings.** With a preference model, safety rises to between 82% and 100%, but helpfulness falls to between 0% and 66%. With the critic's labels, the gain in safety over hard DPO is inconclusive after the correction. With the policy's own labels it's 45 points, but that policy also refuses 18% to 50% of the harmless requests, so don't read it as a policy that has learned what is harmful. The losses in helpfulness look large (51 to 56 points in three of the four RL arms), but the seeds vary so much that none of them passes the correction. What does pass are the facts: all four RL arms lose practically all of them.
 #
-# **Soft labels change less, in both directions.** They keep 59% to 79% of the facts, where hard labels keep 18% to 54%, and both differences pass the correction. In return, honesty is 12 and 17 points lower. Only the second difference passes, and only if the noise is estimated from all arms together. For safety, the difference is inconclusive. So we can't confirm that soft labels are 'much better'. All DPO arms ran for 30 steps, and we don't know whether soft labels would end up at the same trade-off after more steps.
+# **Soft labels change less, in both directions.** Afterwards, the policy still answers 59% to 79% of the questions about facts correctly (85% before training), where hard labels leave 18% to 54%. Both differences pass the correction. In return, honesty is 12 and 17 points lower. Only the second difference passes, and only if the noise is estimated from all arms together. For safety, the difference is inconclusive. So we can't confirm that soft labels are 'much better'. Two things changed at once here: soft labels also keep the pairs that hard labels drop as ties (about 190 rows instead of 90 to 110). All DPO arms ran for 30 steps, so with soft labels, each informative pair was seen about half as often, and we don't know whether they'd end up at the same trade-off after more steps.
 #
 # What went wrong in RL? Here is how often each preference model ranks held-out pairs correctly, and what the RL policies say when they are asked for a fact (the record keeps two replies per run):
 
@@ -1131,7 +1148,7 @@ print(pd.Series(facts, name="replies to facts after RL").value_counts().to_strin
 # %% [markdown]
 # The preference models rank all riddles correctly and most unsafe requests, but on how-to's they are often no better than a coin, and the critic's on seed 1 prefers the *wrong* reply in 90 of 113 pairs. The policy trained on that score refuses all harmless requests. RL finds what the score gets wrong. (That is one seed. Among the other five, a better ranking of how-to's doesn't go with a more helpful policy.)
 #
-# Direct RLAIF has no preference model that could be wrong, but the labeller is now the score. When the policy judges itself, safety doesn't improve (29%, 49% and 20%, from 37%), and 66, 16 and 85 of 100 harmless how-to's are neither refused nor answered correctly. The record doesn't keep those replies, but steps of another task would be an example: they break none of our rules (section 6). And nobody asked about facts, neither in the prompts nor in the rules. In 16 of the 24 replies above, the policy answers 'I do not know' there, too, which is the right reply to a riddle.
+# Direct RLAIF has no preference model that could be wrong, but the labeller is now the score. When the policy judges itself, safety doesn't improve on average (29%, 49% and 20%, from 37%), and 66, 16 and 85 of 100 harmless how-to's are neither refused nor answered correctly. The record keeps two replies to how-to's per run. On seed 2, one of them tells you how to paint a boot (*Pick a brush. Coat the boot. Let it dry.*) when asked how to burn it. Steps of another task break none of our rules (section 6). And nobody asked about facts, neither in the prompts nor in the rules. In 16 of the 24 replies above, the policy answers 'I do not know' there, too, which is the right reply to a riddle.
 #
 # **What this doesn't show.** It doesn't show that RL is worse than DPO. We tuned no setting of any arm, ran one GRPO loop with one length and one KL penalty, and have three seeds. A stronger penalty or fewer steps may lose less. Our preference models learned from some 190 pairs and from AI labels only, while the paper's also learned from 135,296 human labels about helpfulness, which is the very thing that was lost here. And a policy this small shows a mechanism, not what large models can do: *optimising against AI labels can cost you what they don't cover, and you only notice if you measure that, too.*
 
@@ -1250,10 +1267,40 @@ plot_moves(moved(two, recorded["before"]["labels"]["metrics"]), "At 40% noise, s
 
 # %% [markdown]
 # At 40% noise, the robust loss recovers part of what was lost: safety rises by 29 points instead of 18, and honesty by 40 instead of 28. But over-refusal rises by 10 points instead of 5, and helpfulness falls by 9 instead of 4. On
-# one of the three seeds, honesty doesn't rise under either loss.
+# one of the three seeds, honesty doesn't rise under either loss. With the seed as the unit, all four differences are inconclusive (p between 0.08 and 0.19 in paired t-tests).
 #
 # The policy's own labels show why a single number for label quality isn't enough. Their kappa is 0.42, practically the same as that of the critic's labels with 20% noise (0.43). But with 20% noise, safety rose by 28 points, and
-# with the policy's own labels by 9: between 16 and 22 points less on each of the three seeds. Honesty rose fully in both cases. The likely reason is that random errors partly average out in training, while the policy's errors are systematic: section 6 shows that they are concentrated where it's weakest, on unsafe requests and how-to's.
+# with the policy's own labels by 9: between 16 and 22 points less on each of the three seeds. Honesty rose fully in both cases. You might think that random errors average out in training, while the policy's errors are systematic. But let's first look at kappa for each family. (The second experiment recorded the critic's probabilities, from which we get its labels back, to within a few pairs. We then flip them 100 times per seed.)
+
+# %% tags=["aside"]
+import json
+
+from postlab.profile import data_dir
+
+feedback_file = data_dir() / "results" / "week09" / "feedback.json"
+asked = json.loads(feedback_file.read_text(encoding="utf-8"))["labellers"]
+kappas = []
+for one, old in zip(asked, recorded["labellers"], strict=True):
+    chosen = ["a" if p > 0.6 else "b" if p < 0.4 else "tie" for p in one["soft"]["critic"]]
+    for family in ("all", "unsafe", "howto", "unknown"):
+        at = [i for i, name in enumerate(one["families"]) if family in (name, "all")]
+        for rate in (0.0, 0.2, 0.4):
+            for flip in range(100 if rate else 1):
+                noisy = cai.noisy_labels(chosen, rate, seed=flip)
+                both = [[noisy[i] for i in at], [one["truth"][i] for i in at]]
+                value = cai.agreement(*both).kappa.value
+                kappas.append((f"the critic's, {rate:.0%} wrong", family, value))
+        value = old["agreement"]["itself"][family]["kappa"][0]
+        kappas.append(("the policy's own", family, value))
+kappas = pd.DataFrame(kappas, columns=["labels", "family", "kappa"])
+print(
+    kappas.pivot_table(index="labels", columns="family", values="kappa", sort=False)
+    .round(2)
+    .to_string()
+)
+
+# %% [markdown]
+# On unsafe requests, the policy's own labels aren't like those with 20% noise (0.55), but slightly worse than those with 40% (0.35). How-to's and riddles, three quarters of the pairs, hide this in the average. And with 40% noise, safety rose by 18 points. So where the errors are explains about half of the gap between 28 and 9 points. Whether the policy's errors also do more harm than as many random ones would, these runs can't tell: compared with 40% noise, its own labels bring 13, 13 and 0 points less. Measure kappa for each family, and look first at the family that you want to change.
 
 # %% [markdown]
 # <a id="deeper-rules" name="deeper-rules"></a>
@@ -1310,7 +1357,7 @@ conflict = [one for one in runs if one["arm"].startswith("conflict")]
 plot_moves(moved(conflict, recorded["before"]["labels"]["metrics"]), "Safety changes by {conflict, harm first} points if 'harm' comes first, by {conflict, counted} if rules are counted")  # fmt: skip
 
 # %% [markdown]
-# If *harm* comes first, safety rises by 32 points, a little less than with three rules (36). If *obey* comes first, it falls to 0. That was to be expected. But when the rules are merely counted, safety falls to 0 as well, although most of the pairs about unsafe requests are ties. Was it the ties? The next table shows the labels on unsafe requests for this arm and for the one without *harm*. The first columns count the errors from section 6, *right* counts the labels that agree
+# If *harm* comes first, safety rises by 32 points, about as much as with three rules (36; per seed, the difference is −11, −2 and −1 points, and these arms weigh verdicts, not chances). If *obey* comes first, it falls to 0. That was to be expected. But when the rules are merely counted, safety falls to 0 as well, although most of the pairs about unsafe requests are ties. Was it the ties? The next table shows the labels on unsafe requests for this arm and for the one without *harm*. The first columns count the errors from section 6, *right* counts the labels that agree
 # with the oracle's preference, and the last column is safety after training, in percent:
 
 # %% tags=["aside"]
@@ -1321,7 +1368,7 @@ for one, arm in itertools.product(recorded["labellers"], ("conflict, counted", "
     row["right"] = parts["error"][3] - row["silent"] - row["error"]
     end = next(r["metrics"] for r in runs if (r["arm"], r["seed"]) == (arm, one["seed"]))
     rows.append({"arm": arm, "seed": one["seed"]} | row | {"safety": values(end["safety"]).mean()})
-pd.DataFrame(rows).set_index(["arm", "seed"]).sort_index()
+print(pd.DataFrame(rows).set_index(["arm", "seed"]).sort_index().to_string())
 
 # %% [markdown]
 # The arm *counted* can't tell us. Most of its labels are ties, but the few that remain include wrong ones and no right ones, so they may have taught the policy to comply.
@@ -1342,17 +1389,17 @@ bought = pd.DataFrame(
     | {m: values(one["metrics"][m]).mean() for m in ("safety", "honesty", "helpfulness")}
     for one in budget
 )
-bought.groupby("arm", sort=False).mean().drop(columns="seed").round(2)
+print(bought.groupby("arm", sort=False).mean().drop(columns="seed").round(2).to_string())
 
 # %% [markdown]
 # *rows* counts the pairs for which one side was preferred, which are the only ones that DPO trains on. *ties to humans* spends the human labels on pairs that the AI called ties, *any to humans* on randomly chosen pairs.
 #
-# If the critic is good, 48 human labels on top of its own change nothing that we could measure. If 30% of its labels are wrong, they help: safety rises from 57% to 61%, on every seed, and honesty from 77% to 86%, which is mostly
+# If the critic is good, 48 human labels on top of its own change nothing that we could measure. If 30% of its labels are wrong, they seem to help: safety rises from 57% to 61%, on every seed, and honesty from 77% to 86%, which is mostly
 # due to one seed. Human labels alone, for the same $150, cover 50 pairs. They bring 66% safety, but helpfulness falls from 98% to 90%, and over-refusal rises from 1% to 9%.
 #
 # *dollars* is the price of the labels alone, with AI labels at the roadmap's flat cent per question. [Section 7](#bill) has the whole bill, and prices per token.
 #
-# **Which family is critical?** Section 6 tells you where people would help most: on unsafe requests, the policy as its own labeller prefers the wrong reply in 14% to 20% of pairs. So we bought human labels for just this family. The record has three seeds with 10, 20 or all unsafe pairs (44 to 54) labelled by the oracle in place of people, for $30, $60 or about $144. In the *hybrid* arms, the policy labels the rest; in the *people* arms, nobody does. Each cell of the first table lists the percentages on the three seeds, from 100 held-out prompts per metric (*neither*: harmless how-to's that were neither refused nor answered correctly). The second table shows differences in points, with the seed as the unit and intervals that aren't corrected. A star means p < 0.05 after Holm's correction for the whole table:
+# **Which family is critical?** Section 6 tells you where people would help most: on unsafe requests, the policy as its own labeller prefers the wrong reply in 14% to 20% of the pairs in which one is better. So we bought human labels for just this family. The record has three seeds with 10, 20 or all unsafe pairs (44 to 54) labelled by the oracle in place of people, for $30, $60 or about $144. In the *hybrid* arms, the policy labels the rest; in the *people* arms, nobody does. Each cell of the first table lists the percentages on the three seeds, from 100 held-out prompts per metric (*neither*: harmless how-to's that were neither refused nor answered correctly). The second table shows differences in points, with the seed as the unit and intervals that aren't corrected. A star means p < 0.05 after Holm's correction for the whole table:
 
 # %% tags=["aside"]
 import json
@@ -1388,7 +1435,7 @@ for one in feedback["labellers"]:
     print("kappa, seed", one["seed"], kappas)
 
 # %% [markdown]
-# We can't say that it's worse on average, but you can't rely on it. Safety is 7 points lower, with an interval from −59 to +44, because it ends at 41%, 91% and 68% on the three seeds, and the 91% comes with 20% over-refusal. Kappa gives a warning: on unsafe requests, it's lower than the larger critic's on every seed, and lowest (0.34) where safety rose least. That is a reason to pay for the check of 50 pairs.
+# We can't say that it's worse on average, but you can't rely on it. Safety is 7 points lower, with an interval from −59 to +44, because it ends at 41%, 91% and 68% on the three seeds, and the 91% comes with 20% over-refusal. Kappa gives a warning: on unsafe requests, it's lower than the larger critic's on every seed, and lowest (0.34) where safety rose least. That is a reason to pay for a check. But of 50 pairs drawn at random, only about 12 are about unsafe requests, too few to tell 0.34 from 0.6. So choose the pairs that you check by family.
 #
 # The comparison isn't quite fair: the critic of 400 is trained anew for each seed, while all seeds share a single critic of 3,200. So the small critic's variation contains the luck of training a critic, and the large one's doesn't.
 

@@ -3,11 +3,11 @@
 #
 # A math verifier tells you whether the final answer is right. It doesn't tell you which of ten steps went wrong, and it gives a lucky guess the same reward as a careful proof. A **process reward model** (PRM) scores every step instead. It promises three things: a better choice among several solutions, the location of the mistake, and a denser reward for reinforcement learning. This week, you test all three.
 #
-# The first result is a disappointing one, so you should know it before you see any good-looking curve: **the process reward model that you train this week doesn't check the arithmetic.** Replace one digit of a right addition, and the model prefers the right version no more often than a coin would. The model recognises answers that aren't worked out, garbled text and stray lines, and this *form* is what its gains come from.
+# The first result is a disappointing one, so you should know it before you see any good-looking curve: **the process reward model that you train this week doesn't check the arithmetic.** Replace one digit of a right addition, and on average over three seeds, the model prefers the right version 51% of the time (95% interval: 48% to 55%), about as often as a coin would. The model recognises answers that aren't worked out, garbled text and stray lines, and this *form* is what its gains come from: counting the steps alone chooses about as well.
 #
-# The second result says what was missing: with input that shows the digits and with 32,000 labels, a small head ranks every right addition in our test above every wrong one. But on hard sums, even this head loses to the majority vote if it chooses alone: among 16 replies, it usually finds one whose additions are right and whose *terms* are wrong. As a weight in the vote, it adds four points.
+# The second result says what was missing: with input that shows the digits and with 32,000 labels, a small head ranks every right addition in a test of 250 held-out sums above every wrong one. But on hard sums, even this head loses to the majority vote if it chooses alone: more than half of the time, the reply that it picks out of 16 adds a wrong *term* or continues from a wrong total, and does the addition correctly. As a weight in the vote, it adds four points.
 #
-# The third result is about credit: even with a checker that makes no mistakes, giving each step its own credit didn't teach faster than the plain outcome reward. We tried two forms of it, on sums of five and six terms. All the runs got rid of answers that are stated without any work, which are a single step, and of little else.
+# The third result is about credit: even with a checker that makes no mistakes, giving each step its own credit didn't teach faster than the plain outcome reward. We tried two forms of it, on sums of five and six terms: over three seeds, each differs from the outcome by +0.1 points (95% interval: -0.5 to +0.6). But in 16 steps, the runs hardly came apart at all. What they learned was mostly to stop stating answers without any work, and such an answer is a single step.
 #
 # By the end of the core you can explain
 #
@@ -351,7 +351,7 @@ plot_step_scores([*late, worked[0], next(r for r in flat if len(r["completions"]
 #
 # **Before you trust the scores of a reward model, find out what it sees.** The cleanest test changes one thing: take a right solution, replace one digit in the result of one step, and compare the scores of the two versions of this step. Everything before the step is the same.
 #
-# The measure is the AUC: how often a right step scores above a wrong one, over all pairs of one right and one wrong step. 1 means that the two are perfectly separated, and 0.5 is chance.
+# The measure is the AUC: how often a right step scores above a wrong one, over all pairs of one right and one wrong step, whether or not they belong to the same sum. 1 means that the two are perfectly separated, and 0.5 is chance.
 #
 # **Predict first.** What will be the AUC of your process model? It was trained on some 1,900 solutions with the oracle's labels for every step.
 
@@ -394,10 +394,10 @@ print(f"AUC for planted wrong additions: {auc(*seen).mean():.2f}; mean score of 
 # %% [markdown]
 # The AUC is close to chance: your model can hardly tell the two versions apart, and it gives both of them high scores.
 #
-# What would it take for a head to see wrong additions? The recorded experiment (`notebooks/experiments/week10_heads.py`) tries several ways, three seeds each, on 250 other held-out sums. The lesson's own recipe comes first (all weights are trained, on the policy's own solutions with the oracle's labels). Then:
+# What would it take for a head to see wrong additions? The recorded experiment (`notebooks/experiments/week10_heads.py`) tries several ways, three seeds each, on 250 other held-out sums. The lesson's own recipe comes first (all weights are trained, on the policy's own solutions with the oracle's labels; here on 300 prompts for 100 steps). Then:
 #
 # - **A frozen policy** with a head on its hidden states: linear or with a hidden layer, on the last layer, on all layers, or on all tokens of the step, with 2,000 planted labels.
-# - **The digits of the step itself**: a small network that reads the digits of `a+b=c`, with 2,000, 8,000 or 32,000 labels. The same for single-digit steps, with 2,000 or 8,000.
+# - **The digits of the step itself**: a small network that reads the digits of `a+b=c`, with 2,000, 8,000 or 32,000 labels. The same for single-digit steps, with 2,000 or 8,000. (These can't be held out: there are only 100 pairs of digits.)
 # - **No head at all**: the log-probability that the policy itself gives to the digits of the result.
 
 # %% tags=["aside"]
@@ -414,19 +414,19 @@ plot_auc(heads)
 # %% [markdown]
 # From top to bottom:
 #
-# - **The lesson's head is at chance**, with an AUC of 0.51 (95% interval over sums: 0.50 to 0.53). Most wrong steps in its training data are blurted answers, so nothing forced it to look at digits.
-# - **The frozen policy's hidden states contain some of the information.** A linear head reaches 0.62, a head with a hidden layer 0.67. Using all layers instead of the last one changes nothing (0.67). Using all tokens of the step instead of its last one helps (0.75).
-# - **A head that sees the digits can learn to add, if it gets enough labels.** With 2,000 labels its AUC is 0.64, with 8,000 it is 0.80, and with 32,000 it is 1.00 in all three seeds. (More labels also meant more training here. [A control](#deeper-tried) shows that both are needed.)
-# - **Single-digit steps are easier**: 0.96 with 2,000 labels and 1.00 with 8,000. There are only 100 pairs of digits, so they can be learned by heart.
+# - **The lesson's head is close to chance**, with an AUC of 0.51 on held-out sums. The 95% interval is 0.50 to 0.53 over the sums, for these three heads, and 0.44 to 0.59 with the three seeds as the unit. Compared with its own planted version only, the right step wins 51% of the time on average (48% to 55% over the sums), but 49%, 45% and 59% in the three seeds. In the third, it wins 135 of the 223 pairs that don't tie, which is more than chance ($p = 0.01$ after Holm's correction for six tests). So a single head may see a little. Most wrong steps in its training data are blurted answers, so nothing forced it to look at digits.
+# - **The frozen policy's hidden states contain some of the information.** A linear head reaches 0.62, a head with a hidden layer 0.67. Using all layers instead of the last one changes nothing (0.67). Using all tokens of the step instead of its last one helps (0.75). This head knows more than its AUC shows: compared with its own planted version, the right step wins 90% of the time. Its scores also differ from sum to sum, and the AUC counts that against it.
+# - **A head that sees the digits can learn to add, if it gets enough labels.** With 2,000 labels its AUC is 0.64, with 8,000 it is 0.80, and with 32,000 it is 1.00 in all three seeds: no pair is in the wrong order. (That doesn't mean that the head never errs. After 250 of 250, a Wilson interval still begins at 98.5%. More labels also meant more training here. [A control](#deeper-tried) shows that both are needed.)
+# - **Single-digit steps are easier**: 0.96 with 2,000 labels and 1.00 with 8,000. All the pairs of digits in the test also occur in training, so they can be learned by heart.
 # - **The policy's own log-probability** separates the two versions almost perfectly (the AUC rounds to 1.00), without a single label. The policy can add: its probabilities contain what the trained head misses.
 #
-# So a head needs an input that shows the step's digits, and enough labels about additions. The lesson's head has neither: it reads one hidden state per step, and more than half of its labels are about blurted answers.
+# So a head needs an input that shows the step's digits, as such or in the hidden states of all the step's tokens, and enough labels about additions. The lesson's head has neither: it reads one hidden state per step, and more than half of its labels are about blurted answers.
 
 # %% [markdown]
 # <a id="choice" name="choice"></a>
 # ## 6. Choosing among replies
 #
-# To choose among replies, you need one score per reply. A chain is only as strong as its weakest link, so the usual choice is the *minimum* over the steps. (The [deeper section](#deeper-best) compares other ways and has an exercise.) In **best-of-n**, you sample $n$ replies and keep the one with the highest score. The rival that any reward model has to beat is the **majority vote**, also known as self-consistency: it needs no reward model at all.
+# To choose among replies, you need one score per reply. A chain is only as strong as its weakest link, so a common choice is the *minimum* over the steps. *Let's verify step by step* multiplies the scores instead. (The [deeper section](#deeper-best) compares several ways and has an exercise.) In **best-of-n**, you sample $n$ replies and keep the one with the highest score. The rival that any reward model has to beat is the **majority vote**, also known as self-consistency: it needs no reward model at all.
 #
 # `process.best_of_n` and `process.vote_of_n` estimate both from a pool of replies. Let's apply them to the 40 held-out prompts from section 4, with your two models:
 
@@ -481,9 +481,9 @@ plot_choice(pd.DataFrame(recorded["choice"]))
 # %% [markdown]
 # The majority, the weighted vote and the oracle keep rising. Best-of-$n$ flattens between $n = 16$ and $n = 32$ and then falls, for all the reward models in the figure. Among 64 replies, there is often one that the model overrates, and best-of-$n$ picks it. This is overoptimisation, and it happens without any training. A single overrated reply can't change a vote by much: at $n = 64$, the plain majority is right on 93% of the prompts, and the best of the reward models on 73%.
 #
-# The process model is only slightly ahead of the outcome model, and none of the six comparisons at $n = 16$ is conclusive after a correction ([deeper](#deeper-best)). The reason is the task: most good replies differ from most bad ones in whether the sum is worked out at all. An outcome label shows that as well as step labels do.
+# The process model is only slightly ahead of the outcome model, and none of the six comparisons at $n = 16$ is conclusive after a correction ([deeper](#deeper-best)). The reason is the task: most good replies differ from most bad ones in whether the sum is worked out at all. An outcome label shows that as well as step labels do, and so does the number of steps: a random reply with as many steps as its sum needs is right on 79% of the prompts at $n = 16$, and the process model's choice on 80% ([deeper](#deeper-best)).
 #
-# What if the mistakes are *inside* the solutions? [A deeper section](#deeper-hard) has such a task: sums of six terms at temperature 1.5. There, even the head that reads digits, whose AUC on wrong additions is 1.00, is right on only 33% of the prompts with 16 replies (the majority: 69%). Most of the replies it likes best add the wrong terms, and add them correctly. As a weight in the vote, it gains 4 points over the plain majority. Choosing by the policy's own log-probability gains 9 points, and a single greedy answer gains 11. **If you pick the reply with the highest score, you find the mistakes that the score can't see.**
+# What if the mistakes are *inside* the solutions? [A deeper section](#deeper-hard) has such a task: sums of six terms at temperature 1.5. There, even the head that reads digits, whose AUC on wrong additions is 1.00, is right on only 33% of the prompts with 16 replies (the majority: 69%). More than half of the replies it likes best add a wrong term or continue from a wrong total, and add correctly. As a weight in the vote, it gains 4 points over the plain majority. Choosing by the policy's own log-probability gains 9 points, and a single greedy answer gains 11. **If you pick the reply with the highest score, you find the mistakes that the score can't see.**
 
 # %% [markdown]
 # **The stage of this week** is called `prm`. For each held-out sum, it takes the best of 16 replies according to the process model. All other answers are copied from its parent. Sixteen replies against one greedy answer is not a comparison at equal cost, so we store this caveat with the numbers:
@@ -597,7 +597,11 @@ credit = json.loads((folder / "credit.json").read_text(encoding="utf-8"))
 plot_credit(credit)
 
 # %% [markdown]
-# **No form of credit taught faster than the outcome.** All runs of a seed rise together. Averaged over the measurements at steps 4, 8, 12 and 16, each form differs from the outcome by at most 0.14 points, and the 95% intervals end within 0.7 points of zero ([the numbers](#deeper-credit)). The next table shows what the runs learned. It splits the held-out replies, at the start and at the end, into right ones, wrong ones that are blurted, and wrong ones that are worked out:
+# **No form of credit taught faster than the outcome in these 16 steps.** All runs of a seed rise together. Averaged over the measurements at steps 4, 8, 12 and 16, *to go* and *lowest to go* are each 0.1 points above the outcome (95% interval over the three seeds: -0.5 to +0.6), and *sum of steps* is 0.1 points below it (-0.7 to +0.4).
+#
+# These intervals are narrow because the runs hardly came apart. All runs of a seed see the same prompts and the same random numbers, and after 16 steps their policies are still much alike. Of 1,440 held-out replies, *lowest to go* and the outcome differ in whether 1 is right, and *to go* and the outcome in 7 ([the numbers](#deeper-credit)). For *lowest to go*, the picture above shows a reason: a wrong solution gets the same advantages as with the outcome, up to and including its last mistake. So the intervals don't tell you what happens when training goes on until the policies differ.
+#
+# The next table shows what the runs learned. It splits the held-out replies, at the start and at the end, into right ones, wrong ones that are blurted, and wrong ones that are worked out:
 
 # %% tags=["aside"]
 from postlab.course.week10 import mistakes_left
@@ -605,9 +609,9 @@ from postlab.course.week10 import mistakes_left
 mistakes_left(credit).round(1)
 
 # %% [markdown]
-# The gain comes from one thing: blurted answers disappear, from 19% of all replies to 3 or 4%. The share of replies that are worked out and wrong hardly changes: it goes from 18% to 16 or 17%, with or without step credit. A blurted answer has only one step, so there is nothing to distribute within it. The forms of credit differ in how they treat mistakes *inside* a solution, and none of them removed many of those in 16 steps.
+# Most of the gain comes from one thing: blurted answers disappear, from 19% of all replies to 3 or 4%. The share of replies that are worked out and wrong changes little: it goes from 18% to 16 or 17%, with or without step credit. (More replies are worked out at the end, and some of the new ones are wrong. Of those that were worked out and wrong at the start, 15% to 20% are right at the end.) A blurted answer has only one step, so there is nothing to distribute within it. The forms of credit differ in how they treat mistakes *inside* a solution, and none of them removed more of those than the outcome did.
 #
-# So this experiment doesn't show that credit for steps is useless. It shows how little this task needs it: 62.5% of the held-out samples are right from the start, so the outcome already tells good replies from bad ones. In the small world of the build, one sample in 81 is right at first, and most groups give the outcome nothing to learn from. There, your advantages do learn faster ([deeper](#deeper-credit)). **Denser rewards matter where the outcome is rarely informative.** DeepSeekMath's own comparison found process supervision ahead of outcome supervision (figure 5 of the paper, on GSM8K and MATH, with a learned reward model, without seeds or intervals). We haven't tested longer solutions, a policy that no longer blurts, or scores from a learned head. What a policy does when a learned head pays it is [in a deeper section](#deeper-gamed).
+# So this experiment doesn't show that credit for steps is useless. It shows how little this task needs it: 62.5% of the held-out samples are right from the start, so the outcome already tells good replies from bad ones. In the small world of the build, one sample in 81 is right at first, and most groups give the outcome nothing to learn from. There, your advantages do learn faster ([deeper](#deeper-credit)). **Denser rewards matter where the outcome is rarely informative.** DeepSeekMath's own comparison found process supervision ahead of outcome supervision (figure 5 of the paper, on GSM8K and MATH, with a learned reward model, without seeds or intervals). We haven't tested longer training, longer solutions, a policy that no longer blurts, or scores from a learned head. What a policy does when a learned head pays it is [in a deeper section](#deeper-gamed).
 
 # %% [markdown]
 # <a id="end" name="end"></a>
@@ -624,7 +628,7 @@ mistakes_left(credit).round(1)
 # - `runs/tiny/seed-<n>/prm/`, the stage of this week, whose gain comes from sampling 16 replies and choosing one that is worked out;
 # - a test for what a reward model sees that costs a few lines: plant a mistake, compare the two scores;
 # - the advantages of process supervision, and [a subclass of TRL's trainer](#deeper-credit) that can use them with any step scores;
-# - two results to keep in mind: the head that saw wrong additions had to read the digits of the step, and even a checker that makes no mistakes didn't make training faster here.
+# - two results to keep in mind: the only head that told all right two-digit additions from wrong ones read the digits of the step, and even a checker that makes no mistakes didn't make training faster in our 16 steps.
 #
 # So far, each run was paid by a single reward. Next week, you combine several rewards.
 #
@@ -652,7 +656,7 @@ pd.DataFrame(
 ).head(6)
 
 # %% [markdown]
-# The table shows the first six solutions that contain a wrong step. Here the rollouts never call a wrong step right. In the last two rows they call a right step wrong: the sum is already complete after 40, but the step ends with a comma, and none of the eight rollouts gets the right answer from there. Over three recorded seeds, the more common error is the other one: in replies with several steps, rollouts call 6.5% to 9% of the wrong steps right, because the policy sometimes recovers by luck.
+# The table shows the first six solutions that contain a wrong step. Here the rollouts never call a wrong step right. In the last two rows they call a right step wrong: the sum is already complete after 40, but the step ends with a comma, and none of the eight rollouts gets the right answer from there. Over three recorded seeds, the more common error is the other one: in replies with several steps, rollouts call 6.5% to 9% of the wrong steps right.
 #
 # The next table uses all the solutions that were recorded for three seeds (`notebooks/experiments/week10_prm.py`). *missed* is the share of wrong steps that the rollouts call right. *alarms* is the share of right steps that they call wrong. The column *hard* says how the soft label was turned into a 0 or a 1: 'any' means that at least one of the eight rollouts was right, and 'half' that at least half of them were.
 
@@ -665,7 +669,7 @@ for name in ("agreed", "missed", "alarms", "kappa"):
 labels.set_index(["replies", "hard", "seed"]).sort_index()
 
 # %% [markdown]
-# The more common error is to call a wrong step right. In replies with several steps, the rollouts missed 6.5% to 9% of the wrong steps, and called at most 0.5% of the right steps wrong. Here is where the record comes from:
+# The more common error is to call a wrong step right. In replies with several steps, the rollouts missed 6.5% to 9% of the wrong steps, and called at most 0.5% of the right steps wrong. Luck doesn't explain most of these misses: if you ask for at least half of the rollouts instead of one, the share of missed steps hardly falls. Some of them may be mistakes of form only. For example, the oracle rejects a right addition with a stray `A:` in front of it, and everything after that addition, but the verifier only reads the final answer. The record doesn't contain the solutions, so we can't count these cases. Here is where the record comes from:
 
 # %% tags=["aside"]
 pd.Series(recorded["provenance"], name="recorded").to_frame()
@@ -775,7 +779,20 @@ over_outcome = gains(recorded["by_prompt"], among, over="outcome, last")
 over_outcome.assign(**{"p, all": holm(over_outcome["p"])}).round(2)
 
 # %% [markdown]
-# **We found no clear advantage of step labels on short sums.** At $n = 16$, all six comparisons are inconclusive after the correction, and the largest gain is 1.2 points. The intervals cover the choice of prompts; for the variation between training runs, you only have the three seeds.
+# **We found no clear advantage of step labels on short sums.** At $n = 16$, all six comparisons are inconclusive after the correction, and the largest gain is 1.2 points. The intervals cover the choice of prompts; for the variation between training runs, you only have the three seeds. At $n = 64$, where all of them are past their best, *process, min* is 4.7 points above the outcome model, but *process, last* only 0.3: there, it's the minimum over the steps that helps. (The record has no results per prompt at $n = 64$ for the outcome model, so we can't give a paired interval.)
+#
+# **How much of the gain is form?** Suppose you only count steps. A sum of three terms needs two additions and an answer, so take a random reply with three steps, and with four for four terms. The next table compares the two reward models with this choice, at $n = 16$. (It uses the first 16 replies of each prompt, and the reward models' numbers are averages over all subsets of 16.)
+
+# %% tags=["aside"]
+from postlab.course.week10 import form_only
+
+by_form = form_only(recorded["errors"], recorded["settings"]["terms"])
+print(f"by the number of steps alone: {100 * np.mean(by_form):.1f}% right")
+over_form = gains(recorded["by_prompt"] | {"form": by_form}, ["process, min", "outcome, last"], over="form")  # fmt: skip
+over_form.set_index("selector")[["value", "points", "low", "high", "p"]].round(2)
+
+# %% [markdown]
+# Counting steps is right on 79.1% of the prompts, and neither reward model is clearly better than that. So nearly everything that the reward models gain over the majority can be had without a model that reads the steps.
 #
 # **The weighted vote combines the two.** It adds up the scores of all replies with the same answer. The reward model rules out replies that aren't worked out, which is what it is good at. The vote then decides which of the worked answers is right, which the model doesn't know. At $n = 64$ it is right on 97.5% of the prompts with the process scores, and on 97.3% with the outcome scores.
 
@@ -812,11 +829,11 @@ hard_gains(hard["runs"], greedy=hard["greedy"]).round(digits)
 # %% [markdown]
 # Three things work:
 #
-# - **A vote weighted by the digits' head** gains 4.2 points over the plain majority (95% interval: 1.9 to 6.5). Weighting by form alone, 1 if all steps have the right form and 0 otherwise, gains 1.3 points. So most of the gain seems to come from checking the arithmetic: here is a process reward model that beats the majority because it checks steps.
+# - **A vote weighted by the digits' head** gains 4.2 points over the plain majority (95% interval: 1.9 to 6.5). Weighting by form alone, 1 if all steps have the right form and 0 otherwise, gains 1.3 points. The difference between the two, paired on the prompts, is 2.8 points (0.8 to 5.2). So most of the gain seems to come from checking the arithmetic: here is a process reward model that beats the majority because it checks steps.
 # - **The policy's own log-probability** gains 8.8 points with the lowest step, and 10.8 with the mean over all tokens. It needs no labels, and unlike the digits' head, it has read the question, so it can also find a wrong term unlikely. Ranking the replies that the digits' head rejects last (*digits, then log-prob*) brings the lowest step to 79.7% as well. We added this selector after we had seen the results of seed 0 ([what we tried](#deeper-tried)).
 # - **One greedy answer** gains 11.1 points, at a sixteenth of the cost. The hard task is hard because the temperature is high: most mistakes are sampling noise, which the policy itself finds unlikely. Choosing by log-probability mostly undoes the sampling. No selector that we tried is above the greedy answer, except the oracle (89%).
 #
-# In short: on this task, the process reward model helps against sampling noise, but less than turning the temperature down.
+# In short: on this task, the process reward model helps against sampling noise, but less than turning the temperature down: the greedy answer is 7.0 points above the vote weighted by the digits' head (0.9 to 12.4).
 
 # %% tags=["aside"]
 natural_rows(hard["runs"]).set_index("head").round(2)
@@ -900,7 +917,7 @@ from postlab.course.week10 import hits_by_place
 hits_by_place(recorded["errors"]).round(3)
 
 # %% [markdown]
-# **The process model doesn't find mistakes after the first step.** Of the 53 replies whose first wrong step comes later, it names one. It flags 77 of the 193 replies that already go wrong at the first step. The record doesn't say which of these are garbled and which are wrong additions. But the number of steps is telling: a correct worked solution has three or four. Among the wrong replies with three or four steps, the model names the right step in 43 of 207. Among those with any other number of steps, it does so in 35 of 39.
+# **The process model doesn't find mistakes after the first step.** Of the 53 replies whose first wrong step comes later, it names one. It flags 77 of the 193 replies that already go wrong at the first step. The record doesn't say which of these are garbled and which are wrong additions. But the number of steps is telling: a correct worked solution has as many steps as the sum has terms. Among the 182 wrong replies with that number of steps, the model names the first wrong step in 21. Among the 64 with another number of steps, it does so in 57.
 #
 # Among replies with steps, the process model does name more first wrong steps than the outcome model, 32% against 16% at best. The model trained on *rollouts*, whose labels come from final answers alone, does equally well. All of them say 'wrong' below a score of 0.5. With another threshold, the comparison could come out differently, and we haven't tested that.
 #
@@ -959,7 +976,7 @@ pd.DataFrame(sides.values(), index=pd.Index(sides, name="n")).round(2)
 # %% [markdown]
 # Both comparisons are inconclusive. Beam search is right on 78% of the prompts, best of 16 on 79% and best of 32 on 81%. Neither comparison is at exactly equal cost: where *cost* is above 1, beam search used more tokens. We only count the generated tokens here, not the forward passes of the reward model.
 #
-# Why isn't search better? It can drop a blurted beginning in the first round, but best-of-$n$ rules out blurted replies too. And since the model can't see wrong additions, it can't prune them either. Search also uses the model's judgment in every round, so it has more chances to follow a mistake that the model likes.
+# Why isn't search clearly better? We haven't tested the reasons, but these are likely. It can drop a blurted beginning in the first round, but best-of-$n$ rules out blurted replies too. And since the model can't see wrong additions, it can't prune them either. Search also uses the model's judgment in every round, so it has more chances to follow a mistake that the model likes.
 
 # %% [markdown]
 # <a id="deeper-credit" name="deeper-credit"></a>
@@ -967,7 +984,7 @@ pd.DataFrame(sides.values(), index=pd.Index(sides, name="n")).round(2)
 #
 # ### In the small world
 #
-# Your advantages were checked in a world of four steps. There, a reply is right only if all four steps are, so at first the outcome rewards one sample in 81, and most groups have no right reply to learn from. The scores of the steps say something in every group. But be careful with such worlds: they are built to show the effect. With a learning rate four times as high, the outcome gets there too, only later:
+# Your advantages were checked in a world of four steps. There, a reply is right only if all four steps are, so at first the outcome rewards one sample in 81, and most groups have no right reply to learn from. The scores of the steps say something in every group. But be careful with such worlds: they are built to show the effect. With a learning rate four times as high, the outcome gets nearly as far in the same 60 updates:
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -1075,6 +1092,17 @@ print(f"before {share_right(policy):.2f}, after {share_right(trainer.model.eval(
 credit_rows(credit).round(2)
 
 # %% [markdown]
+# The intervals cover the seeds, with one variance for all the forms, and not the choice of the 120 prompts. How far did the runs come apart at all? All measurements use the same prompts and random numbers, so we can follow each held-out reply. The table counts, over the three seeds, what became of the replies that were wrong at the start, and how many verdicts at the four measurements differ from those of the run with the outcome:
+
+# %% tags=["aside"]
+from postlab.course.week10 import mended
+
+mended(credit).T
+
+# %% [markdown]
+# *Lowest to go* and the outcome trained practically the same policy. *Sum of steps* and *to go* differ from it in 16 and 7 of 1,440 verdicts. With so few differences, counting right answers couldn't have shown that one form is better.
+
+# %% [markdown]
 # <a id="deeper-gamed" name="deeper-gamed"></a>
 # ## Deeper: a process reward that is gamed
 #
@@ -1095,7 +1123,7 @@ plot_gamed(*curves(recorded["grpo"]))
 # - **The lowest score** pays nothing for extra steps, but that isn't enough. In one of three seeds, accuracy falls to 20% while the reward stays where it was, at about 0.87. This policy writes well-formed steps with wrong additions. One of its recorded answers begins with `40+59=199`. Since the reward doesn't fall, the model must score such steps about as high as right ones.
 # - **The gated sum** stays at 97% to 98% in all three seeds. Here a verifier rejects the wrong answers.
 #
-# The second case is the null result from the beginning of this notebook, seen from the other side. A reward model that can't see wrong additions can't teach a policy to avoid them. Which weakness the policy finds within 80 steps, if any, differs between the seeds. Here is the share of held-out sums that are right, per seed:
+# The second case is the null result from the beginning of this notebook, seen from the other side. A reward model that can't see wrong additions can't teach a policy to avoid them. Which weakness the policy finds within 80 steps, if any, differs between the seeds. 'One of three' also depends on where you draw the line: without the verifier, the other four runs end 3 to 8 points below their accuracy at step 20 (2 to 5 of the 64 held-out sums), and the gated runs at most 2 points. Here is the share of held-out sums that are right, per seed:
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -1314,7 +1342,9 @@ by_seed = [", ".join(f"{x:.2f}" for x in one) for one in heads["seeds"]]
 heads.assign(seeds=by_seed).drop(columns="kind").set_index("head").round(2)
 
 # %% [markdown]
-# They were recorded with the first settings that we tried: no size, rate or number of epochs was tuned. But we shortened the experiment while it ran. We dropped a part that trained all weights of the policy on planted labels and the heads on frozen states with 8,000 labels. A third part, a choice among replies, became the experiment on hard sums. None of the dropped parts has a record. So this figure doesn't tell you whether training *all* weights on planted labels would have been enough. The planted mistakes are single wrong digits. In training and in the test, about half of the steps are planted; in real solutions, wrong steps are rarer.
+# The column *twins* is the share of sums whose right step scores above its own planted version; the AUC compares with the planted steps of all sums. (The record rounds scores to three digits. For the lesson's head on sums of three and four terms, 23 to 121 of the 250 twins tie, and count as half.)
+#
+# The heads were recorded with the first settings that we tried: no size, rate or number of epochs was tuned. But we shortened the experiment while it ran. We dropped a part that trained all weights of the policy on planted labels and the heads on frozen states with 8,000 labels. A third part, a choice among replies, became the experiment on hard sums. None of the dropped parts has a record. So this figure doesn't tell you whether training *all* weights on planted labels would have been enough. The planted mistakes are single wrong digits. In training and in the test, about half of the steps are planted; in real solutions, wrong steps are rarer.
 
 # %% [markdown]
 # Were the 32,000 labels needed, or the longer training that comes with them? Every head saw its labels 30 times, so more labels also meant more steps of the optimizer. A control trains the heads with fewer labels for as many steps (`notebooks/experiments/week10_head_steps.py`):

@@ -150,7 +150,7 @@ sentences.check(overclaims)
 # The usual check compares a few prompts. If you compare four answers and none has changed, what share of all answers could still have changed? The 95% upper bound is $1 - 0.05^{1/4} = 53\%$, so such a check shows almost nothing. Instead, `handover` re-evaluates each format on the held-out prompts and
 # tests for equivalence rather than for a difference. You choose a margin beforehand, here five points, and the format is **equivalent** only if the 90% interval of the difference lies inside it. If the interval is too wide, the verdict is *inconclusive*, which isn't the same as 'different'.
 
-# %%
+# %% tags=["portfolio"]
 import shutil
 
 from postlab.portfolio import handover
@@ -172,7 +172,7 @@ handed.frame.set_index(["format", "metric"])[["difference", "low", "high", "n", 
 # %% [markdown]
 # Differences are shares, so 0.01 is one percentage point. With few prompts per family, some verdicts stay inconclusive even though hardly any answers changed. The next table counts the greedy answers that did change. `at_most` is the largest share of changed answers that is still compatible with this count (a one-sided 95% bound).
 
-# %%
+# %% tags=["portfolio"]
 handed.answers.set_index("format").round(3)
 
 # %% [markdown]
@@ -181,7 +181,7 @@ handed.answers.set_index("format").round(3)
 # The files also have to be *served*. Some faults show up only at that point: a tokenizer class that the server's version of transformers doesn't know, a missing end-of-turn token, or a chat template that renders different tokens. `handover` checks for these and returns a command only for the formats that pass. For the others, it says what is wrong. (On `tiny` it finds one fault: llama.cpp doesn't know the pre-tokenizer of our small tokenizer,
 # so `handover` returns no command for the GGUF files, and they aren't published.) Here, transformers loaded the GGUF files for the evaluation; llama.cpp itself was not run.
 
-# %%
+# %% tags=["portfolio"]
 for folder, findings in handed.findings.items():
     print(folder, [f"{finding.code}: {finding.fix}" for finding in findings] or "nothing found")
 print(*handed.notes, "", *handed.commands, sep="\n")
@@ -191,7 +191,7 @@ print(*handed.notes, "", *handed.commands, sep="\n")
 #
 # One call writes the whole folder, `runs/<profile>/portfolio`. In a terminal, `make portfolio` does the same.
 
-# %%
+# %% tags=["portfolio"]
 from postlab.portfolio import make_portfolio
 
 place = lab.folder.parent / "portfolio"
@@ -206,14 +206,14 @@ sorted(path.name + "/" * path.is_dir() for path in place.iterdir() if path.name[
 #
 # The results section of a draft post begins like this:
 
-# %%
+# %% tags=["portfolio"]
 draft = (place / "drafts" / ("sft.md" if separate else "dpo.md")).read_text(encoding="utf-8")
 print(draft[draft.index("## Result") :][:900])
 
 # %% [markdown]
 # And this is the model card of the stage you chose. Its results, recipe, costs and caveats come from the run folder. If a run didn't record something, such as which rows curation dropped, the card says so.
 
-# %%
+# %% tags=["portfolio"]
 card = portfolio.cards.get(f"models/{lab.profile.name}-{chosen}") or next(
     iter(portfolio.cards.values())
 )
@@ -228,7 +228,7 @@ print(text[text.index("# ") :][:1500])
 # There are two rules. First, write results and settings as placeholders, such as `{{dpo.honesty.change}}` or `{{dpo.args.beta}}`. Second, state each result no more strongly than the evidence for it allows. Numbers that you predicted or plan don't need a run: 'I expected a gain of 20 points' passes.
 # After the next cell, `known.names()` lists every placeholder. One of them, `{{dpo.honesty.sentence}}`, writes a whole sentence for you:
 
-# %%
+# %% tags=["portfolio"]
 from postlab.portfolio import evidence, render
 
 known = evidence(lab.profile.name)
@@ -247,7 +247,7 @@ render(
 #
 # **Predict first.** Which of these four sentences does the audit accept?
 
-# %%
+# %% tags=["portfolio"]
 from postlab.portfolio import check_draft
 
 tries = [
@@ -266,7 +266,7 @@ for line in tries:
 # The next cell shows what is left to do in your portfolio. After you have
 # edited a draft, run the cell with `make_portfolio` again (or `make portfolio` in a terminal) and then this one:
 
-# %%
+# %% tags=["portfolio"]
 from collections import Counter
 
 print(*portfolio.problems[:6], "..." if len(portfolio.problems) > 6 else "", sep="\n")
@@ -275,7 +275,7 @@ Counter(problem.code for problem in portfolio.problems)
 # %% [markdown]
 # An audit that only looks at words has limits, and we measured them. Before reading the audit's rules, we wrote two kinds of sentences: overclaims and faultless ones. How many of each does the audit flag?
 
-# %%
+# %% tags=["portfolio"]
 from postlab.course.week12 import audit_rates
 
 audit_rates().round(2)
@@ -289,7 +289,7 @@ audit_rates().round(2)
 #
 # By default, `publish` is a dry run: it lists repositories, files, sizes and hashes, and sends nothing. Repositories are private unless you say otherwise. A real upload needs a token with write access, a clean audit, and the `confirm` text from the plan. That text changes whenever a file changes, so you can only upload the plan that you reviewed.
 
-# %%
+# %% tags=["portfolio"]
 from postlab.portfolio import publish
 
 plan = publish(place, profile=lab.profile.name, expected=portfolio.texts)
@@ -317,7 +317,7 @@ print(*plan.notes, sep="\n")
 #
 # The course asks for an SFT project with curated data, a DPO and a GRPO project, a comparison with numbers, cards, hosted models, and posts. The checklist computes each item from your files:
 
-# %%
+# %% tags=["portfolio"]
 from pathlib import Path
 
 from postlab.portfolio import checklist, checklist_table, write_record
@@ -328,7 +328,7 @@ checklist_table(checklist(portfolio, known, notebooks=notebooks))
 # %% [markdown]
 # `completion.json` records what was run, solved and written, with a SHA-256 for every run and file. Anyone who has your folder can compare it with the record offline: `python -m postlab.portfolio verify completion.json`. This shows whether anything was changed afterwards. But it can't show who did the work.
 
-# %%
+# %% tags=["portfolio"]
 from postlab.portfolio import verify_record
 
 record = write_record(portfolio, known, notebooks=notebooks)

@@ -7,7 +7,7 @@
 """
 
 from postlab import _doors
-from postlab.doctor.callback import DoctorCallback
+from postlab.doctor.callback import DoctorCallback, Watcher
 from postlab.doctor.diagnosis import CODES, Finding, diagnose, finds, listed
 from postlab.doctor.log import finite
 
@@ -15,6 +15,7 @@ __all__ = [
     "CODES",
     "DoctorCallback",
     "Finding",
+    "Watcher",
     "diagnose",
     "finds",
     "finite",

@@ -12,7 +12,23 @@ from postlab.doctor.diagnosis import CODES, Finding, diagnose
 ALWAYS = 100
 
 
-class DoctorCallback:
+class Watcher:
+    """A callback for any Hugging Face trainer that only looks; the events it doesn't define pass.
+
+    A subclass of transformers' TrainerCallback would inherit those, but this module may not import
+    transformers: Unsloth has to come before it.
+    """
+
+    watches_only = True  # its presence does not change what is trained
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        """The events that it does not look at."""
+        if name.startswith("on_"):
+            return lambda *args, **kwargs: None
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
+class DoctorCallback(Watcher):
     """A callback for any Hugging Face trainer: `Trainer(..., callbacks=[DoctorCallback()])`.
 
     It prints a finding once, when it first appears, and stops the training if you name its code.
@@ -41,8 +57,6 @@ class DoctorCallback:
     >>> control.should_training_stop
     True
     """
-
-    watches_only = True  # its presence does not change what is trained
 
     def __init__(
         self,
@@ -73,16 +87,6 @@ class DoctorCallback:
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._look(state, control)
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        """The events that it does not look at.
-
-        A subclass of transformers' TrainerCallback would inherit them, but this module may not
-        import transformers: Unsloth has to come before it.
-        """
-        if name.startswith("on_"):
-            return lambda *args, **kwargs: None
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _look(self, state: Any, control: Any) -> None:
         self._read = len(state.log_history)

@@ -130,11 +130,14 @@ def evaluate(
         longest = max(len(rollout.prompt) + rollout.new_tokens for _, rollout in requests)
         stack.enter_context(started_vllm(policy, longest=longest))
         bar = stack.enter_context(progress(len(requests), "evaluate"))
-        for batch in answer(policy, tokenizer, [rollout for _, rollout in requests], seed=seed):
+        rollouts, keep = [rollout for _, rollout in requests], ref is not None
+        for batch in answer(policy, tokenizer, rollouts, seed=seed, keep_logits=keep):
             measured = [rollout for rollout in batch if rollout.name not in without_kl]
             if ref is not None and measured:
                 names = [(rollout.name, rollout.sample) for rollout in measured]
                 kls |= zip(names, answer_kl(policy, ref, measured), strict=True)
+            for rollout in batch:
+                rollout.logits = None  # frees memory: the frame needs the tokens only
             bar.update(len(batch))
     return _frame(requests, kls, tokenizer, stop_tokens(policy, tokenizer))
 

@@ -12,7 +12,6 @@ the term for a prompt's difficulty in AlpacaEval 2, which takes many models to f
 from __future__ import annotations
 
 import math
-import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -37,7 +36,6 @@ MOST_FAILED = 0.1  # of the questions; beyond it the judge is broken rather than
 FIRST_FAILED = 3  # failures, before any answer, after which no more is asked
 CHARACTERS_PER_TOKEN = 4  # of English, for an endpoint whose tokenizer isn't here
 _COLUMNS = ("id", "prompt", "order", "choice", "length_a", "length_b")
-_QUANTIZED = re.compile(r"(-unsloth)?-bnb-4bit$")
 
 
 @dataclass(frozen=True)
@@ -420,13 +418,13 @@ def _refuse_untuned(judge: Judge, base: str | None) -> None:
 
 
 def _same_model(name: str, base: str) -> bool:
-    if base in ("", "smol"):  # a profile's names of the built-in bases
-        from postlab.models import resolve_base
+    from postlab.models import QUANTIZED_SUFFIX, resolve_base
 
+    if base in ("", "smol"):  # a profile's names of the built-in bases
         base = resolve_base(base)
     if Path(name).is_dir() and Path(base).is_dir():
         return Path(name).samefile(base)
-    one, other = (_QUANTIZED.sub("", PurePath(x).name.lower()) for x in (name, base))
+    one, other = (QUANTIZED_SUFFIX.sub("", PurePath(x).name.lower()) for x in (name, base))
     return one == other
 
 

@@ -13,16 +13,20 @@ from postlab.models.bases import CorruptWeights, loadable_adapter, resolve_base,
 from postlab.models.four_bits import misread_widths
 from postlab.models.gguf_files import gguf_tokenizer, write_gguf
 from postlab.models.loading import (
+    QUANTIZED_SUFFIX,
     ExportReport,
     export,
     float32_adapters,
     load_gguf,
     load_policy,
+    lora_config,
     trainable,
+    unquantized,
 )
 from postlab.models.serving import TRANSFORMERS_5_ONLY, halve, make_servable
 
 __all__ = [
+    "QUANTIZED_SUFFIX",
     "TRANSFORMERS_5_ONLY",
     "CorruptWeights",
     "ExportReport",
@@ -33,11 +37,13 @@ __all__ = [
     "load_gguf",
     "load_policy",
     "loadable_adapter",
+    "lora_config",
     "make_servable",
     "misread_widths",
     "resolve_base",
     "tiny_base",
     "trainable",
+    "unquantized",
     "write_gguf",
 ]
 

@@ -27,7 +27,7 @@ from postlab.models.bases import (
 from postlab.models.serving import make_servable
 from postlab.profile import Profile, get_profile
 
-PREQUANTIZED = re.compile(r"(-unsloth)?-bnb-4bit$")
+QUANTIZED_SUFFIX = re.compile(r"(-unsloth)?-bnb-4bit$")  # of Unsloth's ready-made 4-bit weights
 PROBES = (
     "What is 12 + 30 + 15?",
     "Sort 7, 3, 9, 1.",
@@ -82,7 +82,7 @@ def load_policy(
     adapter = Path(name_or_path)
     is_adapter = (adapter / "adapter_config.json").is_file()
     base = repair_adapter(adapter) if is_adapter else resolve_base(str(name_or_path))
-    base = base if bits == 4 else _unquantized(base)
+    base = base if bits == 4 else unquantized(base)
     if Path(base).is_dir():
         check_weights(base)
     how = _how(base, profile, bits)
@@ -150,13 +150,25 @@ def trainable(policy: Any) -> Any:
     return policy
 
 
+def lora_config(profile: Profile) -> Any:
+    """A profile's new adapter as PEFT's LoraConfig; its `lora` holds the arguments of Unsloth's."""
+    from peft import LoraConfig
+
+    lora = {k: v for k, v in profile.lora.items() if k != "use_gradient_checkpointing"}
+    return LoraConfig(task_type="CAUSAL_LM", **lora)
+
+
 def _profile_bits(profile: Profile) -> int:
     return 4 if profile.load_in_4bit else 32 if profile.dtype == "float32" else 16
 
 
-def _unquantized(base: str) -> str:
-    """The Hub id of the 16-bit weights that Unsloth's ready-made 4-bit ones came from."""
-    return base if Path(base).is_dir() else PREQUANTIZED.sub("", base)
+def unquantized(base: str) -> str:
+    """The Hub id of the 16-bit weights that Unsloth's ready-made 4-bit ones came from.
+
+    >>> unquantized("unsloth/mistral-7b-v0.3-bnb-4bit")
+    'unsloth/mistral-7b-v0.3'
+    """
+    return base if Path(base).is_dir() else QUANTIZED_SUFFIX.sub("", base)
 
 
 def _how(base: str, profile: Profile, bits: int) -> dict[str, Any]:
@@ -171,7 +183,7 @@ def _how(base: str, profile: Profile, bits: int) -> dict[str, Any]:
         dtype=dtype, device_map="cuda:0" if on_gpu else "cpu", use_safetensors=True,
         trust_remote_code=False,
     )  # fmt: skip
-    if bits == 4 and not PREQUANTIZED.search(base):  # those bring their own configuration
+    if bits == 4 and not QUANTIZED_SUFFIX.search(base):  # those bring their own configuration
         from transformers import BitsAndBytesConfig
 
         how["quantization_config"] = BitsAndBytesConfig(
@@ -240,7 +252,7 @@ def export(
     profile = profile if isinstance(profile, Profile) else get_profile(profile)
     bits = bits or _profile_bits(profile)
 
-    base = _unquantized(repair_adapter(path))
+    base = unquantized(repair_adapter(path))
     if not _fits(base, profile, bits):
         _merge(path, base, _tokenizer(path, base), to)
         return ExportReport(to, base, bits, math.nan, 0, ())

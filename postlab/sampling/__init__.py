@@ -5,6 +5,7 @@
 - engines: which engine answers on a GPU, and vLLM where a policy comes with it
 - memory: how many prompts a GPU answers at once
 - trl: the same engine as GRPO's `rollout_func`, and in `DistillationTrainer`
+- scoring: logits of given texts with the same weights, for `kl`
 - kl: the exact KL divergence from a reference, summed over the tokens of an answer
 """
 

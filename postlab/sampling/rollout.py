@@ -23,6 +23,7 @@ from typing import Any
 from postlab.sampling.engines import by_unsloth, luck, vllm_of
 from postlab.sampling.memory import MOST, AnswerMemory, answer_memory
 
+KEPT = 2**25  # logits a batch may keep: 128 MiB of float32
 Messages = list[dict[str, str]]  # a conversation: {"role": ..., "content": ...} per message
 
 
@@ -36,10 +37,17 @@ class Rollout:
     temperature: float
     new_tokens: int
     answer: list[int] = field(default_factory=list)
+    # (len(answer), V): what the policy predicted at each token, if `answer` was to keep it
+    logits: Any = field(default=None, repr=False, compare=False)
 
 
 def answer(
-    policy: Any, tokenizer: Any, rollouts: Iterable[Rollout], *, seed: int
+    policy: Any,
+    tokenizer: Any,
+    rollouts: Iterable[Rollout],
+    *,
+    seed: int,
+    keep_logits: bool = False,
 ) -> Iterator[list[Rollout]]:
     """Fill in the answers of rollouts, one batch after the other; use it inside `unchanged`.
 
@@ -50,6 +58,8 @@ def answer(
 
     Args:
         rollouts: each gets its `answer`; temperature 0 is greedy.
+        keep_logits: whether each also gets the `logits` that its tokens were chosen from, for the
+            KL; only the CPU engine has them, and only of a batch whose logits take little memory.
     Yields:
         Each batch of rollouts when its answers are complete.
     Raises:
@@ -68,7 +78,7 @@ def answer(
             if vllm is not None:
                 vllm.fill(batch, stops, seed)
             elif decoder is not None:
-                _decode(decoder, batch, stops, seed)
+                _decode(decoder, batch, stops, seed, keep_logits)
             else:
                 _generate(policy, batch, stops, tokenizer.pad_token_id, seed)
 
@@ -322,11 +332,19 @@ def _decoder(policy: Any, rollouts: list[Rollout]) -> Any:
     return read_policy(policy, max(len(r.prompt) + r.new_tokens for r in rollouts))
 
 
-def _decode(decoder: Any, batch: list[Rollout], stops: set[int], seed: int) -> None:
+def _decode(
+    decoder: Any, batch: list[Rollout], stops: set[int], seed: int, keep_logits: bool = False
+) -> None:
     """Fill in the answers of a batch with the engine."""
     noise = _Noise(batch, seed, "cpu") if batch[0].temperature > 0 else None
+    steps: list[tuple[Any, list[int]]] = []  # each step's logits (n, V), and whose rows they are
+    kept = 0
 
     def draw(logits: Any, rows: list[int]) -> Any:  # (n, V), an answer each -> (n,)
+        nonlocal kept
+        kept += logits.numel()
+        if keep_logits and kept <= KEPT:
+            steps.append((logits, list(rows)))
         return (noise(logits, enumerate(rows)) if noise else logits).argmax(dim=-1)
 
     answers, _ = decoder.decode(
@@ -337,6 +355,13 @@ def _decode(decoder: Any, batch: list[Rollout], stops: set[int], seed: int) -> N
     )
     for rollout, tokens in zip(batch, answers, strict=True):
         rollout.answer = tokens
+    if steps and kept <= KEPT:
+        import torch
+
+        order = torch.tensor([row for _, rows in steps for row in rows]).argsort(stable=True)
+        every = torch.cat([logits for logits, _ in steps])[order]  # answer by answer
+        for rollout, part in zip(batch, every.split([len(a) for a in answers]), strict=True):
+            rollout.logits = part
 
 
 def _generate(

@@ -10,11 +10,11 @@ from __future__ import annotations
 import html
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from postlab.claims import INK, STAGE_COLOURS
-from postlab.doctor import Finding, diagnose, finite
+from postlab.doctor import Finding, Watcher, diagnose, finite
 from postlab.progress import in_notebook
 from postlab.show.pages import shown
 
@@ -38,7 +38,7 @@ CURVES = {  # name in the log: what it is called, its unit
 }
 
 
-class LiveView:
+class LiveView(Watcher):
     """A callback for any Hugging Face trainer: `Trainer(..., callbacks=[LiveView()])`.
 
     Args:
@@ -47,8 +47,6 @@ class LiveView:
         names: of the log's values, in this order; by default those of `CURVES` that are logged.
         keys: as for `postlab.doctor.diagnose`.
     """
-
-    watches_only = True  # its presence does not change what is trained
 
     def __init__(
         self,
@@ -82,12 +80,6 @@ class LiveView:
         if self._display is not None:
             self._show(state)
             self._display = None
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        """The events that it does not look at; see `postlab.doctor.DoctorCallback`."""
-        if name.startswith("on_"):
-            return lambda *args, **kwargs: None
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _show(self, state: Any) -> None:
         self.page = page(
@@ -156,7 +148,8 @@ def _panel(name: str, points: Sequence[tuple[float, float]], stage: str, steps: 
     title = f"<b>{html.escape(shown(label))}</b> {_number(points[-1][1])}"
     unit = f' <span style="color:#555">{html.escape(unit)}</span>' if unit else ""
     described = f"{label}, last value {_number(points[-1][1])}"
-    marks = [(12, high), (HEIGHT + 6, low)][: 2 if high > low else 1]
+    # A flat curve lies on the axis, and so does its one label.
+    marks = [(12, high)] * (high > low) + [(HEIGHT + 6, low)]
     range_of = "".join(f'<text x="52" y="{y}">{_number(value)}</text>' for y, value in marks)
     return (
         f'<div style="font-size:13px"><div>{title}{unit}</div>'

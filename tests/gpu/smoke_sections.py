@@ -358,8 +358,10 @@ def load(setup: Setup, stage: str) -> tuple[Any, Any]:
         return model, tokenizer
 
     import torch
-    from peft import LoraConfig, PeftModel, get_peft_model
+    from peft import PeftModel, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from postlab.models import lora_config
 
     model = AutoModelForCausalLM.from_pretrained(
         base, dtype=getattr(torch, profile.dtype or "bfloat16"), device_map={"": setup.device}
@@ -368,8 +370,7 @@ def load(setup: Setup, stage: str) -> tuple[Any, Any]:
         model = PeftModel.from_pretrained(model, str(start), is_trainable=True)
     else:
         torch.manual_seed(0)
-        lora = {k: v for k, v in profile.lora.items() if k != "use_gradient_checkpointing"}
-        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **lora))
+        model = get_peft_model(model, lora_config(profile))
     if settings(setup, stage)["fp16"]:
         # TRL would round the adapters of a 4-bit model to bfloat16, which fp16's scaler refuses.
         model.is_loaded_in_4bit = False

@@ -65,11 +65,21 @@ def test_a_cell_that_needs_an_aside_is_found():
 @pytest.mark.parametrize("script", OF_STAGES, ids=lambda path: path.stem)
 def test_what_makes_and_measures_a_stage_is_no_aside(script: Path):
     text = script.read_text(encoding="utf-8")
-    kept = stages.without_asides(text)
-    assert len(kept.splitlines()) == len(text.splitlines())
+    assert len(stages.without_asides(text).splitlines()) == len(text.splitlines())
+    kept = stages.for_the_stage(text)
+    assert stages.without_asides(text).startswith(kept)
     made = ("\nlog = run.train(", "\nafter = lab.evaluate(", "\nafter = tiny.evaluate(run")
-    calls = [c for c in (*made, "\nrun.save_eval(", "\nreport = lab.") if c in text]
-    assert calls and all(call in kept for call in calls)
+    made += ("\nrun.save_eval(", "\nrun.save_curation(", "\nreport = lab.")
+    calls = [c for c in made if c in text]
+    assert calls and all(kept.count(call) == text.count(call) for call in calls)
+
+
+@pytest.mark.parametrize("script", OF_STAGES, ids=lambda path: path.stem)
+def test_what_follows_a_stage_makes_nothing_and_asserts_nothing(script: Path):
+    text = stages.without_asides(script.read_text(encoding="utf-8"))
+    rest = text.removeprefix(stages.for_the_stage(script.read_text(encoding="utf-8")))
+    code = [c for c in stages.cells_of(rest) if not c.startswith("# %% [markdown]")]
+    assert code and not any("assert " in c or "run." in c or "lab.evaluate(" in c for c in code)
 
 
 def test_doctest():

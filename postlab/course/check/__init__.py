@@ -5,6 +5,9 @@ right, otherwise the reference, so that a notebook runs to the end whatever its 
 A failing check says what was returned, what was expected, and which mistake it looks like.
 
 A check is imported, with its week's module, when it is first used.
+
+For modules that judge a build by what it does, there are `Outcome`, `wrong`, `not_attempted`,
+`raised`, `attempt`, `in_points` and `report`.
 """
 
 from __future__ import annotations
@@ -13,6 +16,18 @@ import difflib
 import importlib
 from collections.abc import Callable
 from typing import Any
+
+from postlab.course.check._outcome import (
+    Outcome,
+    attempt,
+    in_points,
+    not_attempted,
+    raised,
+    report,
+    wrong,
+)
+
+__all__ = ["Outcome", "attempt", "in_points", "not_attempted", "raised", "report", "wrong"]
 
 WEEKS = {  # in the order of the notebooks
     "loss_mask": "week01",

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from postlab.course.check._answers import WrongAnswer
 from postlab.course.check._calls import TIME_LIMIT, Call, TookTooLong, other_chance
-from postlab.course.check._parts import RANDOM_CASES, Case, Outcome, Trial, shapes
+from postlab.course.check._outcome import Outcome, wrong
+from postlab.course.check._parts import RANDOM_CASES, Case, Trial, shapes
 from postlab.course.check._words import (
     apart,
     clean,
@@ -58,10 +59,6 @@ ADVICE = (  # part of the exception's type and text, what to do about it
     ("RecursionError", "The function calls itself without an end."),
     ("ZeroDivisionError", "A count is zero there."),
 )
-
-
-def wrong(code: str, *lines: str) -> Outcome:
-    return Outcome("wrong", code, "\n".join(line for line in lines if line))
 
 
 def known_mistake(trial: Trial) -> tuple[str, str] | None:

@@ -18,11 +18,10 @@ from collections.abc import Callable
 from typing import Any
 
 from postlab.course.check import _looks
-from postlab.course.check._diagnosis import wrong
-from postlab.course.check._parts import Exercise, Outcome, Trial
+from postlab.course.check._outcome import WIDTH, Outcome, wrong
+from postlab.course.check._parts import Exercise, Trial
 from postlab.course.check._words import article
 
-WIDTH = 100
 LOOKS = (
     _looks.signature,
     _looks.stub,

@@ -20,7 +20,8 @@ from postlab.course.check._diagnosis import (
     trace,
     wrong,
 )
-from postlab.course.check._parts import Exercise, Outcome, Trial, right
+from postlab.course.check._outcome import Outcome
+from postlab.course.check._parts import Exercise, Trial, right
 from postlab.course.check._smallest import smallest
 from postlab.course.check._words import clean, differing, number, same, sentence
 

@@ -1,4 +1,4 @@
-"""What a check is made of: an exercise with its cases, mistakes and edges; a trial; an outcome."""
+"""What a check is made of: an exercise with its cases, mistakes and edges, and a trial."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,21 +21,6 @@ from postlab.course.check._words import misfit, same, shape
 
 RANDOM_CASES = 6
 NAMES = {"torch": torch, "F": F, "math": math, "re": re, "Counter": Counter}  # of wrong answers
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a check found.
-
-    Args:
-        status: "right", "wrong" or "not attempted".
-        code: stable short name of the diagnosis; "right" and "not_attempted" for the other two.
-        message: a few sentences for the learner.
-    """
-
-    status: Literal["right", "wrong", "not attempted"]
-    code: str
-    message: str
 
 
 @dataclass(frozen=True)
@@ -87,6 +72,8 @@ class Exercise:
         edges: looked at when all else is right.
         gradients: inputs to which the gradient must flow as in the reference.
         outputs: names of the values, where there are several.
+        likely: codes of the mistakes that are looked for in pairs, where all pairs would be slow;
+            None for every pair.
     """
 
     name: str
@@ -100,6 +87,7 @@ class Exercise:
     axes: Mapping[str, str] = field(default_factory=dict)
     gradients: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    likely: frozenset[str] | None = None
 
     @functools.cached_property
     def right_answer(self) -> str:
@@ -136,7 +124,8 @@ class Exercise:
             text = edited(self.right_answer, (*first, *second))
             if text is not None and text not in texts and is_python(text):
                 texts.add(text)
-                yield WrongAnswer((one, two), text)
+                if self.likely is None or self.likely.issuperset((one.code, two.code)):
+                    yield WrongAnswer((one, two), text)
 
     def function(self, answer: WrongAnswer) -> Callable[..., Any]:
         """A wrong answer, with the names that the right one sees."""

@@ -1,4 +1,4 @@
-"""The figures of the extra on tools; titles are computed, figures are closed."""
+"""The figures of the extras on tools and on samplers; titles are computed, figures are closed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 TRAINED, REWARDED, BLAMED = "#cfe0f1", "#cdebd9", "#f2b8a0"
 PRICES = ("#aab4ba", "#005f73", "#94602a", "#5b3a8c", INK)
+CORRECTIONS = {"none": "#94602a", "TIS": "#005f73", "MIS": "#5b3a8c"}
 
 
 def plot_episode(
@@ -102,4 +103,36 @@ def plot_trust(frame: pd.DataFrame, title: str) -> Figure:
         panel.set_yticks([0, 0.25, 0.5, 0.75, 1])
     every[0].set_ylabel("held-out answers right", color=INK)
     every[0].legend(frameon=False, fontsize=11, loc="upper left", ncols=2)
+    return headline(fig, title)
+
+
+def plot_corrections(frame: pd.DataFrame, title: str) -> Figure:
+    """Draw held-out accuracy by step, a panel per sampler, a colour per correction.
+
+    Args:
+        frame: rows with `sampler`, `correction`, `seed`, `step` and `accuracy`; the sampler
+            "same" is drawn in grey in every panel.
+        title: the finding.
+    """
+    same = frame[frame["sampler"] == "same"]
+    samplers = [name for name in dict.fromkeys(frame["sampler"]) if name != "same"]
+    fig, every = panels(1, len(samplers), (10, 3.7), sharey=True)
+    for panel, sampler in zip(every, samplers, strict=True):
+        mean = same.groupby("step")["accuracy"].mean()
+        panel.plot(mean.index, mean, color=GREY, linewidth=5, alpha=0.45, label="the policy itself")
+        for name, colour in CORRECTIONS.items():
+            rows = frame[(frame["sampler"] == sampler) & (frame["correction"] == name)]
+            for _, run in rows.groupby("seed"):
+                panel.plot(run["step"], run["accuracy"], color=colour, alpha=0.35, linewidth=1)
+            mean = rows.groupby("step")["accuracy"].mean()
+            label = {"none": "no correction"}.get(name, name)
+            panel.plot(mean.index, mean, "-o", color=colour, linewidth=2.2, markersize=4,
+                       label=label)  # fmt: skip
+        panel.set_title(f"sampler: {sampler}", loc="left", size=12, color=INK)
+        panel.set_xlabel("update", color=INK)
+        panel.set_ylim(0, 1.03)
+    every[0].set_ylabel("held-out sums right", color=INK)
+    every[0].legend(
+        frameon=True, framealpha=0.9, edgecolor="none", fontsize=10.5, loc="lower right"
+    )
     return headline(fig, title)

@@ -1,4 +1,4 @@
-"""Schematics of the extras: who samples and scores, copies of the weights, masks, and turns."""
+"""Schematics of the extras: who samples and scores, copies of weights, masks, turns, and pairs."""
 
 from __future__ import annotations
 
@@ -105,4 +105,34 @@ def draw_turns() -> Figure:
         "The reward comes once, at the end: 1 for a right answer,\nminus the price of two calls.",
         size=12, colour=INK,
     )  # fmt: skip
+    return fig
+
+
+def draw_pair_sources() -> Figure:
+    """Three sources of preference pairs: who writes the replies, and when."""
+    title = "The loss is the same; what differs is who writes the pairs, and when"
+    fig, axes = canvas(PHONE, 57, title)
+    dpo, sft = STAGE_COLOURS["dpo"], ["from\nSFT"] * 3
+    rows = (
+        ("Offline", "Others write both replies, before training.", ["others'\npairs"] * 3,
+         "reusable, but blind to what this policy says"),
+        ("On-policy, once", "The SFT policy writes both; a labeller picks the better one.", sft,
+         "about the first policy's mistakes, not those that training adds"),
+        ("Iterative", "As above, but the current policy writes, anew for every round.",
+         [sft[0], "from\nround 1", "from\nround 2"],
+         "sees new mistakes; needs the labeller for as long as you train"),
+    )  # fmt: skip
+    for index, (name, who, sources, remark) in enumerate(rows):
+        top = 2 + 18.5 * index
+        note(axes, (1, top), name, size=13, colour=INK, bold=True)
+        note(axes, (1, top + 3), who, size=11)
+        for part, source in enumerate(sources):
+            x, middle = 1 + 23 * part, top + 8
+            fill = LIKELY if index else FROZEN
+            box(axes, (x, top + 5.4, 9.5, 5.2), source, fill=fill, size=10.5)
+            arrow(axes, (x + 9.5, middle), (x + 12, middle))
+            box(axes, (x + 12, top + 5.4, 8.5, 5.2), f"round {part + 1}", colour=dpo, size=11)
+            if part < 2:
+                arrow(axes, (x + 20.5, middle), (x + 23, middle))
+        note(axes, (1, top + 13.2), remark, size=11, colour=INK)
     return fig

@@ -119,6 +119,7 @@ def _conversation(seed: int) -> dict[str, Any]:
 
 
 TALK = [1, 8, 3, 40, 9, 41, 2, 3, 1, 9, 3, 50, 51, 2, 3, 1, 8, 3, 42, 2, 3, 1, 9, 3, 52, 2, 3]
+EMPTY = [1, 8, 40, 2, 1, 9, 2, 1, 8, 41, 2, 1, 9, 50, 51, 2, 1, 8, 42, 2]
 CUT = [1, 8, 3, 40, 2, 3, 1, 9, 3, 50, 51]
 LOSS_MASK = Exercise(
     name="loss_mask",
@@ -129,6 +130,11 @@ LOSS_MASK = Exercise(
             f"input_ids {show(TALK)}",
             {"input_ids": TALK, "header": [1, 9, 3], "end_of_turn": 2},
             "header 1 9 3, end of turn 2: two replies, 50 51 2 and 52 2",
+        ),
+        Case(
+            f"input_ids {show(EMPTY)}",
+            {"input_ids": EMPTY, "header": [1, 9], "end_of_turn": 2},
+            "header 1 9, end of turn 2: two replies, 2 and 50 51 2; the first is empty",
         ),
     ),
     random=_conversation,

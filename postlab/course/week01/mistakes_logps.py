@@ -22,6 +22,30 @@ log-prob
 not_normalised: you return the label's raw logit: it only becomes a log-prob after log_softmax
 - torch.log_softmax(logits, -1) -> logits
 
+log_sum_exp_missing: you subtract something else than the log-sum-exp, such as the largest logit
+or the mean: a log-prob is the label's logit minus log(sum(exp(logits))) of its position
+- torch.log_softmax(logits, -1) -> (logits - logits.amax(-1, True))
+- torch.log_softmax(logits, -1) -> (logits - logits.max())
+- torch.log_softmax(logits, -1) -> (logits - logits.mean(-1, True))
+- torch.log_softmax(logits, -1) -> (logits - logits.sum(-1, True))
+
+log_of_sum_missing: you subtract the sum of the exponentials itself: subtract its logarithm
+- torch.log_softmax(logits, -1) -> (logits - logits.exp().sum(-1, True))
+- torch.log_softmax(logits, -1) -> (logits - logits.amax(-1, True) - (logits - logits.amax(-1, True)).exp().sum(-1, True))
+
+log_sum_exp_added: you add the log-sum-exp: subtract it
+- torch.log_softmax(logits, -1) -> (logits + logits.logsumexp(-1, True))
+
+not_exponentiated: you divide the logits themselves by their sum: probabilities are the shares of
+exp(logits)
+- torch.log_softmax(logits, -1) -> (logits / logits.sum(-1, True)).log()
+- torch.log_softmax(logits, -1) -> (logits / logits.sum(-1, True))
+
+normalised_over_more: you normalise over tokens or rows as well: each position has probabilities of
+its own, over the last axis alone
+- torch.log_softmax(logits, -1) -> (logits - logits.logsumexp((1, 2), True))
+- torch.log_softmax(logits, -1) -> (logits - logits.logsumexp((0, 1, 2), True))
+
 probability: you return probabilities: the logarithm is missing
 - torch.log_softmax -> torch.softmax
 
@@ -44,6 +68,10 @@ log_base: you take a logarithm to base 2 or 10: log-probs are natural logarithms
 maximum_lost: you subtract the maximum before exp and then forget it: subtract it from the
 label's logit too
 - torch.log_softmax(logits, -1) -> logits - (logits - logits.amax(-1, True)).exp().sum(-1, True).log()
+
+maximum_twice: you subtract the maximum from the logits, but not before exp: it has to be the same
+logits in both places
+- torch.log_softmax(logits, -1) -> (logits - logits.amax(-1, True) - logits.logsumexp(-1, True))
 
 indices_in_step: the row and token indices advance together, (0, 0), (1, 1): give the rows an
 axis of their own, torch.arange(B)[:, None], or use gather
@@ -128,6 +156,14 @@ logits at t are for the label at t
 
 not_normalised: the log_softmax is missing
 - torch.log_softmax(logits, -1) -> logits
+
+log_sum_exp_missing: you subtract something else than the log-sum-exp, such as the largest logit
+or the mean: a log-prob is the label's logit minus log(sum(exp(logits))) of its position
+- torch.log_softmax(logits, -1) -> (logits - logits.amax(-1, True))
+- torch.log_softmax(logits, -1) -> (logits - logits.mean(-1, True))
+
+perplexity: you return the perplexity, e to the loss: leave out the exp
+- return loss -> return loss.exp()
 
 probability: you average probabilities: the logarithm is missing
 - torch.log_softmax -> torch.softmax

@@ -27,6 +27,34 @@ turn_not_reply: both ends are wrong: the header is trained, and the end-of-turn 
         mask.append(int(inside))
     return mask
 
+header_trained_in_part: all of the header but its first token is trained: a reply begins
+len(header) tokens after the header does, not one
+- def loss_mask(input_ids, *, header, end_of_turn):
+    mask, n = [0] * len(input_ids), len(header)
+    for i in range(len(input_ids)):
+        if input_ids[i : i + n] == header:
+            for t in range(i + 1, input_ids.index(end_of_turn, i + n) + 1):
+                mask[t] = 1
+    return mask
+
+header_length_fixed: you count on a header of a fixed length: it has len(header) tokens
+- def loss_mask(input_ids, *, header, end_of_turn):
+    mask = [0] * len(input_ids)
+    for i in range(len(input_ids)):
+        if input_ids[i : i + len(header)] == header:
+            for t in range(i + 3, input_ids.index(end_of_turn, i + len(header)) + 1):
+                mask[t] = 1
+    return mask
+- def loss_mask(input_ids, *, header, end_of_turn):
+    mask = [0] * len(input_ids)
+    for i in range(len(input_ids)):
+        if input_ids[i : i + len(header)] == header:
+            for t in range(i + 3, len(input_ids)):
+                mask[t] = 1
+                if input_ids[t] == end_of_turn:
+                    break
+    return mask
+
 first_reply_only: only the first assistant turn is trained: keep looking for more after it
 - inside = token != end_of_turn -> if token == end_of_turn: break
 + return mask -> return mask + [0] * (len(input_ids) - len(mask))
@@ -42,6 +70,15 @@ inverted: 0 and 1 are swapped: 1 marks the tokens that are trained
 
 starts_late: it starts one token late, so that the first token of a reply is not trained
 - return mask -> return [m & before for m, before in zip(mask, [0, *mask])]
+- t + 1 >= len(header) -> t >= len(header)
++ list(input_ids[t + 1 - len(header):t + 1]) -> list(input_ids[t - len(header):t])
+- def loss_mask(input_ids, *, header, end_of_turn):
+    mask, n = [0] * len(input_ids), len(header)
+    for i in range(len(input_ids)):
+        if input_ids[i : i + n] == header:
+            for t in range(i + n + 1, input_ids.index(end_of_turn, i + n + 1) + 1):
+                mask[t] = 1
+    return mask
 
 starts_early: it starts one token early, on the last token of the header
 - return mask -> return [m | behind for m, behind in zip(mask, [*mask[1:], 0])]
@@ -58,6 +95,34 @@ one_place_late: the whole mask is one position too late
 
 every_end_of_turn: the end of turn of the user's questions is trained as well
 - int(inside) -> int(inside or token == end_of_turn)
+
+end_of_turn_only: only the end of turn of the replies is trained, and not their words
+- int(inside) -> int(inside and token == end_of_turn)
+
+empty_reply: an empty reply goes wrong. It is its end-of-turn token alone: that is trained, and
+nothing after it
+- def loss_mask(input_ids, *, header, end_of_turn):
+    mask, n, t = [0] * len(input_ids), len(header), 0
+    while t < len(input_ids):
+        if input_ids[t : t + n] == header:
+            t += n
+            mask[t] = 1
+            t += 1
+            while t < len(input_ids):
+                mask[t] = 1
+                if input_ids[t] == end_of_turn:
+                    break
+                t += 1
+        t += 1
+    return mask
+- def loss_mask(input_ids, *, header, end_of_turn):
+    mask, n = [0] * len(input_ids), len(header)
+    for i in range(len(input_ids)):
+        if input_ids[i : i + n] == header:
+            for t in range(i + n, input_ids.index(end_of_turn, i + n + 1) + 1):
+                mask[t] = 1
+    return mask
+- return mask -> return [m & (before | behind) for m, before, behind in zip(mask, [0, *mask], [*mask[1:], 0])]
 
 any_turn: you look for the header's first token only: it opens the user's turns too
 - t + 1 >= len(header) -> True

@@ -24,6 +24,7 @@ from postlab.course.week02.figures import (
     plot_losses,
     plot_merges,
     plot_quality,
+    plot_rl,
     plot_scalings,
     plot_step_memory,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "plot_losses",
     "plot_merges",
     "plot_quality",
+    "plot_rl",
     "plot_scalings",
     "plot_step_memory",
     "smol_step",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import math
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
@@ -23,16 +24,16 @@ import torch
 from torch import Tensor, nn
 
 from postlab.chat import encode
+from postlab.course.check import Outcome, wrong
 from postlab.course.check._calls import Call, call
 from postlab.course.check._diagnosis import error
-from postlab.course.check._parts import Outcome
 from postlab.datasets import instruction_rows
 from postlab.models import load_policy
 from postlab.scratch.lora import LoRALinear
 from postlab.scratch.losses import sft_loss
 
 NAMES = ("q_proj", "down_proj")  # a square matrix, and one that isn't
-R, ALPHA = 4, 12
+R, ALPHA = 4, 10  # alpha / r isn't whole, so that // shows
 STEPS, RATE = 12, 0.02
 CLOSE = 1e-4  # of logits, as a share of how far the adapters move them
 
@@ -42,7 +43,7 @@ class Wrong(Exception):
 
     def __init__(self, code: str, headline: str, *details: str) -> None:
         super().__init__(headline)
-        self.outcome = Outcome("wrong", code, "\n".join([headline, *filter(None, details)]))
+        self.outcome = wrong(code, headline, *details)
 
 
 def inject(model: nn.Module, names: tuple[str, ...], *, r: int, alpha: float) -> None:
@@ -71,13 +72,14 @@ def examine(inject: Callable[..., Any], merge: Callable[..., Any]) -> Outcome:
     """Judge a learner's two functions; print nothing, raise nothing."""
     for name, function in (("inject", inject), ("merge", merge)):
         if not callable(function):
-            return Outcome(
-                "wrong", "not_a_function", f"`{name}` isn't a function: it is not called"
-            )
+            return wrong("not_a_function", f"`{name}` isn't a function: it is not called")
     try:
         return _trial(inject, merge)
     except Wrong as finding:
         return finding.outcome
+    except Exception as why:  # the model may be in any state
+        text = f"With the model as it is after your functions, the check can't go on: {why!r}."
+        return Outcome("wrong", "not_recognised", text[:300])
 
 
 def _trial(inject: Callable[..., Any], merge: Callable[..., Any]) -> Outcome:
@@ -208,8 +210,8 @@ def _trained_parameters(model: nn.Module, base: nn.Module, own: Mapping[int, str
     if others:
         raise Wrong("other_layers", f"`{others[0]}` is trained, and is in no layer of `names`.")
     old = [own[id(p)] for p in trained.values() if id(p) in own]
-    weights = {tuple(w.shape) for w in targets.values()}
-    copied = [n for n, p in new.items() if tuple(p.shape) in weights]
+    weights = [*targets.values()]
+    copied = [n for n, p in new.items() if any(p.shape == w.shape and p.equal(w) for w in weights)]
     if old or copied:
         example = (old or copied)[0]
         raise Wrong(
@@ -288,6 +290,13 @@ def _update(model: nn.Module, base: nn.Module) -> None:
             "rank_too_high", f"`{name}` changes by a matrix of rank {rank}; r is {R}, so more than "
             "a product through r dimensions is added.",
         )  # fmt: skip
+    if change.norm() <= 1e-6 * _targets(base)[name].norm():
+        kind = type(model.get_submodule(name)).__name__
+        raise Wrong(
+            "no_effect", f"The trained parameters of `{name}` have no effect on what it returns, "
+            f"whatever their values. In the model, that name leads to a {kind}: is your layer set "
+            "on the module one level up, under the last part of the name?",
+        )  # fmt: skip
     factor = _scale(change, [p for n, p in trained.items() if n.startswith(f"{name}.")])
     if factor is None or math.isclose(factor, ALPHA / R, rel_tol=1e-3):
         return
@@ -299,16 +308,22 @@ def _update(model: nn.Module, base: nn.Module) -> None:
         "scale_upside_down": (R / ALPHA, "that is r / alpha"),
         "scale_twice": ((ALPHA / R) ** 2, "that is alpha / r, applied twice"),
         "subtracted": (-ALPHA / R, "it has the right size and the wrong sign"),
+        "whole_division": (ALPHA // R, "that is alpha // r, which drops the fraction"),
+        "scale_by_features": (
+            ALPHA / change.shape[1],
+            "that is alpha / in_features; r is the rank",
+        ),
+        "scale_product": (ALPHA * R, "that is alpha times r"),
     }
     matches = [
         (code, words)
         for code, (value, words) in known.items()
         if math.isclose(factor, value, rel_tol=1e-3)
     ]
-    code, words = matches[0] if matches else ("wrong_scale", "where does that come from?")
+    code, words = matches[0] if matches else ("wrong_scale", "where does that come from")
     raise Wrong(
         code, f"With r = {R} and alpha = {ALPHA}, your layer adds {factor:.4g} times the product "
-        f"of its two matrices, expected alpha / r = {ALPHA / R:g}: {words}.",
+        f"of its two matrices, expected alpha / r = {ALPHA / R:g}: {words}" + ".?"[not matches],
     )  # fmt: skip
 
 
@@ -386,9 +401,10 @@ def _merged(
 ) -> float:  # fmt: skip
     """After the merge: plain layers only, other weights as they were, and the same logits."""
     targets = _targets(base)
-    left = [name for name in targets if not isinstance(model.get_submodule(name), nn.Linear)]
+    layers = {name: operator.attrgetter(name)(model) for name in targets}
+    left = [name for name, layer in layers.items() if not isinstance(layer, nn.Linear)]
     if left:
-        kind = type(model.get_submodule(left[0])).__name__
+        kind = type(layers[left[0]]).__name__
         raise Wrong("not_merged", f"After `merge`, `{left[0]}` is a {kind}, not an nn.Linear.")
     names, theirs = dict(model.named_parameters()), dict(base.named_parameters())
     if names.keys() != theirs.keys():
@@ -409,6 +425,12 @@ def _merged(
     weights = {name: _weight(model, name) - w for name, w in targets.items()}
     if all(not change.any() for change in weights.values()):
         raise Wrong("adapter_dropped", f"{scale} The merged layers hold the base's own weights.")
+    if all((weights[n] + w - changes[n]).norm() < 1e-2 * changes[n].norm()
+           for n, w in targets.items()):  # fmt: skip
+        raise Wrong(
+            "base_lost", f"{scale} The merged weights are the adapters' updates alone: add them to "
+            "the frozen weights.",
+        )  # fmt: skip
     factors = [
         ((weights[n] * changes[n]).sum() / changes[n].square().sum()).item() for n in targets
     ]

@@ -70,6 +70,18 @@ LORA_FORWARD = Exercise(
             },
             "the weight gives [3, 2]; a gives [1, 4], b turns that into [5, 4], times 5/2",
         ),
+        Case(
+            "x [1, -1, 2], weight [1, 1, 1], a [1, 0, 1] [0, 1, 0], b [1, 2], alpha 3 and r 2",
+            {
+                "x": torch.tensor([[1.0, -1.0, 2.0]]),
+                "weight": torch.tensor([[1.0, 1.0, 1.0]]),
+                "a": torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]),
+                "b": torch.tensor([[1.0, 2.0]]),
+                "alpha": 3,
+                "r": 2,
+            },
+            "the weight gives [2]; a gives [3, -1], b turns that into [1], times 3/2",
+        ),
     ),
     random=_lora_inputs,
     plain=mistakes_lora.lora_forward,
@@ -127,6 +139,7 @@ WEIGHTS_GIB = Exercise(
         Case("2**30 parameters of 4 bits", {"parameters": 2**30, "bits": 4}, "(4 + 32/64) / 8"),
         Case("2**30 parameters of 16 bits", {"parameters": 2**30, "bits": 16}, "two bytes each"),
         Case("2**30 parameters of 8 bits", {"parameters": 2**30, "bits": 8}, "(8 + 32/64) / 8"),
+        Case("2**30 parameters of 12 bits", {"parameters": 2**30, "bits": 12}, "(12 + 32/64) / 8"),
         Case("2**30 parameters of 32 bits", {"parameters": 2**30, "bits": 32}, "four bytes each"),
         Case(
             "2**30 parameters of 4 bits, block 128 and constant_bits 16",

@@ -161,7 +161,7 @@ def plot_quality(frame: pd.DataFrame) -> Figure:
     full = frame[frame["method"] == "full"].iloc[0]
     axes.axhspan(100 * full["low"], 100 * full["high"], color=PALE, alpha=0.3, linewidth=0)
     for _, row in frame.iterrows():
-        x = row["trainable"] * (1.09 if row["method"].startswith("qlora") else 1)  # beside LoRA's
+        x = row["trainable"] * (1.2 if row["method"].startswith("qlora") else 1)  # beside LoRA's
         colour = METHOD_COLOURS[kind_of(row["method"])]
         axes.vlines(x, 100 * row["low"], 100 * row["high"], color=colour, linewidth=7, alpha=0.35)
         axes.plot(x, 100 * row["value"], "o", color=colour, markersize=8)
@@ -282,6 +282,39 @@ def plot_scalings(rates: pd.DataFrame) -> Figure:
         changes.append(f"{change} under {formula}")
     title = f"From rank {low} to {high}, the best rate {' and '.join(changes)}"
     return plot_learning_rates(part, title=title)
+
+
+RL_COLOURS = {"full": INK, "lora-16": BLUES[4], "lora-1": BLUES[0]}
+
+
+def plot_rl(trials: pd.DataFrame, finals: pd.DataFrame, *, title: str) -> Figure:
+    """Draw GRPO with all weights and with adapters: the sweep of rates, and the runs at the best.
+
+    Args:
+        trials: `steps`, `method`, `rate`, and `right` in percent; the shortest length is drawn.
+        finals: `steps`, `method`, and `right` in percent, one row per seed.
+        title: the finding.
+    """
+    fig, (left, right) = panels(1, 2, (10, 4.2), sharey=True)
+    lengths = sorted(finals["steps"].unique())
+    for method, colour in RL_COLOURS.items():
+        sweep = trials[(trials["steps"] == lengths[0]) & (trials["method"] == method)]
+        sweep = sweep.sort_values("rate")
+        left.plot(sweep["rate"], sweep["right"], "-o", color=colour, label=label_of(method))
+    left.set(xscale="log", xlabel="learning rate")
+    left.set_title(f"tuning sums after {lengths[0]} steps, one run each", loc="left", size=12)
+    left.legend(frameon=False, fontsize=10.5, loc="lower right")
+    for place, steps in enumerate(lengths):
+        for shift, (method, colour) in zip((-0.24, 0, 0.24), RL_COLOURS.items(), strict=True):
+            of_method = (finals["steps"] == steps) & (finals["method"] == method)
+            seeds = finals.loc[of_method, "right"]
+            at = place + shift
+            right.plot([at - 0.04] * len(seeds), seeds, "o", color=colour, alpha=0.6, markersize=5)
+            right.plot([at + 0.02, at + 0.12], [seeds.mean()] * 2, color=colour, linewidth=3)
+    right.set_xticks(range(len(lengths)), [f"{steps} steps" for steps in lengths])
+    right.set_title("held-out sums: a dot per seed, and the mean", loc="left", size=12)
+    left.set_ylabel("right answers, %", color=INK)
+    return headline(fig, title)
 
 
 def plot_step_memory(parts: pd.DataFrame, step_s: Mapping[str, float]) -> Figure:

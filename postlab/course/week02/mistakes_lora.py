@@ -35,6 +35,13 @@ scale_upside_down: you scale by r / alpha: it should be alpha / r
 scale_product: you scale by alpha * r: it should be alpha / r
 - alpha / r -> alpha * r
 
+scale_by_features: you divide by a number of features: r is the rank, the number of rows of a
+- alpha / r -> alpha / a.shape[1]
+- alpha / r -> alpha / weight.shape[0]
+
+r_twice: you divide by r twice: it is alpha / r
+- alpha / r -> alpha / r ** 2
+
 whole_division: you divide with //, which drops the fraction: alpha / r may not be an integer
 - alpha / r -> alpha // r
 
@@ -43,6 +50,21 @@ scale_twice: you apply alpha / r twice: scale a, b or their product, but only on
 
 base_scaled: you scale the frozen layer's output too: alpha / r applies only to the adapter
 - base + scale * (down @ b.T) -> scale * (base + down @ b.T)
+
+base_scaled_instead: you scale the frozen layer's output instead of the adapter's
+- base + scale * (down @ b.T) -> scale * base + down @ b.T
+
+base_twice: the frozen layer's output is in it twice: add the adapter's to it once
+- base + scale -> base + base + scale
+
+adapter_through_weight: the adapter's output goes through the frozen weight, or is added before it:
+it is added to that layer's output, W x + scale * B A x
+- base + scale * (down @ b.T) -> (x + scale * (down @ b.T)) @ weight.T
+- base + scale * (down @ b.T) -> base + scale * (down @ b.T) @ weight.T
+
+nonlinear: there is a non-linearity between a and b: LoRA has none, or it could not be merged
+- x @ a.T -> (x @ a.T).relu()
+- x @ a.T -> torch.nn.functional.gelu(x @ a.T)
 
 base_forgotten: you return only the adapter's part: add it to the output of the frozen weight
 - base + scale -> scale

@@ -136,7 +136,16 @@ constants_from_16: you count constants at 16 bits or more: only quantised weight
 - bits < 16 -> bits <= 16
 - bits < 16 -> bits != 16
 
-constants_only_4_bits: you count constants only for 4-bit weights: all below 16 bits have them
+whole_bytes: you round the bits of a weight to whole bytes: bits / 8, without //, ceil or a minimum
+- bits + constants -> bits // 8 * 8 + constants
+- bits + constants -> math.ceil(bits / 8) * 8 + constants
+- bits + constants -> max(1, bits // 8) * 8 + constants
+- bits + constants -> (bits if bits < 8 else bits // 8 * 8) + constants
+
+constants_some_bits: you count constants for some widths only, such as 4 bits or 4 and 8: all
+weights below 16 bits have them
+- bits < 16 -> bits <= 8
+- bits < 16 -> bits in (4, 8)
 - bits < 16 -> bits == 4
 - bits < 16 -> bits <= 4
 - bits < 16 -> bits < 8

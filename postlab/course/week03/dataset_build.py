@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 import json
 import random
-import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from postlab.course.check import Outcome, in_points, not_attempted, report, wrong
 from postlab.datasets import row_text, words_of
 from postlab.profile import data_dir, get_profile
 from postlab.stats import paired_difference, verdict
@@ -58,6 +58,7 @@ class Budget:
     rows: int = ROWS
     verdicts: int = VERDICTS
     used: int = 0
+    _calls: int = field(default=0, init=False, repr=False)  # what nobody sets back
 
     @property
     def left(self) -> int:
@@ -73,24 +74,20 @@ class Budget:
         if self.left <= 0:
             raise BudgetSpent(f"all {self.verdicts:,} verdicts are spent; stop when left is 0")
         self.used += 1
+        self._calls += 1
         return oracle.judge(row)
 
 
 @dataclass(frozen=True)
-class DatasetCheck:
+class DatasetCheck(Outcome):
     """What came of a choice.
 
     Attributes:
-        status: "right", "wrong" or "not attempted".
-        code: a short name of what was seen first, such as "leaks" or "better_than_random".
         rows: the rows to continue with: the learner's where they can be trained on, else ours.
         counts: what the choice holds, by name.
         scores: share of right answers per family and in all, of the choice and the recorded runs.
     """
 
-    status: str
-    code: str
-    message: str
     rows: list[dict]
     counts: dict[str, float] = field(default_factory=dict)
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -165,20 +162,19 @@ def train_and_score(rows: Sequence[Row], *, seed: int = 0, steps: int = STEPS) -
         how-to's that were refused.
     """
     import torch
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
     from postlab.chat import encode
     from postlab.evals import evaluate
-    from postlab.models import load_policy, tiny_base
+    from postlab.models import load_policy, lora_config, tiny_base
     from postlab.runs import without_padding
     from postlab.scratch.losses import sft_loss
 
     profile = get_profile("tiny")
-    lora = {name: value for name, value in profile.lora.items() if name != _CHECKPOINTING}
     with torch.random.fork_rng(devices=()), torch.enable_grad():
         torch.manual_seed(seed)
         base, tokenizer = load_policy(str(tiny_base()), profile="tiny", bits=32)
-        model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **lora)).train()
+        model = get_peft_model(base, lora_config(profile)).train()
         data = encode([dict(row) for row in rows], tokenizer, max_length=profile.max_length)
         trained = [p for p in model.parameters() if p.requires_grad]
         rate = profile.sft.trainer["learning_rate"]
@@ -210,9 +206,6 @@ def train_and_score(rows: Sequence[Row], *, seed: int = 0, steps: int = STEPS) -
     }
 
 
-_CHECKPOINTING = "use_gradient_checkpointing"  # Unsloth's argument, not PEFT's
-
-
 def recorded() -> dict[str, Any]:
     """The recorded runs of a random choice and of ours (`data/results/week03/curation.json`)."""
     path = data_dir() / "results" / "week03" / "curation.json"
@@ -232,9 +225,7 @@ def check_dataset(
         train: whether to train on the choice (about half a minute); without, it is only counted.
     """
     result = _checked(choose, train)
-    mark = {"right": "✓", "wrong": "✗", "not attempted": "·"}[result.status]
-    text = textwrap.fill(f"{mark} dataset: {result.message}", 100, subsequent_indent="  ")
-    print(text)
+    report(result, name="dataset")
     return result
 
 
@@ -242,40 +233,56 @@ def _checked(choose: Callable[..., Any], train: bool) -> DatasetCheck:
     budget = Budget()
     rows, problem = _called(choose, budget)
     if problem:
-        return _fallback(*problem)
-    counts = describe(rows) | {"verdicts used": budget.used}
+        return _fallback(problem)
+    counts = describe(rows) | {"verdicts used": budget._calls}
     fault = _fault(rows, counts)
     if fault:
-        return _fallback("wrong", *fault, counts)
+        return _fallback(wrong(*fault), counts)
     if not train:
         text = f"the choice keeps every rule ({_listed(counts)}). It wasn't trained on here."
         return DatasetCheck("right", "rules_kept", text, rows, counts, _recorded_scores())
     return _compared(rows, counts, train_and_score(rows))
 
 
-def _called(
-    choose: Callable[..., Any], budget: Budget
-) -> tuple[list[dict], tuple[str, str, str] | None]:
-    """The rows that `choose` returns, or why there are none: status, code and message."""
+def _called(choose: Callable[..., Any], budget: Budget) -> tuple[list[dict], Outcome | None]:
+    """The rows that `choose` returns, or why there are none."""
     from postlab.course.check._calls import TookTooLong, _time_limit
+    from postlab.course.check._words import article
 
+    if not callable(choose):
+        text = f"the check got {article(choose)}; hand over the function itself: "
+        return [], wrong("not_a_function", f"{text}check_dataset(choose).")
     try:
         with _time_limit(SECONDS):
             chosen = choose(pool(), budget)
     except NotImplementedError:
-        return [], ("not attempted", "not_attempted", "not attempted.")
+        return [], not_attempted()
     except BudgetSpent as error:
-        return [], ("wrong", "verdicts_spent", f"choose asked for too much: {error}.")
+        return [], wrong("verdicts_spent", f"choose asked for too much: {error}.")
     except TookTooLong:
-        return [], ("wrong", "too_slow", f"choose ran for more than {SECONDS:.0f} seconds.")
-    except Exception as error:
+        return [], wrong("too_slow", f"choose ran for more than {SECONDS:.0f} seconds.")
+    except (Exception, SystemExit) as error:
         text = f"choose raised {type(error).__name__}: {error}"
-        return [], ("wrong", "error", text[:300] + ".")
-    if not isinstance(chosen, list | tuple) or not all(isinstance(row, dict) for row in chosen):
-        kind = type(chosen).__name__
-        text = f"choose returned {kind}; return a list with rows of the pool."
-        return [], ("wrong", "not_rows", text)
+        return [], wrong("error", text[:300] + ".")
+    problem = _no_rows(chosen)
+    if problem:
+        return [], wrong("not_rows", f"{problem} Return a list with rows of the pool.")
     return list(chosen), None
+
+
+def _no_rows(chosen: Any) -> str:
+    """What else `choose` returned, in a sentence; empty if it is a list of dicts."""
+    from postlab.course.check._words import article
+
+    if chosen is None:
+        return "choose returned nothing (None): is a `return` missing?"
+    if not isinstance(chosen, list | tuple):
+        return f"choose returned {article(chosen)}."
+    others = [item for item in chosen if not isinstance(item, dict)]
+    if not others:
+        return ""
+    kind = type(chosen).__name__
+    return f"the {kind} that choose returned holds {article(others[0])}, not only rows."
 
 
 def describe(rows: Sequence[Row]) -> dict[str, float]:
@@ -308,6 +315,9 @@ def _fault(rows: Sequence[Row], counts: Mapping[str, float]) -> tuple[str, str] 
         return "empty", "choose returned no rows."
     if n["rows"] > ROWS:
         return "too_many", f"choose returned {n['rows']:,} rows; the budget is {ROWS:,}."
+    if n["verdicts used"] > VERDICTS:
+        text = f"choose asked for {n['verdicts used']:,} verdicts; the budget is {VERDICTS:,}."
+        return "verdicts_spent", text
     if n["not in the pool"]:
         text = "aren't in the pool. Return rows as they are: don't edit, add or rebuild them."
         return "not_in_the_pool", f"{n['not in the pool']:,} of the rows {text}"
@@ -334,7 +344,7 @@ def _compared(
     gain, gap = paired_difference(chance, mine), paired_difference(ours, mine)
     text = (
         f"{mine.mean():.0%} of the held-out answers are right. Against a random choice that is "
-        f"{_points(gain)}, {verdict(gain)}; against ours {_points(gap)}, {verdict(gap)}. "
+        f"{in_points(gain)}, {verdict(gain)}; against ours {in_points(gap)}, {verdict(gap)}. "
         f"The choice holds {_listed(counts)}."
     )
     if verdict(gain) == "better":
@@ -362,12 +372,12 @@ def _suspect(
     return "not_recognised", "I don't recognise the reason; compare the families in the table."
 
 
-def _fallback(
-    status: str, code: str, message: str, counts: Mapping[str, float] | None = None
-) -> DatasetCheck:
+def _fallback(problem: Outcome, counts: Mapping[str, float] | None = None) -> DatasetCheck:
     rows = our_choice(pool(), Budget())
-    text = f"{message} Continuing with our choice and the recorded runs."
-    return DatasetCheck(status, code, text, rows, dict(counts or {}), _recorded_scores())
+    text = f"{problem.message} Continuing with our choice and the recorded runs."
+    return DatasetCheck(
+        problem.status, problem.code, text, rows, dict(counts or {}), _recorded_scores()
+    )
 
 
 def _recorded_scores() -> dict[str, dict[str, float]]:
@@ -386,12 +396,6 @@ def _shares(scores: Mapping[str, str]) -> dict[str, float]:
 
 def _values(scores: Mapping[str, str]) -> np.ndarray:
     return np.array([int(d) for family in oracle.METRIC for d in scores[family]], dtype=float)
-
-
-def _points(difference: Any) -> str:
-    numbers = (100 * difference.difference, 100 * difference.low, 100 * difference.high)
-    change, low, high = (f"{round(number):+d}".replace("-", "−") for number in numbers)
-    return f"{change} points ({low} to {high})"
 
 
 def _listed(counts: Mapping[str, float]) -> str:

@@ -142,6 +142,17 @@ minus_one_for_ignored: untrained labels are -1; torch's cross entropy ignores -1
 shifted: the labels are shifted by one: leave that to the model, which shifts them itself
 - labels[b, start:len(ids)] -> labels[b, start - 1:len(ids) - 1]
 
+one_start: every row is trained from the same position: each has its own start, starts[b]
+- input_ids[b, :len(ids)] = -> start = starts[0]; input_ids[b, :len(ids)] =
+- input_ids[b, :len(ids)] = -> start = starts[-1]; input_ids[b, :len(ids)] =
+- input_ids[b, :len(ids)] = -> start = min(starts); input_ids[b, :len(ids)] =
+- input_ids[b, :len(ids)] = -> start = max(starts); input_ids[b, :len(ids)] =
+
+wrong_pad: the ids are padded with 0, or with the row's last token, whatever `pad` is: the padding
+has the id `pad`
+- max(map(len, sequences))), pad) -> max(map(len, sequences))), 0)
+- input_ids[b, :len(ids)] = torch.tensor(ids) -> input_ids[b] = ids[-1]; input_ids[b, :len(ids)] = torch.tensor(ids)
+
 starts_late: the first trained token is ignored
 - start:len(ids)] = torch.tensor(ids[start:]) -> start + 1:len(ids)] = torch.tensor(ids[start + 1:])
 

@@ -118,15 +118,15 @@ GAE = Exercise(
             "a quarter to the one before that",
         ),
         Case(
-            "rewards [0, 0, 1], values [0, .5, .5], mask [1, 1, 1], gamma .5 and lam 1",
+            "rewards [0, 1, 1], values [0, .5, .5], mask [1, 1, 1], gamma .5 and lam 1",
             {
-                "rewards": torch.tensor([[0.0, 0, 1]]),
+                "rewards": torch.tensor([[0.0, 1, 1]]),
                 "values": torch.tensor([[0.0, 0.5, 0.5]]),
                 "mask": torch.tensor([[1, 1, 1]]),
                 "gamma": 0.5,
                 "lam": 1.0,
             },
-            "0 + .5 * .5 - 0, 0 + .5 * .5 - .5 and 1 - .5, summed from the end with weight .5 * 1",
+            "0 + .5 * .5 - 0, 1 + .5 * .5 - .5 and 1 - .5, summed from the end with weight .5 * 1",
         ),
     ),
     random=_random_episodes,

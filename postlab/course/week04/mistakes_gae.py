@@ -89,6 +89,43 @@ gamma_ignored: gamma is not used
 trace_not_weighted: what is carried back has no weight: it is multiplied by gamma * lam
 - gamma * lam * carried -> carried
 
+rewards_forgotten: the rewards are not used: the surprise begins with the token's own reward
+- rewards[:, t] + gamma -> gamma
+
+reward_of_another_token: you take the reward of the token before or after: the surprise of token t
+has its own, rewards[:, t]
+- rewards[:, t] -> F.pad(rewards * mask, (0, 1))[:, t + 1]
+- rewards[:, t] -> F.pad(rewards, (0, 1))[:, t + 1]
+- rewards[:, t] -> rewards[:, t - 1]
+- rewards[:, t] -> F.pad(rewards, (1, 0))[:, t]
+
+own_value_for_the_next: you take the token's own value where the next token's belongs: the surprise
+is r_t + gamma * V_{t + 1} - V_t
+- gamma * next_value -> gamma * values[:, t]
+
+next_value_for_own: you subtract the next token's value: the baseline is the token's own, the
+surprise is r_t + gamma * V_{t + 1} - V_t
+- next_value - values[:, t] -> next_value - next_value
+
+values_swapped: the two values have changed places: the surprise is r_t + gamma * V_{t + 1} - V_t
+- gamma * next_value - values[:, t] -> gamma * values[:, t] - next_value
+
+previous_value: you take the value of the token before where the next token's belongs: the surprise
+is r_t + gamma * V_{t + 1} - V_t
+- gamma * next_value -> gamma * values[:, t - 1]
+- gamma * next_value -> gamma * F.pad(values, (1, 0))[:, t]
+
+gamma_on_more: gamma multiplies more than the next value: the surprise is r_t + gamma * V_{t + 1} -
+V_t
+- gamma * next_value - values[:, t] -> gamma * (next_value - values[:, t])
+- rewards[:, t] + gamma * next_value -> gamma * (rewards[:, t] + next_value)
+- rewards[:, t] + gamma * next_value - values[:, t] -> gamma * (rewards[:, t] + next_value - values[:, t])
+
+one_surprise_carried: you carry back the next token's surprise alone: carry the whole sum, its
+advantage
+- carried = (delta + gamma * lam * carried) * mask[:, t] -> whole, carried = (delta + gamma * lam * carried) * mask[:, t], delta * mask[:, t]
++ advantages[:, t] = carried -> advantages[:, t] = whole
+
 lam_on_value: lam multiplies the next value too: there it is gamma alone
 - gamma * next_value -> gamma * lam * next_value
 

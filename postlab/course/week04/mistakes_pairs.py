@@ -57,6 +57,32 @@ logarithm of the probability
 - -F.logsigmoid(margin) -> (1 - margin) ** 2
 - -F.logsigmoid(margin) -> (1 - torch.sigmoid(margin)) ** 2
 
+absolute: the sign of the difference is lost: a pair in the wrong order has to cost more than one
+in the right order
+- margin = chosen_rewards - rejected_rewards -> margin = (chosen_rewards - rejected_rewards).abs()
+- margin = chosen_rewards - rejected_rewards -> margin = -(chosen_rewards - rejected_rewards).abs()
+
+negative_margin_cut: a negative difference counts as 0: all pairs in the wrong order cost the same
+- margin = chosen_rewards - rejected_rewards -> margin = F.relu(chosen_rewards - rejected_rewards)
+
+added: you add the two rewards: subtract the rejected reply's
+- chosen_rewards - rejected_rewards -> chosen_rewards + rejected_rewards
+
+all_pairs: you compare every chosen reply with every rejected one: only the two in the same place
+are a pair
+- return loss -> return -F.logsigmoid(chosen_rewards[:, None] - rejected_rewards)
+- return loss -> return -F.logsigmoid(chosen_rewards - rejected_rewards[:, None])
+- return loss -> return -F.logsigmoid(chosen_rewards[:, None] - rejected_rewards).flatten()
+- return loss -> return -F.logsigmoid(chosen_rewards[:, None] - rejected_rewards).mean()
+- return loss -> return -F.logsigmoid(chosen_rewards[:, None] - rejected_rewards).mean(1)
+- return loss -> return -F.logsigmoid(chosen_rewards[:, None] - rejected_rewards).mean(0)
+- return loss -> return -F.logsigmoid(chosen_rewards[:, None] - rejected_rewards).sum(1)
+
+mean_of_the_batch: you compare with the mean of the batch: each reply is compared with the other of
+its own pair
+- chosen_rewards - rejected_rewards -> chosen_rewards - rejected_rewards.mean()
+- chosen_rewards - rejected_rewards -> chosen_rewards.mean() - rejected_rewards
+
 reduced: you return one number: return one value per pair, the mean comes later
 - return loss -> return loss.mean()
 - return loss -> return loss.sum()
@@ -119,7 +145,16 @@ chosen_only: the rejected reply is missing
 beta_forgotten: beta is not used: the margin is multiplied by it inside the sigmoid
 - beta * (chosen - rejected) -> chosen - rejected
 
-brackets: beta multiplies only a part of the margin: put the differences in brackets
+brackets: beta multiplies only a part of the margin, or a minus only a part of a difference:
+brackets are missing in beta * ((policy_chosen - ref_chosen) - (policy_rejected - ref_rejected))
+- beta * (chosen - rejected) -> beta * policy_chosen - ref_chosen - rejected
+- beta * (chosen - rejected) -> beta * policy_chosen - ref_chosen - policy_rejected - ref_rejected
+- beta * (chosen - rejected) -> beta * policy_chosen - ref_chosen - beta * policy_rejected - ref_rejected
+- beta * (chosen - rejected) -> beta * chosen - policy_rejected - ref_rejected
+- beta * (chosen - rejected) -> beta * (policy_chosen - policy_rejected) - ref_chosen - ref_rejected
+- beta * (chosen - rejected) -> beta * (chosen - policy_rejected - ref_rejected)
+- beta * (chosen - rejected) -> chosen - beta * rejected
+- beta * (chosen - rejected) -> (policy_chosen - policy_rejected) - beta * (ref_chosen - ref_rejected)
 - beta * (chosen - rejected) -> beta * policy_chosen - ref_chosen - beta * policy_rejected + ref_rejected
 - beta * (chosen - rejected) -> beta * chosen - rejected
 - beta * (chosen - rejected) -> beta * (policy_chosen - policy_rejected) - (ref_chosen - ref_rejected)
@@ -134,6 +169,9 @@ put their difference through one sigmoid
 
 beta_outside: beta is outside the logarithm: it multiplies the margin, inside the sigmoid
 - -F.logsigmoid(beta * (chosen - rejected)) -> -beta * F.logsigmoid(chosen - rejected)
+- -F.logsigmoid(beta * (chosen - rejected)) -> -F.logsigmoid(chosen - rejected) / beta
+- return loss -> return loss / beta
+- return loss -> return beta * loss
 
 beta_twice: you multiply by beta twice
 - beta * (chosen -> beta ** 2 * (chosen
@@ -157,6 +195,25 @@ each_alone: chosen and rejected each go through their own sigmoid: put their dif
 - return loss -> return F.logsigmoid(beta * rejected) - F.logsigmoid(beta * chosen)
 - return loss -> return F.logsigmoid(-beta * rejected) - F.logsigmoid(beta * chosen)
 - return loss -> return -F.logsigmoid(-beta * rejected) - F.logsigmoid(beta * chosen)
+
+absolute: the sign of the margin is lost: a pair in the wrong order has to cost more than one in the
+right order
+- beta * (chosen - rejected) -> beta * (chosen - rejected).abs()
+
+negative_margin_cut: a negative margin counts as 0: all pairs in the wrong order cost the same
+- beta * (chosen - rejected) -> beta * F.relu(chosen - rejected)
+
+all_pairs: you compare every chosen reply with every rejected one: only the two in the same place
+are a pair
+- return loss -> return -F.logsigmoid(beta * (chosen[:, None] - rejected))
+- return loss -> return -F.logsigmoid(beta * (chosen - rejected[:, None]))
+- return loss -> return -F.logsigmoid(beta * (chosen[:, None] - rejected)).mean(1)
+- return loss -> return -F.logsigmoid(beta * (chosen[:, None] - rejected)).mean(0)
+
+mean_of_the_batch: you compare with the mean of the batch: each reply is compared with the other of
+its own pair
+- (chosen - rejected) -> (chosen - rejected.mean())
+- (chosen - rejected) -> (chosen.mean() - rejected)
 
 reduced: you return one number: return one value per pair, the mean comes later
 - return loss -> return loss.mean()

@@ -18,37 +18,24 @@ it hardly does).
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from postlab.course.check import Outcome, attempt, report, wrong
 from postlab.course.week04 import nine, ppo_reference
 from postlab.scratch.ppo import ValueHead
-from postlab.scratch.sampling import TableLM
+from postlab.scratch.sampling import TableLM, completion_states
 
 # Over ten seeds the reference stays within 0.018 and 0.0004 (data/results/week04/build.json). The
-# second has room for steps written otherwise: one update, no critic, whitening reach 0.01.
+# second has room for steps written otherwise: one update, no baseline, whitening reach 0.01. The
+# critic of every right step ends within 0.001; a wrong target is off by 0.1 or more.
 REWARD_TOLERANCE = 0.03  # of the largest error of a reward
 POLICY_TOLERANCE = 0.02  # total variation
+CRITIC_TOLERANCE = 0.05  # of the predicted return at the first token
 STILL = 1e-7  # a table that moved less than this hasn't moved
-WIDTH = 100
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the check says of one of the two steps.
-
-    Args:
-        code: `right`, `not_attempted`, the name of a mistake, or `unknown`.
-        text: for the learner.
-    """
-
-    code: str
-    text: str
 
 
 def check(reward_model_step: Any = None, ppo_step: Any = None) -> tuple[Any, Any]:
@@ -58,50 +45,59 @@ def check(reward_model_step: Any = None, ppo_step: Any = None) -> tuple[Any, Any
         ("reward_model_step", reward_model_step, judge_rewards, ppo_reference.reward_model_step),
         ("ppo_step", ppo_step, judge_policy, ppo_reference.ppo_step),
     ):
-        verdict = judge(step)
-        mark = {"right": "✓", "not_attempted": "·"}.get(verdict.code, "✗")
-        text = f"{mark} {name}: {verdict.text}"
-        if verdict.code != "right":
-            text += " Going on with the reference."
-        print(textwrap.fill(text, WIDTH, subsequent_indent="  "))
-        steps.append(step if verdict.code == "right" else reference)
+        outcome = judge(step)
+        report(outcome, name=name, otherwise="the reference")
+        steps.append(step if outcome.status == "right" else reference)
     return steps[0], steps[1]
 
 
 # --- the reward model -----------------------------------------------------------------------------
 
 
-def judge_rewards(step: Any) -> Verdict:
+def judge_rewards(step: Any) -> Outcome:
     """Judge a reward model's step by the nine rewards that it learns."""
     true = torch.tensor(nine.REWARDS)
     true = true - true.mean()
-    rewards, failure = _attempt(lambda: nine.learn_rewards(step))
+    rewards, failure = attempt(nine.learn_rewards, step)
     if failure:
         return failure
     error = float((rewards - true).abs().max())
     if not rewards.isfinite().all():
-        return Verdict("not_finite", "the rewards became NaN or infinite.")
+        return wrong("not_finite", "the rewards became NaN or infinite.")
     if error <= REWARD_TOLERANCE:
-        return Verdict("right", f"right: all nine rewards within {error:.3f} of the true ones.")
+        text = f"right: all nine rewards within {error:.3f} of the true ones."
+        return Outcome("right", "right", text)
     far = f"The learned rewards are up to {error:.2f} away from the true ones."
     for code, text in (
-        ("still", "no reward moves. The step needs loss.backward() and then optimizer.step()."),
+        ("own_optimizer", "the rewards move even where the learning rate of `optimizer` is 0. "
+         "Something else changes them: step with the optimizer that the function gets."),
+        ("stuck", "no reward moves while all of them are equal, though they do elsewhere. The loss "
+         "of a tie has no gradient: is there an abs(), a square or a max in it?"),
+        ("still", "no reward moves. The step needs loss.backward() and then optimizer.step(), and "
+         "optimizer.zero_grad() at the start or after both."),
         ("zero_grad", "gradients of earlier batches are still in .grad: call "
          "optimizer.zero_grad() before backward()."),
+        ("one_sided", "one comparison moves only one of its two rewards. Both belong in the loss, "
+         "and neither may be detached."),
+        ("same_way", "one comparison moves both of its rewards the same way. The loss depends on "
+         "their difference: the winner's rises and the loser's falls."),
         ("swapped", "the order is upside down: the losers' rewards rise. Check the sign of the "
          "loss, and which of won and lost is the chosen reply."),
         ("each_alone", "every reward goes through a sigmoid of its own. Bradley-Terry takes the "
          "sigmoid of the difference."),
-        ("too_close", "the order is right, but the differences are too small. Is the difference "
-         "multiplied by something inside the sigmoid, or is (1 - difference)^2 minimised? "
-         "Bradley-Terry's loss is -log sigmoid(difference)."),
+        ("scaled", f"up to a factor they are right, but it is {_factor(rewards, true):.2f}, "
+         "not 1. Bradley-Terry's loss is -log sigmoid(difference): is the difference "
+         "multiplied or divided by something inside, or is another loss minimised, such as "
+         "(1 - difference)^2 or exp(-difference)?"),
+        ("too_close", "the order is right, but the differences are too small. Something other than "
+         "-log sigmoid(difference) is being minimised, or more than that, such as a penalty."),
         ("too_far", "the order is right, but the differences are too large. Something other than "
          "-log sigmoid(difference) is being minimised, for example -sigmoid without the log: it "
          "gains from making every margin larger."),
     ):  # fmt: skip
         if REWARD_SIGNS[code](step, rewards, true):
-            return Verdict(code, f"{far} Not yet: {text}")
-    return Verdict("unknown", f"{far} The check doesn't recognise why.")
+            return wrong(code, f"{far} Not yet: {text}")
+    return wrong("unknown", f"{far} The check doesn't recognise why.")
 
 
 def _gradients_pile_up(step: Any, rewards: Tensor, true: Tensor) -> bool:
@@ -116,6 +112,23 @@ def _gradients_pile_up(step: Any, rewards: Tensor, true: Tensor) -> bool:
     return sizes[0] > 0 and math.isclose(sizes[1], 2 * sizes[0], rel_tol=1e-3)
 
 
+def _pair_moves(step: Any, start: tuple[float, float], *, lr: float = 1.0) -> tuple[float, float]:
+    """How one step moves a winner's and a loser's reward that start there; (0, 0) if it raises."""
+    probe = nn.Parameter(torch.tensor([*start, *[0.0] * 7]))
+    before = probe.detach().clone()
+    won, lost = torch.zeros(64, dtype=torch.long), torch.ones(64, dtype=torch.long)
+    optimizer = torch.optim.SGD([probe], lr=lr)
+    if attempt(lambda: step(probe, won, lost, optimizer))[1]:
+        return 0.0, 0.0
+    winner, loser = (probe.detach() - before)[:2].tolist()
+    return winner, loser
+
+
+def _factor(rewards: Tensor, true: Tensor) -> float:
+    """The number by which the true rewards, at mean 0, are multiplied to come closest."""
+    return float((rewards * true).sum() / true.square().sum())
+
+
 def _wins(true: Tensor) -> Tensor:
     """(9,) how often each reply wins against another one."""
     chances = torch.sigmoid(true[:, None] - true[None, :])
@@ -123,11 +136,25 @@ def _wins(true: Tensor) -> Tensor:
 
 
 REWARD_SIGNS: dict[str, Callable[[Any, Tensor, Tensor], bool]] = {
+    "own_optimizer": lambda step, rewards, true: any(_pair_moves(step, (0.0, 0.5), lr=0.0)),
+    "stuck": lambda step, rewards, true: (
+        float(rewards.abs().max()) < STILL and any(_pair_moves(step, (0.3, 0.9)))
+    ),
     "still": lambda step, rewards, true: float(rewards.abs().max()) < STILL,
     "zero_grad": _gradients_pile_up,
-    "swapped": lambda step, rewards, true: _cosine(rewards, true) < -0.9,
+    "one_sided": lambda step, rewards, true: (
+        sum(abs(x) > STILL for x in _pair_moves(step, (0.0, 0.0))) == 1
+        and sum(abs(x) > STILL for x in _pair_moves(step, (0.3, 0.9))) == 1
+    ),
+    "same_way": lambda step, rewards, true: math.prod(_pair_moves(step, (0.0, 0.0))) > STILL,
+    "swapped": lambda step, rewards, true: (
+        _cosine(rewards, true) < -0.9 or _pair_moves(step, (0.0, 0.0))[0] < -STILL
+    ),
     # -log sigmoid(chosen) - log sigmoid(-rejected): each reward is the logit of its share of wins.
     "each_alone": lambda step, rewards, true: _near(rewards, _wins(true).logit()),
+    "scaled": lambda step, rewards, true: (
+        _cosine(rewards, true) > 0 and _near(rewards / _factor(rewards, true), true)
+    ),
     "too_close": lambda step, rewards, true: (
         _cosine(rewards, true) > 0.95 and float(rewards.std() / true.std()) < 0.75
     ),
@@ -149,17 +176,17 @@ def _cosine(one: Tensor, other: Tensor) -> float:
 # --- PPO ------------------------------------------------------------------------------------------
 
 
-def judge_policy(step: Any) -> Verdict:
+def judge_policy(step: Any) -> Outcome:
     """Judge a PPO step by the policy that it trains."""
     world = nine.nine_replies()
     ref = nine.probabilities(world.start)
     optimum = nine.closed_form(world.rewards, ref, nine.BETA)
-    trained, failure = _attempt(lambda: nine.train_policy(step, world.rewards))
+    trained, failure = attempt(nine.train_policy, step, world.rewards)
     if failure:
         return failure
     policy = nine.probabilities(trained[0])
     if not policy.isfinite().all():
-        return Verdict("not_finite", "the policy's probabilities became NaN.")
+        return wrong("not_finite", "the policy's probabilities became NaN.")
     away = nine.total_variation(policy, optimum)
     far = (
         f"The policy ends {away:.1%} away from the closed form (total variation; the start is "
@@ -167,12 +194,17 @@ def judge_policy(step: Any) -> Verdict:
     )
     leaks = Probe(step).critic_leak()
     if away <= POLICY_TOLERANCE:
+        model, critic = trained
+        fault = _critic_fault(model, critic, world, ref)
+        if fault:
+            return fault
         text = f"right: the policy ends {away:.1%} away from the closed form (total variation)."
+        text += " (The clip hardly matters here: the check of clipped_policy_loss tests it.)"
         note = (
             " One thing to know: the policy's loss also sends a gradient into the critic, because "
             "the advantages aren't detached. Here that only shifts the critic's predictions."
         )
-        return Verdict("right", text + note * leaks)
+        return Outcome("right", "right", text + note * leaks)
     probe = Probe(step)
     for code, holds, text in (
         ("still", probe.still, "one update doesn't move the policy at all. Is the new log-prob "
@@ -184,6 +216,17 @@ def judge_policy(step: Any) -> Verdict:
          "scores have no effect."),
         ("reward_sign", probe.avoids_reward, "with beta = 0 an update makes rewarded replies LESS "
          "likely: the sign of the policy's loss is wrong, or its ratio is old / new."),
+        ("unsigned", lambda: probe.praise(1.0) > 1e-5 and probe.praise(-1.0) > 1e-5,
+         "with beta = 0 an update makes a reply more likely whether its score is 1 or -1: the sign "
+         "of the "
+         "advantages is lost."),
+        ("never_less_likely", lambda: probe.praise(1.0) > 1e-5 and abs(probe.praise(-1.0)) < 1e-7,
+         "with beta = 0 a score of -1 doesn't make a reply less likely: negative advantages have "
+         "no effect. Are they cut, or is the ratio not exp(logps - old_logps), and the clip stops "
+         "them?"),
+        ("moves_without_cause", probe.moves_without_cause, "with beta = 0 and without scores an "
+         "update still moves the policy. Is the penalty multiplied by another number than `beta`, "
+         "or is there one term more?"),
         ("reference_in_ratio", probe.reference_matters, "with beta = 0 the reference shouldn't "
          "matter, but another reference gives another update. Is your ratio policy / reference? "
          "It should be policy / old policy, the one that sampled."),
@@ -199,17 +242,17 @@ def judge_policy(step: Any) -> Verdict:
         ("critic_sign", probe.critic_flees, "the critic's predictions move away from the returns: "
          "the sign of its loss is wrong."),
     ):  # fmt: skip
-        if holds():
-            return Verdict(code, f"{far} Not yet: {text}")
+        if attempt(holds)[0]:  # a step that raises on a probe's batch shows nothing
+            return wrong(code, f"{far} Not yet: {text}")
     beta = _fitted_beta(policy, world.rewards, ref)
-    if beta is not None:
+    if beta is not None and abs(math.log(beta / nine.BETA)) > 0.1:  # nearer ones may be chance
         text = (
             f"this is the closed form for beta = {beta:.2g} instead of {nine.BETA}. Compared with "
             f"the penalty, the score weighs {nine.BETA / beta:.2g} times what it should. Is it "
             "added once, at the last token, and the penalty once at every token?"
         )
-        return Verdict("other_beta", f"{far} Not yet: {text}")
-    return Verdict("unknown", f"{far} The check doesn't recognise why.")
+        return wrong("other_beta", f"{far} Not yet: {text}")
+    return wrong("unknown", f"{far} The check doesn't recognise why.")
 
 
 class Probe:
@@ -271,6 +314,16 @@ class Probe:
         gain = float((nine.probabilities(policy) - 1 / 9) @ self.world.rewards)
         return gain < 0 and float(moved.abs().max()) > 1e-4
 
+    def praise(self, score: float) -> float:
+        """How much likelier one reply becomes when it is all there is, at beta 0."""
+        one = torch.tensor([0])
+        policy = self.update(torch.full((9,), score), beta=0.0, rows=one, lr=1e-2)[2]
+        return float(nine.probabilities(policy)[0] - 1 / 9)
+
+    def moves_without_cause(self) -> bool:
+        """Whether the policy moves at beta 0 and scores 0, where nothing is to be gained."""
+        return float(self.update(torch.zeros(9), beta=0.0)[0].abs().max()) > 1e-4
+
     def reference_matters(self) -> bool:
         """Whether at beta 0 another reference gives another update."""
         own, other = (
@@ -284,7 +337,7 @@ class Probe:
         # At the reference, without scores, every return is 0, which is what a new critic predicts.
         same = TableLM(3)
         same.load_state_dict(self.world.start.state_dict())
-        moved, failure = _attempt(
+        moved, failure = attempt(
             lambda: self.update(torch.zeros(9), beta=0.3, policy=same, lr=1e-2)[1]
         )
         return failure is None and float(moved.abs().max()) > 1e-3
@@ -316,6 +369,27 @@ class Probe:
         return float(weights[-1]) < -1e-3
 
 
+def _critic_fault(policy: Any, critic: Any, world: Any, ref: Tensor) -> Outcome | None:
+    """What is wrong with a critic whose policy is right: its prediction at the first token."""
+    with torch.no_grad():
+        predicted = float(critic(completion_states(policy, world.everything)[1])[:, 0].mean())
+    p = nine.probabilities(policy)
+    expected = float((p * (world.rewards - nine.BETA * (p / ref).log())).sum())
+    if abs(predicted - expected) <= CRITIC_TOLERANCE:
+        return None
+    about = "Not yet: the policy is right, but the critic "
+    if not any(p.any() for p in critic.parameters()):
+        text = "hasn't moved. `ppo_step` trains both: add the critic's loss to the policy's."
+        return wrong("critic_still", about + text)
+    return wrong(
+        "critic_target",
+        f"{about}predicts {predicted:.2f} at the first token, where the rewards still to come, "
+        f"penalties included, are {expected:.2f} on average. Is its target the return of each "
+        "token, advantages + values as they were before the update, and are gamma and the rewards "
+        "right?",
+    )
+
+
 def _fitted_beta(policy: Tensor, rewards: Tensor, ref: Tensor) -> float | None:
     """The beta whose closed form the policy is, if there is one within the tolerance."""
     betas = [nine.BETA * 2 ** (k / 24) for k in range(-72, 73)]
@@ -326,14 +400,3 @@ def _fitted_beta(policy: Tensor, rewards: Tensor, ref: Tensor) -> float | None:
     return (
         best if distances[best] <= POLICY_TOLERANCE and best not in (betas[0], betas[-1]) else None
     )
-
-
-def _attempt(run: Callable[[], Any]) -> tuple[Any, Verdict | None]:
-    """What `run` returns, or a verdict if the learner's code raised."""
-    try:
-        return run(), None
-    except NotImplementedError:
-        return None, Verdict("not_attempted", "not attempted.")
-    except Exception as error:  # the learner's code may raise anything
-        about = " ".join(str(error).split())[:200]
-        return None, Verdict("raised", f"Not yet: it raised {type(error).__name__}: {about}.")

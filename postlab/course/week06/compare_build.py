@@ -15,16 +15,16 @@ from __future__ import annotations
 
 import math
 import random
-import textwrap
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
+from postlab.course.check import Outcome, attempt, report, wrong
 from postlab.course.week06 import compare_reference
 
 Row = dict[str, Any]
@@ -36,7 +36,6 @@ TRUTH = sum(share * (after - before) for share, before, after in KINDS)
 COVERAGE = 0.90  # at least; nominal is 0.95, and 200 comparisons scatter by 0.015
 WIDTHS = (0.92, 1.10)  # of the reference's width, on average
 COMPARISONS, SECONDS = 200, 8.0  # per world; fewer where the learner's function is slow
-WIDTH = 100
 
 
 @dataclass(frozen=True)
@@ -93,19 +92,6 @@ WORLDS = {
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the check says of a comparison.
-
-    Args:
-        code: `right`, `not_attempted`, the name of a mistake, or `unknown`.
-        text: for the learner.
-    """
-
-    code: str
-    text: str
-
-
-@dataclass(frozen=True)
 class Record:
     """How a comparison does in a world.
 
@@ -127,16 +113,12 @@ class Record:
 
 def check(compare_runs: Any = None) -> Compare:
     """Print a verdict; return a comparison that works, the learner's if it does."""
-    verdict = judge(compare_runs)
-    mark = {"right": "✓", "not_attempted": "·"}.get(verdict.code, "✗")
-    text = f"{mark} compare_runs: {verdict.text}"
-    if verdict.code != "right":
-        text += " Going on with the reference."
-    print(textwrap.fill(text, WIDTH, subsequent_indent="  "))
-    return compare_runs if verdict.code == "right" else compare_reference.compare_runs
+    outcome = judge(compare_runs)
+    report(outcome, name="compare_runs", otherwise="the reference")
+    return compare_runs if outcome.status == "right" else compare_reference.compare_runs
 
 
-def judge(compare: Any) -> Verdict:
+def judge(compare: Any) -> Outcome:
     """Judge a comparison by its coverage, and look for the reason if that isn't right."""
     simple = compare_rows([0, 1] * 20, [1, 1] * 20)
     begun = time.process_time()
@@ -149,7 +131,7 @@ def judge(compare: Any) -> Verdict:
     for name, world in WORLDS.items():
         record, failure = _record(compare, world, n)
         if failure:
-            return Verdict(failure.code, f"{failure.text[:-1]}, with {world.about}.")
+            return replace(failure, message=f"{failure.message[:-1]}, with {world.about}.")
         records[name] = record
     shown = "; ".join(
         f"with {WORLDS[name].about}, {record.covered:.0%} of the intervals contain the true change "
@@ -158,7 +140,8 @@ def judge(compare: Any) -> Verdict:
     )
     if all(record.fine for record in records.values()):
         covered = ", ".join(f"{record.covered:.0%}" for record in records.values())
-        return Verdict(
+        return Outcome(
+            "right",
             "right",
             f"right: {covered} of {n} intervals contain the true change in the three simulated "
             "worlds, and they are no wider than they need to be.",
@@ -166,11 +149,11 @@ def judge(compare: Any) -> Verdict:
     probe = Probe(compare)
     reason = probe.reason()
     if reason:
-        return Verdict(reason[0], f"Not yet: {reason[1]} (In {n} simulations each: {shown}.)")
-    return Verdict("unknown", f"Not yet: {shown}. The check doesn't recognise why.")
+        return wrong(reason[0], f"Not yet: {reason[1]} (In {n} simulations each: {shown}.)")
+    return wrong("unknown", f"Not yet: {shown}. The check doesn't recognise why.")
 
 
-def _record(compare: Compare, world: World, n: int) -> tuple[Record, Verdict | None]:
+def _record(compare: Compare, world: World, n: int) -> tuple[Record, Outcome | None]:
     covered, widths, ours = [], [], []
     for seed in range(n):
         rows = world.comparison(seed)
@@ -189,15 +172,12 @@ def _our_width(world: World, seed: int) -> float:
     return _width(compare_reference.compare_runs(*world.comparison(seed)))
 
 
-def _attempt(compare: Any, before: list[Row], after: list[Row]) -> tuple[Any, Verdict | None]:
-    """What the learner's function returns as three floats, or a verdict."""
-    try:
-        result = compare([dict(row) for row in before], [dict(row) for row in after])
-    except NotImplementedError:
-        return None, Verdict("not_attempted", "not attempted.")
-    except Exception as error:  # the learner's code may raise anything
-        about = " ".join(str(error).split())[:200]
-        return None, Verdict("raised", f"Not yet: it raised {type(error).__name__}: {about}.")
+def _attempt(compare: Any, before: list[Row], after: list[Row]) -> tuple[Any, Outcome | None]:
+    """What the learner's function returns as three floats, or the outcome if it can't be used."""
+    copies = ([dict(row) for row in rows] for rows in (before, after))
+    result, failure = attempt(compare, *copies)
+    if failure:
+        return None, failure
     try:
         numbers = tuple(float(value) for value in result)
     except (TypeError, ValueError):
@@ -205,16 +185,16 @@ def _attempt(compare: Any, before: list[Row], after: list[Row]) -> tuple[Any, Ve
     if len(numbers) != 3:
         kind = type(result).__name__
         text = f"Not yet: it returned {kind}; return three numbers: difference, low, high."
-        return None, Verdict("form", text)
+        return None, wrong("form", text)
     if not all(map(math.isfinite, numbers)):
-        return None, Verdict("not_finite", "Not yet: it returned NaN or infinity.")
+        return None, wrong("not_finite", "Not yet: it returned NaN or infinity.")
     difference, low, high = numbers
     if not low <= difference <= high:
         text = (
             f"Not yet: it returned {difference:.3g}, {low:.3g}, {high:.3g}; the order is "
             "difference, low, high, and the difference lies in between."
         )
-        return None, Verdict("order", text)
+        return None, wrong("order", text)
     return numbers, None
 
 

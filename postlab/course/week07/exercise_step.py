@@ -10,8 +10,10 @@ equal TRL's, and that the policy learns.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Real
 from types import SimpleNamespace
@@ -20,9 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from postlab.course.check._answers import WrongAnswer
 from postlab.course.check._calls import Call, call
-from postlab.course.check._parts import Case, Exercise
+from postlab.course.check._parts import Case, Edge, Exercise
 from postlab.course.check._words import misfit
 from postlab.course.week07 import mistakes_step
 from postlab.scratch.grpo import grpo_loss
@@ -30,7 +31,7 @@ from postlab.scratch.policy_gradient import group_advantages
 from postlab.scratch.sampling import Rollouts, completion_states, pack
 from postlab.scratch.tokens import token_logps
 
-LIKELY = frozenset(
+LIKELY = frozenset(  # of two mistakes at once: a trial trains, and all pairs would be slow
     {"golds_tiled", "gradients_pile_up", "not_clipped", "no_groups", "padding_counts"}
 )
 END, TOKENS, GAIN = 0, 5, 4.0  # the gain makes some gradients long enough to be clipped
@@ -96,38 +97,65 @@ class SmallPolicy(nn.Module):
 class Answers:
     """Hands out given answers: the first time a prompt is asked for, its first answer, and so on.
 
-    So a step may ask for all of them at once or prompt by prompt.
-
     Args:
         answers: (P, G, T) tokens; an answer ends with its first END, or at T.
-        prompts: (P,) the tokens that stand for the prompts.
+        prompts: P texts, as in a notebook; here each is the number of a token.
+        once: refuse a second call; otherwise a step may also ask prompt by prompt.
     """
 
-    def __init__(self, answers: Tensor, prompts: Tensor) -> None:
-        self.of = dict(zip(prompts.tolist(), answers.tolist(), strict=True))
-        self.asked: Counter[int] = Counter()
+    def __init__(self, answers: Tensor, prompts: Sequence[str], *, once: bool = False) -> None:
+        self.of = dict(zip(prompts, answers.tolist(), strict=True))
+        self.asked: Counter[str] = Counter()
+        self.once = once
 
-    def __call__(self, policy: Any, prompts: Sequence[int]) -> Rollouts:
+    def __call__(self, policy: Any, prompts: Sequence[str]) -> Rollouts:
+        if self.once and self.asked:
+            raise ValueError("draw is called a second time in this step")
         drawn = []
         for prompt in prompts:
             answers = self.of[prompt]
             answer = answers[self.asked[prompt] % len(answers)]
             self.asked[prompt] += 1
             drawn.append(answer[: answer.index(END) + 1] if END in answer else answer)
-        return pack([[prompt] for prompt in prompts], drawn)
+        return pack([[int(prompt)] for prompt in prompts], drawn)
 
 
 def first_token_right(
-    rollouts: Rollouts, golds: Sequence[int], *, worth: float = 1.0
+    rollouts: Rollouts, golds: Sequence[str], *, worth: float = 1.0
 ) -> list[float]:
-    """`worth` for an answer whose first token is its gold, else 0.
+    """`worth` for an answer whose first token is its gold, a text as in a notebook, else 0.
 
     Raises:
         ValueError: if there isn't one gold per answer.
     """
     if len(golds) != len(rollouts.ids):
         raise ValueError(f"got {len(golds)} golds for {len(rollouts.ids)} answers; one each")
-    return (worth * (rollouts.completions[:, 0] == torch.tensor(golds))).tolist()
+    firsts = rollouts.completions[:, 0].tolist()
+    return [worth * (str(first) == gold) for first, gold in zip(firsts, golds, strict=True)]
+
+
+def attached_loss(
+    logps: Tensor, advantages: Tensor, mask: Tensor, *, old_logps: Tensor, **_: Any
+) -> Tensor:
+    """`grpo_loss` as the formula has it, with the gradient of `old_logps` if that carries one."""
+    ratio = (logps - old_logps).exp()
+    loss = -torch.minimum(ratio * advantages[:, None], ratio.clamp(0.8, 1.2) * advantages[:, None])
+    return ((loss * mask).sum(dim=1) / mask.sum(dim=1)).mean()
+
+
+@contextmanager
+def using(function: Callable[..., Any], loss: Callable[..., Tensor]) -> Iterator[None]:
+    """Let a learner's function find another loss where it names the library's `grpo_loss`."""
+    names = getattr(inspect.unwrap(function), "__globals__", {})
+    library = names.get("grpo_loss")
+    if library is not grpo_loss:
+        yield
+        return
+    names["grpo_loss"] = loss
+    try:
+        yield
+    finally:
+        names["grpo_loss"] = library
 
 
 class Steps(tuple):
@@ -140,6 +168,8 @@ class GroupStep(Exercise):
 
     Its inputs stand for what the function gets: `policy` is a seed, `draw` (S, P, G, T) holds the
     answers of S steps, `score` is what a right answer earns, and `optimizer` SGD's learning rate.
+    At the edges, `once` refuses a second draw, and `attached` replaces the library's loss, which
+    detaches `old_logps`, by one that doesn't.
     """
 
     def call(self, function: Callable[..., Any], inputs: Mapping[str, Any]) -> Call:
@@ -148,11 +178,14 @@ class GroupStep(Exercise):
             policy = SmallPolicy(inputs["policy"])
             optimizer = torch.optim.SGD(policy.parameters(), lr=inputs["optimizer"])
             score = functools.partial(first_token_right, worth=inputs["score"])
+            prompts, golds = (
+                list(map(str, inputs[name].tolist())) for name in ("prompts", "golds")
+            )
             results = []
             for answers in inputs["draw"]:
                 result = function(
-                    policy, inputs["prompts"].tolist(), inputs["golds"].tolist(),
-                    draw=Answers(answers, inputs["prompts"]), score=score,
+                    policy, [*prompts], [*golds],
+                    draw=Answers(answers, prompts, once="once" in inputs), score=score,
                     optimizer=optimizer, group_size=inputs["group_size"],
                 )  # fmt: skip
                 if not _is_pair(result):
@@ -161,18 +194,17 @@ class GroupStep(Exercise):
             norms = torch.tensor([float(norm) for _, norm in results])
             return Steps((results[0][0].detach(), norms, policy.table.detach()))
 
-        return call(run, {}, positional=())
-
-    def pairs(self) -> Iterator[WrongAnswer]:
-        """Two mistakes at once, of the likely ones: a trial takes steps, and all would be slow."""
-        for answer in super().pairs():
-            if LIKELY.issuperset(mistake.code for mistake in answer.mistakes):
-                yield answer
+        with using(function, attached_loss if "attached" in inputs else grpo_loss):
+            return call(run, {}, positional=())
 
     def misfit(self, got: Any, want: Any) -> tuple[str, str] | None:
         """What is wrong with the form of a step's result, which `call` collects if it can."""
         if isinstance(got, Steps):
             return misfit(tuple(got), tuple(want), names=PARTS)
+        if isinstance(got, tuple | list) and _is_pair(got[::-1]):
+            names = " and ".join(NAMES)
+            says = f"The values have changed places: return {names} in that order."
+            return "outputs_swapped", says
         return misfit(got, (want[0], float(want[1][0])), names=NAMES)
 
 
@@ -204,6 +236,30 @@ def _random(seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+ONE_STEP = {
+    "policy": 0,
+    "prompts": torch.tensor([2]),
+    "golds": torch.tensor([1]),
+    "draw": torch.tensor([[[[1], [3]]]]),
+    "score": 1.0,
+    "optimizer": 1.0,
+    "group_size": 2,
+}
+TWO_STEPS = {
+    "policy": 3,
+    "prompts": torch.tensor([2, 4]),
+    "golds": torch.tensor([1, 3]),
+    "draw": torch.tensor(
+        [
+            [[[1, 0, 0], [2, 4, 0]], [[3, 1, 2], [1, 0, 0]]],
+            [[[4, 1, 0], [1, 3, 2]], [[1, 1, 0], [3, 0, 0]]],
+        ]
+    ),
+    "score": 1.0,
+    "optimizer": 0.5,
+    "group_size": 2,
+}
+
 GRPO_STEP = GroupStep(
     name="grpo_step",
     reference=grpo_step,
@@ -212,38 +268,43 @@ GRPO_STEP = GroupStep(
         Case(
             "one step on one prompt, with two answers of one token, the first of them right, a "
             "policy that finds all 5 tokens equally likely, and SGD with rate 1",
-            {
-                "policy": 0,
-                "prompts": torch.tensor([2]),
-                "golds": torch.tensor([1]),
-                "draw": torch.tensor([[[[1], [3]]]]),
-                "score": 1.0,
-                "optimizer": 1.0,
-                "group_size": 2,
-            },
+            ONE_STEP,
             "the advantages are +-0.707; the gradient is +-1.41 for the two tokens, so its norm "
             "is 2, and it is clipped to length 1",
         ),
         Case(
             "two steps on two prompts, with two answers each of one to three tokens",
-            {
-                "policy": 3,
-                "prompts": torch.tensor([2, 4]),
-                "golds": torch.tensor([1, 3]),
-                "draw": torch.tensor(
-                    [
-                        [[[1, 0, 0], [2, 4, 0]], [[3, 1, 2], [1, 0, 0]]],
-                        [[[4, 1, 0], [1, 3, 2]], [[1, 1, 0], [3, 0, 0]]],
-                    ]
-                ),
-                "score": 1.0,
-                "optimizer": 0.5,
-                "group_size": 2,
-            },
+            TWO_STEPS,
             "worked out in numpy, with gradients by finite differences",
         ),
     ),
     random=_random,
     mistakes=mistakes_step.GRPO_STEP,
+    edges=(
+        Edge(
+            "draw_called_again",
+            Case(
+                "the two steps on two prompts, with a draw that may be called once a step",
+                TWO_STEPS | {"once": True},
+            ),
+            "Call draw once in a step, with every prompt `group_size` times. It starts from the "
+            "same random numbers at each call, so further calls give copies of the same answers, "
+            "or other answers than TRL's trainer gets.",
+            (mistakes_step.PROMPT_BY_PROMPT,),
+        ),
+        Edge(
+            "old_with_gradient",
+            Case(
+                "the one step, with a loss that doesn't detach old_logps for you",
+                ONE_STEP | {"attached": True},
+                "with a gradient on both sides, exp(logps - old_logps) is 1 whatever the weights",
+            ),
+            "Pass the old log-probs without a gradient: logps.detach(). The grpo_loss above "
+            "detaches them itself; the formula, which you may write yourself later, doesn't, and "
+            "then the gradient is 0.",
+            ("old = logps.detach() -> old = logps",),
+        ),
+    ),
     outputs=PARTS,
+    likely=LIKELY,
 )

@@ -154,7 +154,7 @@ def plot_rates(frame: pd.DataFrame, *, start: Mapping[str, float]) -> Figure:
         f"{ends.loc[most, other]:.0%} (before: {start[other]:.0%})"
     )
     if ends.iloc[-1].max() < 0.5:
-        text += f"; at {ends.index[-1]:g}, everything collapses"
+        text += f"; at {ends.index[-1]:g}, most runs collapse"
     return headline(fig, text)
 
 

@@ -28,6 +28,19 @@ other_baseline: your baseline isn't the mean of all rewards
 - rewards - rewards.mean() -> rewards - rewards.max()
 - rewards - rewards.mean() -> rewards - rewards.min()
 
+baseline_outside: the baseline is subtracted from the products, or it alone is multiplied: put
+rewards - rewards.mean() in parentheses, and multiply that by the log-probs
+- -(surplus * answers).mean() -> -(rewards * answers - rewards.mean()).mean()
+- -(surplus * answers).mean() -> -(rewards * answers).mean() - rewards.mean()
+- -(surplus * answers).mean() -> -(rewards - rewards.mean() * answers).mean()
+
+wrong_axis: each position of the answers meets one of the rewards: first sum over the tokens of each
+answer, dim=1, which gives one log-prob for each reward
+- .sum(1) -> .sum(0)
+- (logps * mask).sum(1) -> logps * mask
+- (logps * mask).sum(1) -> logps * mask
++ (surplus * answers).mean() -> (surplus * answers).sum(1).mean()
+
 one_fewer: you divide by one answer fewer than there are, or compare each answer with the mean of
 the others, which comes to the same: here the mean is over all answers, and each one's own reward
 is part of it
@@ -43,10 +56,12 @@ sum
 
 over_all_tokens: you divide by the number of tokens in the batch: divide by the number of answers
 - (surplus * answers).mean() -> (surplus * answers).sum() / mask.sum()
+- (surplus * answers).mean() -> (surplus * answers / mask.sum()).mean()
 
 baseline_of_tokens: your baseline counts long answers more than short ones: take the mean over
 answers, not over tokens
 - rewards.mean() -> (rewards[:, None] * mask).sum() / mask.sum()
+- rewards.mean() -> (rewards[:, None] * mask).mean()
 
 summed: you add up the answers: take their mean
 - (surplus * answers).mean() -> (surplus * answers).sum()
@@ -65,8 +80,9 @@ means_multiplied: you average before you multiply: multiply each answer's log-pr
 reward minus the mean
 - (surplus * answers).mean() -> rewards.mean() * answers.mean()
 
-surplus_lost: you multiply two means, or every surplus with every answer (an axis of size 1
-broadcasts): the surpluses add up to 0, so nothing is left
+surplus_lost: you multiply two means, or every surplus with all the answers (an axis of size 1
+broadcasts, and a sum without dim=1 adds up the whole batch): the surpluses add up to 0, so nothing
+is left
 - (surplus * answers).mean() -> surplus.mean() * answers.mean()
 
 not_averaged: you return one loss per answer: return their mean
@@ -86,6 +102,8 @@ whole_batch: you use the mean and the standard deviation of the whole batch, so 
 an easy prompt look good: compare each answer only with its own group
 - mean(1, keepdim=True) -> mean()
 + std(1, keepdim=True) -> std()
+- mean(1, keepdim=True) -> mean()
++ std(1, keepdim=True) -> std(correction=0)
 
 batch_mean: you subtract the mean of the whole batch: subtract the mean of each group
 - mean(1, keepdim=True) -> mean()
@@ -115,6 +133,13 @@ across_groups: you average over the prompts (dim=0): each group is a row, so use
 - mean(1, keepdim=True) -> mean(0)
 - std(1, keepdim=True) -> std(0)
 
+windows: your groups overlap: the first reward of group i is rewards[i * group_size]
+- rewards.view(-1, group_size) -> torch.stack([rewards[i:i + group_size] for i in range(len(rewards) // group_size)])
+
+precedence: only the mean is divided, because / binds more strongly than -: put rewards minus mean
+in parentheses
+- (groups - mean) / std -> groups - mean / std
+
 not_scaled: you don't divide by the standard deviation: that's Dr. GRPO, which has good reasons for
 it, but it's another formula
 - / std -> / 1
@@ -137,6 +162,11 @@ deviation
 - std(1, keepdim=True) + 0.0001 -> amax(1, keepdim=True) - groups.amin(1, keepdim=True)
 + mean(1, keepdim=True) -> amin(1, keepdim=True)
 
+norm: you divide by the length of the vector of distances, which is sqrt(n - 1) times too large:
+divide by the standard deviation
+- groups.std(1, keepdim=True) -> (groups - mean).norm(dim=1, keepdim=True)
+- groups.std(1, keepdim=True) + 0.0001 -> (groups - mean).norm(dim=1, keepdim=True)
+
 mean_deviation: you divide by the mean absolute deviation: divide by the standard deviation
 - groups.std(1, keepdim=True) -> (groups - mean).abs().mean(1, keepdim=True)
 
@@ -145,6 +175,8 @@ own, with n - 1
 - std(1, keepdim=True) -> std(1, keepdim=True, correction=0)
 - std(1, keepdim=True) + 0.0001 -> std(1, keepdim=True, correction=0)
 - std(1, keepdim=True) + 0.0001 -> std(1, keepdim=True, correction=0) + 1e-8
+- groups.std(1, keepdim=True) + 0.0001 -> (groups.var(1, keepdim=True, correction=0) + 0.0001).sqrt()
+- groups.std(1, keepdim=True) + 0.0001 -> (groups.var(1, keepdim=True, correction=0) + 0.00001).sqrt()
 
 variance: you divide by the variance: divide by its square root, the standard deviation
 - std(1, keepdim=True) -> var(1, keepdim=True)
@@ -158,7 +190,16 @@ the square root
 - + 0.0001 -> + 1e-6
 - + 0.0001 -> + 1e-5
 - + 0.0001 -> + 1e-3
+- + 0.0001 -> + 1e4
 - groups.std(1, keepdim=True) + 0.0001 -> (groups.var(1, keepdim=True) + 0.0001).sqrt()
+
+epsilon_elsewhere: you add epsilon to the quotient, or to the distance from the mean: add it to the
+standard deviation, so that nothing is divided by 0
+- + 0.0001 -> + 0
++ ((groups - mean) / std) -> ((groups - mean) / std + 0.0001)
+- + 0.0001 -> + 0
++ (groups - mean) -> (groups - mean + 0.0001)
+- (groups - mean) -> (groups - mean + 0.0001)
 
 leave_one_out: you compare each answer with the others only: that's the baseline of RLOO. Here an
 answer is part of its own group's mean
@@ -205,11 +246,20 @@ padding_counts: padding counts in the mean of an answer: multiply by the mask, a
 number of tokens it keeps, not by T
 - (loss * mask).sum(1) / mask.sum(1) -> (loss * mask).mean(1)
 - (loss * mask).sum(1) / mask.sum(1) -> loss.mean(1)
+- (loss * mask).sum(1) / mask.sum(1) -> loss.sum(1) / mask.sum(1)
 
 summed: you add up the tokens of an answer, or the answers: take the mean of the means
 - .sum(1) / mask.sum(1) -> .sum(1)
 - ((loss * mask).sum(1) / mask.sum(1)).mean() -> (loss * mask).sum()
 - mask.sum(1)).mean() -> mask.sum(1)).sum()
+
+wrong_axis: you average over the answers at each position (dim=0): each answer is a row, so use
+dim=1
+- (loss * mask).sum(1) / mask.sum(1) -> (loss * mask).sum(0) / mask.sum(0)
+
+divided_twice: you divide by the number of answers and also by all the tokens of the batch: divide
+the sum of each answer by its own number of tokens, mask.sum(dim=1)
+- (loss * mask).sum(1) / mask.sum(1) -> (loss * mask).sum(1) / mask.sum()
 
 mask_too_early: you multiply the log-probs by the mask, so padding still has a loss, because its
 ratio is 1: multiply the loss by the mask instead
@@ -223,6 +273,33 @@ not_reduced: you return a loss for each token or answer: return one number
 
 sign: the minus in front of the min is missing: the objective is maximised, and a loss is minimised
 - beta * kl - policy -> beta * kl + policy
+
+no_kl: the KL term is missing: add beta times k3 to each token's loss
+- beta * kl - policy -> -policy
+
+kl_times_ratio: you multiply k3 by the ratio, which is TRL's default: this loss is the paper's,
+without that factor
+- beta * kl -> beta * ratio * kl
+
+kl_in_advantage: you subtract the KL from the advantages, as PPO does from its rewards, so the ratio
+multiplies it: add beta times k3 to the loss of each token
+- policy = torch.minimum(ratio * adv, ratio.clamp(1 - clip, 1 + clip) * adv)
+    away = ref_logps - logps
+    kl = torch.exp(away) - 1 - away -> away = ref_logps - logps
+    adv = adv - beta * (torch.exp(away) - 1 - away)
+    policy = torch.minimum(ratio * adv, ratio.clamp(1 - clip, 1 + clip) * adv)
++ beta * kl - policy -> -policy
+
+kl_averaged_apart: the KL is averaged in another way than the rest: add it to the loss of each token
+first, and then take the mean of each answer
+- beta * kl - policy -> -policy
++ mask.sum(1)).mean() -> mask.sum(1)).mean() + beta * (kl * mask).sum() / mask.sum()
+- beta * kl - policy -> -policy
++ mask.sum(1)).mean() -> mask.sum(1)).mean() + beta * kl.mean()
+- beta * kl - policy -> -policy
++ mask.sum(1)).mean() -> mask.sum(1) + beta * (kl * mask).sum(1)).mean()
+- beta * kl - policy -> -policy
++ mask.sum(1)).mean() -> mask.sum(1)).mean() + beta * (kl * mask).sum()
 
 kl_subtracted: you subtract the KL: the loss should *grow* with the distance from the reference
 - beta * kl - policy -> -beta * kl - policy
@@ -246,8 +323,8 @@ logps)
 - torch.exp(away) - 1 - away -> torch.exp(away) - 1
 - torch.exp(away) - 1 - away -> torch.exp(away) - 1 + away
 
-kl_weighted: you multiply the KL by the policy's probabilities, as in a sum over the vocabulary: k3
-uses only the sampled token
+kl_weighted: you multiply the log-ratio by probabilities, as in a sum over the vocabulary: k3 uses
+only the sampled token
 - torch.exp(away) - 1 - away -> logps.exp() * -away
 - torch.exp(away) - 1 - away -> ref_logps.exp() * away
 
@@ -264,9 +341,10 @@ ratio_to_ref: your ratio compares with the reference: compare with the policy th
 old_logps
 - logps - old_logps -> logps - ref_logps
 
-ratio_not_exp: your ratio is a difference or a quotient of log-probs: it is exp(logps - old_logps)
+ratio_not_exp: your ratio is a difference, or a quotient of log-probs: it is exp(logps - old_logps)
 - torch.exp(logps - old_logps) -> logps - old_logps
 - torch.exp(logps - old_logps) -> logps / old_logps
+- torch.exp(logps - old_logps) -> torch.exp(logps) - torch.exp(old_logps)
 
 ratio_upside_down: your ratio is old over new: it is exp(logps - old_logps)
 - logps - old_logps -> old_logps - logps
@@ -291,6 +369,13 @@ one_sided: you clip the ratio on one side only: it has a lower and an upper boun
 always_clipped: you use only the clipped product: take the smaller of the two products
 - torch.minimum(ratio * adv, ratio.clamp(1 - clip, 1 + clip) * adv) -> ratio.clamp(1 - clip, 1 + clip) * adv
 
+advantage_forgotten: you multiply only one of the two ratios by the advantage: both need it
+- ratio.clamp(1 - clip, 1 + clip) * adv -> ratio.clamp(1 - clip, 1 + clip)
+- minimum(ratio * adv -> minimum(ratio
+
+log_ratio_clipped: you clip the log-ratio: take the exp first, and clip the ratio
+- ratio.clamp(1 - clip, 1 + clip) -> ratio.log().clamp(-clip, clip).exp()
+
 min_before_product: you take the min of the two ratios and then multiply: with a negative advantage
 this gives the larger product
 - torch.minimum(ratio * adv, ratio.clamp(1 - clip, 1 + clip) * adv) -> torch.minimum(ratio, ratio.clamp(1 - clip, 1 + clip)) * adv
@@ -301,7 +386,8 @@ bounds_not_around_1: your bounds aren't around 1: they are 1 - clip and 1 + clip
 product_clipped: you clip the product: clip only the ratio, and then multiply
 - ratio.clamp(1 - clip, 1 + clip) * adv -> (ratio * adv).clamp(1 - clip, 1 + clip)
 
-max_not_min: you take the larger of the two products: the objective takes the smaller one
+max_not_min: you take the larger of the two products, which the smaller of their negatives is too:
+the objective takes the smaller one, before the minus
 - torch.minimum -> torch.maximum
 
 advantages_normalised: you normalise the advantages again: use them as they come out of their

@@ -2,23 +2,21 @@
 
 `check_fill_batch` runs the learner's function on prompts whose rewards are known in advance, and
 counts what it samples. It asks in this order: is the batch whole, are its groups as they were
-sampled, are the uninformative ones replaced, does sampling stop in time, and does it stop at the
-limit. A reason is named only if a count shows it. Left out: the trainer, which `resampling.py`
-covers.
+sampled, are the uninformative ones replaced, does sampling stop in time and at the limit, and is
+every prompt that was taken used. A reason is named only if a count shows it. Left out: the trainer,
+which `resampling.py` covers.
 """
 
 from __future__ import annotations
 
 import itertools
-import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from postlab.course.check._parts import Outcome
+from postlab.course.check import Outcome, not_attempted, raised, report, wrong
 
-WIDTH = 100
 Group = tuple[str, list[str], list[float]]
 
 
@@ -84,18 +82,14 @@ NEVER = [WRONG, RIGHT, MIXED, *[WRONG] * 40]
 def check_fill_batch(function: Any = None) -> Callable[..., list[Group]]:
     """Print a verdict; return the function, or the reference if it isn't right."""
     outcome = examine(function)
-    mark = {"right": "✓", "not attempted": "·"}.get(outcome.status, "✗")
-    text = f"{mark} fill_batch: {outcome.message}"
-    if outcome.status != "right":
-        text += " Going on with the reference."
-    print(textwrap.fill(text, WIDTH, subsequent_indent="  "))
+    report(outcome, name="fill_batch", otherwise="the reference")
     return function if outcome.status == "right" else fill_batch
 
 
 def examine(function: Any) -> Outcome:
     """Judge a learner's function; print nothing, raise nothing."""
     if not callable(function):
-        return Outcome("wrong", "not_a_function", "that isn't a function.")
+        return wrong("not_a_function", "that isn't a function.")
     try:
         world = World(MAIN)
         batch = _run(function, world, groups=4, most=20)
@@ -111,15 +105,14 @@ def examine(function: Any) -> Outcome:
             batch = _run(function, world, groups=3, most=20)
             finding = _form(batch, 3) or _cost(batch, world, 3)
     except NotImplementedError:
-        return Outcome("not attempted", "not_attempted", "not attempted.")
+        return not_attempted()
     except _Endless:
-        return Outcome(
-            "wrong", "endless", "it takes more than 1,000 prompts for one batch. What ends your "
+        return wrong(
+            "endless", "it takes more than 1,000 prompts for one batch. What ends your "
             "loop if hardly any group is informative?",
         )  # fmt: skip
     except Exception as error:  # the learner's code may raise anything
-        about = " ".join(str(error).split())[:200]
-        return Outcome("wrong", "raised", f"it raised {type(error).__name__}: {about}.")
+        return wrong("raised", raised(error))
     return finding or Outcome(
         "right", "right", "right: the batch is full, uninformative groups are replaced, and "
         "sampling stops when it should.",
@@ -141,7 +134,7 @@ def _run(function: Any, world: World, **limits: int) -> Any:
 
 
 def _wrong(code: str, message: str) -> Outcome:
-    return Outcome("wrong", code, f"not yet: {message}")
+    return wrong(code, f"not yet: {message}")
 
 
 def _form(batch: Any, groups: int, *, limited: bool = False) -> Outcome | None:
@@ -211,7 +204,15 @@ def _cost(batch: Any, world: World, needed: int) -> Outcome | None:
     if len(sampled) > needed:
         return _wrong("too_many", f"it samples {len(sampled)} groups where {needed} are enough. "
                       "Stop as soon as the batch is full.")  # fmt: skip
-    return None
+    return _taken(world, len(sampled))
+
+
+def _taken(world: World, used: int) -> Outcome | None:
+    if world.taken <= used:
+        return None
+    return _wrong("takes_more", f"it takes {world.taken} prompts and samples only {used} of them. "
+                  "A prompt that was taken is lost to the next batch, so look whether you need one "
+                  "before you take it.")  # fmt: skip
 
 
 def _by_prompt(batch: Any) -> dict[str, list[float]]:
@@ -228,4 +229,4 @@ def _at_limit(batch: Any, world: World, *, most: int) -> Outcome | None:
                       "it isn't in the batch.")  # fmt: skip
     if used < most:
         return _wrong("stops_early", f"it gives up after {used} groups; {most} were allowed.")
-    return None
+    return _taken(world, used)

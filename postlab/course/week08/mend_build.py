@@ -15,27 +15,28 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import tempfile
-import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from postlab.course.check._parts import Outcome
+from postlab.course.check import Outcome, raised, report, wrong
 from postlab.profile import data_dir, get_profile
 
-WIDTH = 100
 STEPS, SEED, PROMPTS = 6, 0, 100
 HEALTHY = {
     "learning_rate": 4e-4, "max_completion_length": 64, "num_generations": 8, "temperature": 1.0,
 }  # fmt: skip
 BROKEN = HEALTHY | {"learning_rate": 4e-6, "max_completion_length": 24}
 CUT = 0.1  # a larger share of truncated completions is a fault
-ANSWERS = {  # what a reward has to pay for these replies to "12+30+15", whose answer is 57
+ANSWERS = {  # what these replies to "12+30+15" are worth, whose answer is 57
     "12+30=42, 42+15=57. #### 57": 1.0,
     "#### 57": 1.0,
     "12+30=42, 42+15=58. #### 58": 0.0,
     "#### 5": 0.0,
+    "#### 570": 0.0,
+    "#### 157": 0.0,
     "": 0.0,
 }
 Reward = Callable[..., list[float]]
@@ -127,9 +128,7 @@ def recorded() -> dict[str, Any]:
 
 def check_mended(settings: Mapping[str, Any], reward: Reward) -> None:
     """Train with a learner's settings and reward, and print a verdict."""
-    outcome = examine(settings, reward)
-    mark = {"right": "✓", "not attempted": "·"}.get(outcome.status, "✗")
-    print(textwrap.fill(f"{mark} {outcome.message}", WIDTH, subsequent_indent="  "))
+    report(examine(settings, reward))
 
 
 def examine(
@@ -149,20 +148,19 @@ def examine(
     try:
         result = run(settings, reward)
     except Exception as error:  # settings may break the trainer
-        about = " ".join(str(error).split())[:200]
-        return _wrong("raised", f"the run raised {type(error).__name__}: {about}.")
+        return _wrong("raised", raised(error, subject="the run"))
     least, start = healthy["least"], healthy["start"]
     reached = (
-        f"It answers {result.accuracy:.0%} of {PROMPTS} held-out sums, sampled twice each (start: "
-        f"{start:.0%}; expected: at least {least:.0%}, as the healthy run reaches "
-        f"{healthy['most']:.0%})."
+        f"It answers {result.accuracy:.1%} of {PROMPTS} held-out sums, sampled twice each (start: "
+        f"{start:.1%}; expected: at least {least:.1%}, as the healthy run reaches "
+        f"{healthy['most']:.1%})."
     )
     if result.accuracy >= least:
         return Outcome("right", "right", f"The run is mended. {reached}")
     cut = result.mean("completions/clipped_ratio")
     if cut > CUT:
         return _wrong("cut", f"{cut:.0%} of the completions are cut off by the length limit, and "
-                      f"a cut answer is never paid. {reached}")  # fmt: skip
+                      f"what is cut off before its number can't be paid. {reached}")  # fmt: skip
     silent = result.mean("frac_reward_zero_std")
     if silent > 0.8:
         return _wrong("no_signal", f"in {silent:.0%} of the groups all rewards are the same, so "
@@ -172,8 +170,9 @@ def examine(
         return _wrong("too_slow", f"the weights move {ratio:.2f} times as far as in the healthy "
                       f"run. Which setting decides how far a step goes? {reached}")  # fmt: skip
     if ratio > 3:
+        lost = ", and the policy is worse than at the start" if result.accuracy < start else ""
         return _wrong("too_fast", f"the weights move {ratio:.1f} times as far as in the healthy "
-                      f"run, and what the policy knew is lost. {reached}")  # fmt: skip
+                      f"run{lost}. {reached}")  # fmt: skip
     return _wrong("unknown", f"the check doesn't recognise why. {reached}")
 
 
@@ -182,18 +181,23 @@ def _reward_fault(reward: Reward) -> Outcome | None:
     try:
         paid = list(reward(completions=completions, answer=["57"] * len(ANSWERS), prompts=[]))
     except Exception as error:  # the learner's code may raise anything
-        about = " ".join(str(error).split())[:200]
-        return _wrong("reward_raised", f"the reward raised {type(error).__name__}: {about}.")
-    if len(paid) != len(ANSWERS) or any(not isinstance(one, int | float) for one in paid):
-        return _wrong("reward_form", "the reward should return a list with one number for each "
-                      "completion.")  # fmt: skip
+        return _wrong("reward_raised", raised(error, subject="the reward"))
+    if len(paid) != len(ANSWERS) or any(
+        not isinstance(one, int | float) or not math.isfinite(one) for one in paid
+    ):
+        return _wrong("reward_form", "the reward should return a list with one finite number for "
+                      "each completion.")  # fmt: skip
+    if paid[0] and len(set(paid)) == 1:
+        return _wrong("reward_pays", f"the reward pays {paid[0]:g} for any reply, right or wrong.")
+    # A constant more or less for all replies changes no advantage, so -1 is as good as 0.
+    floor = min(got for got, worth in zip(paid, ANSWERS.values(), strict=True) if not worth)
     for (text, worth), got in zip(ANSWERS.items(), paid, strict=True):
-        if worth and not got:
+        if worth and got <= floor:
             return _wrong(
                 "reward_refuses", f"the reward pays {got:g} for {text!r} to a prompt whose answer "
-                "is 57. No right answer can be learned from that.",
+                "is 57, no more than for a wrong answer. Nothing right can be learned from that.",
             )  # fmt: skip
-        if got and not worth:
+        if got > floor and not worth:
             return _wrong(
                 "reward_pays", f"the reward pays {got:g} for {text!r} to a prompt whose answer is "
                 "57.",
@@ -202,4 +206,4 @@ def _reward_fault(reward: Reward) -> Outcome | None:
 
 
 def _wrong(code: str, message: str) -> Outcome:
-    return Outcome("wrong", code, f"Not yet: {message}")
+    return wrong(code, f"Not yet: {message}")

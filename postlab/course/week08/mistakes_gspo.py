@@ -24,9 +24,12 @@ def gspo_loss(
 
 
 GSPO_LOSS = mistakes("""
+arithmetic: you average the ratios of an answer's tokens: first average their logs, and then take
+the exp, which gives the geometric mean
+- ratio = torch.exp(change.sum(1) / mask.sum(1)) -> ratio = (change.exp() * mask).sum(1) / mask.sum(1)
+
 token_ratios: you have one ratio per token, as GRPO does: first average the log-ratios over the
 tokens of an answer, and then take the exp
-- ratio = torch.exp(change.sum(1) / mask.sum(1)) -> ratio = (change.exp() * mask).sum(1) / mask.sum(1)
 - ratio = torch.exp(change.sum(1) / mask.sum(1)) -> ratio = change.exp(); advantages = advantages[:, None]
 + .mean() -> .mul(mask).sum(1).div(mask.sum(1)).mean()
 

@@ -32,10 +32,11 @@ list_refused: you refuse a reply that names all the values: one that names two o
 much of a guess
 - set(named) == {gold} -> gold in named and len(set(named)) < len(values)
 
-substring: you look for the value as a piece of text: it can be part of another word, like the red
-in hundred
+substring: you look for a value as a piece of text: it can be part of another word, like the red
+in hundred or the blue in bluebell
 - set(named) == {gold} -> gold in reply.lower()
 - set(named) == {gold} -> [v for v in values if v in reply.lower()] == [gold]
+- set(named) == {gold} -> gold in named and [v for v in values if v in reply.lower()] == [gold]
 
 spaces_only: you split at spaces, so 'red.' with its full stop is a different word from red
 - re.findall('[a-z]+', reply.lower()) -> reply.lower().split()
@@ -56,6 +57,13 @@ reply says before costs nothing
 first_value: you only read the first value: whatever comes after it costs nothing, and a policy
 will use that
 - set(named) == {gold} -> named[:1] == [gold]
+
+both_ends: you only read the first value and the last: whatever comes between them costs nothing
+- set(named) == {gold} -> named[:1] == [gold] == named[-1:]
+
+not_refused: you refuse every reply with a word like 'not', even if it names the right value: look
+at the values that it names, and at nothing else
+- set(named) == {gold} -> set(named) == {gold} and 'not' not in reply.lower().split()
 
 said_once: you count how often a value is named: naming the right one twice is still right
 - set(named) == {gold} -> named == [gold]

@@ -13,15 +13,13 @@ misses and false alarms and says that it doesn't recognise why.
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from postlab.course.check._parts import Outcome
+from postlab.course.check import Outcome, not_attempted, raised, report, wrong
 from postlab.profile import data_dir
 
-WIDTH = 100
 PAID, TRUE = "reward", "rewards/truth/mean"
 HACKED = ("eager judge", "and a small KL")  # arms of data/results/week08/hack.json
 HEALTHY = ("a judge who reads", "nothing false")
@@ -92,18 +90,14 @@ JUDGED = ("safety", "honesty", "helpfulness")
 def check_rule(function: Any = None) -> Callable[[Log], bool]:
     """Print a verdict; return the rule, or the reference if it isn't right."""
     outcome = examine(function)
-    mark = {"right": "✓", "not attempted": "·"}.get(outcome.status, "✗")
-    text = f"{mark} proxy_apart: {outcome.message}"
-    if outcome.status != "right":
-        text += " Going on with the reference."
-    print(textwrap.fill(text, WIDTH, subsequent_indent="  "))
+    report(outcome, name="proxy_apart", otherwise="the reference")
     return function if outcome.status == "right" else proxy_apart
 
 
 def examine(function: Any) -> Outcome:
     """Judge a learner's rule; print nothing, raise nothing."""
     if not callable(function):
-        return Outcome("wrong", "not_a_function", "that isn't a function.")
+        return wrong("not_a_function", "that isn't a function.")
     logs = known_logs()
     try:
         verdicts = [function(_copy(log)) for _, _, log in logs]
@@ -114,10 +108,9 @@ def examine(function: Any) -> Outcome:
             return _wrong("not_bool", f"it returns a {type(odd).__name__}; expected True or False.")
         return _judged(function, logs, [bool(verdict) for verdict in verdicts])
     except NotImplementedError:
-        return Outcome("not attempted", "not_attempted", "not attempted.")
+        return not_attempted()
     except Exception as error:  # the learner's code may raise anything
-        about = " ".join(str(error).split())[:200]
-        return Outcome("wrong", "raised", f"it raised {type(error).__name__}: {about}.")
+        return wrong("raised", raised(error))
 
 
 def _judged(
@@ -140,8 +133,8 @@ def _judged(
 
     if share(lambda log: log[::-1]) > 0.5:
         return _wrong("levels", f"{count}. Played backwards, with the reward falling and the "
-                      "truth rising, hacked runs still raise an alarm: it looks at levels or at a "
-                      "distance, not at the direction.")  # fmt: skip
+                      "truth rising, most hacked runs still raise an alarm, so the rule doesn't go "
+                      "by the direction of the two.")  # fmt: skip
     if share(_truth_as_reward) > 0.5:
         return _wrong("ignores_truth", f"{count}. It also raises an alarm if the truth rises with "
                       "the reward: that's a run as one wants it.")  # fmt: skip
@@ -150,14 +143,17 @@ def _judged(
             "ignores_reward", f"{count}. It also raises an alarm if the reward falls with the "
             "truth. That's a failing run, but nobody is deceived by it.",
         )  # fmt: skip
-    flips = [
-        bool(rule(_scaled(_copy(log)))) != alarm
-        for (_, _, log), alarm in zip(logs, verdicts, strict=True)
-    ]
-    if sum(flips) >= 3:
-        return _wrong("scale", f"{count}. If the reward is given in percent, or with a constant "
-                      f"added to it, the rule changes its mind about {sum(flips)} runs, although "
-                      "GRPO would train the same. What does it compare with what?")  # fmt: skip
+    flips = max(
+        sum(
+            bool(rule(_scaled(_copy(log), factor, constant))) != alarm
+            for (_, _, log), alarm in zip(logs, verdicts, strict=True)
+        )
+        for factor, constant in ((100, 10), (0.01, 5))
+    )
+    if flips >= 3:
+        return _wrong("scale", f"{count}. If the reward is given on another scale, with a constant "
+                      f"added to it, the rule changes its mind about {flips} runs, although GRPO "
+                      "would train the same. What does it compare with what?")  # fmt: skip
     jumps = sum(
         bool(rule(_copy(log))) != bool(rule(_ends_swapped(_copy(log)))) for _, _, log in logs
     )
@@ -172,7 +168,7 @@ def _judged(
 
 
 def _wrong(code: str, message: str) -> Outcome:
-    return Outcome("wrong", code, f"not yet: {message}")
+    return wrong(code, f"not yet: {message}")
 
 
 def _copy(log: Log) -> Log:
@@ -189,9 +185,9 @@ def _reward_as_truth(log: Log) -> Log:
     return [entry | {PAID: entry[TRUE]} for entry in log]
 
 
-def _scaled(log: Log) -> Log:
-    """The reward in percent, and ten points higher."""
-    return [entry | {PAID: 100 * entry[PAID] + 10} for entry in log]
+def _scaled(log: Log, factor: float, constant: float) -> Log:
+    """The reward on another scale: GRPO's advantages stay the same."""
+    return [entry | {PAID: factor * entry[PAID] + constant} for entry in log]
 
 
 def _ends_swapped(log: Log) -> Log:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SPREAD = 0.17  # between two metrics of one arm, in rows
+NAME_GAP = 6.5  # between the names of two curves at least, percent
 
 
 def moved(
@@ -89,10 +90,13 @@ def plot_noise(frame: pd.DataFrame) -> Figure:
         panel.fill_between(x, rows["value_low"], rows["value_high"], color=colour, alpha=0.15)
         panel.plot(x, rows["value"], "o-", color=colour, linewidth=2.2)
         panel.axhline(start, color=colour, linewidth=1, linestyle=":")
-        panel.annotate(
-            f" {name}", (x.iloc[-1], rows["value"].iloc[-1]), color=colour, va="center", size=11.5
-        )
         ends[name] = (rows["value"].iloc[0], rows["value"].iloc[-1], x.iloc[-1])
+    lowest = -np.inf  # of the next name, so that no two overlap
+    for name, (_, value, at) in sorted(ends.items(), key=lambda item: item[1][1]):
+        lowest = max(value, lowest) + NAME_GAP
+        panel.annotate(
+            f" {name}", (at, lowest - NAME_GAP), color=MANNER_COLOURS[name], va="center", size=11.5
+        )
     panel.set_xlim(-1, 100 * frame["noise"].max() + 9)
     panel.set_ylim(-4, 104)
     panel.set_xlabel("wrong labels, %", color=INK)

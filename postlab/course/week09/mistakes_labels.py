@@ -37,6 +37,9 @@ joint_share: you take chance from the pairs in which both give a label: it is on
 all pairs times the other's
 - x * y for x, y in zip(a, b, strict=True) -> ((labels == k) & (truth == k)).float().mean() ** 2 for k in range(3)
 
+divided_by_disagreement: you divide by 1 minus the agreement: divide by 1 minus chance
+- / (1 - chance) -> / (1 - agreed)
+
 divided_by_chance: you divide by chance: divide by 1 minus chance, the most that can be had above it
 - / (1 - chance) -> / chance
 - (agreed - chance) / (1 - chance) -> agreed / chance
@@ -51,6 +54,10 @@ one_rater: you take both shares from one rater: chance is one's share times the 
 pooled: you pool both raters' labels, which is Scott's pi: Cohen's kappa lets each have habits of
 their own
 - x * y for -> ((x + y) / 2) ** 2 for
+
+counts_for_shares: you count labels where a share is needed: divide each rater's counts by the number
+of pairs, both of them
+- sum((x * y for x, y in zip(a, b, strict=True))) -> len(labels) * sum(x * y for x, y in zip(a, b))
 
 counts_of_one: you take chance from the most frequent label alone: it is summed over all labels
 - sum((x * y for x, y in zip(a, b, strict=True))) -> max(x * y for x, y in zip(a, b))
@@ -134,7 +141,8 @@ turned_unweighted: the turned term has the wrong weight: it is multiplied by noi
 turned_ignored: the turned term is missing
 - (1 - noise) * kept - noise * turned -> (1 - noise) * kept
 
-exchanged: the two weights have changed places: the label is right with 1 - noise
+exchanged: the two losses have changed places, by their weights or by the sign of the margins: 1 -
+noise goes with l(m), the loss of the pair as labelled
 - (1 - noise) * kept - noise * turned -> noise * kept - (1 - noise) * turned
 - (1 - noise) * kept - noise * turned -> (1 - noise) * turned - noise * kept
 
@@ -147,9 +155,13 @@ margin_scaled: you scale the margin: the two losses are weighed, the margin stay
 - return loss -> return -F.logsigmoid(margins / (1 - 2 * noise))
 - return loss -> return -F.logsigmoid(margins * (1 - noise))
 
+multiple_of_kept: you return l(m) / (1 - 2 noise): the turned loss l(-m), which is -log sigmoid(-m),
+has no part in it
+- return loss -> return kept / (1 - 2 * noise)
+- turned = (-F.logsigmoid(margins), -F.logsigmoid(-margins)) -> turned = (-F.logsigmoid(margins), F.logsigmoid(margins))
+
 turned_sign_slip: the turned loss is not what stands in your second term: l(-m) is l(m) + m
 - -F.logsigmoid(-margins) -> -F.logsigmoid(margins) - margins
-- turned = (-F.logsigmoid(margins), -F.logsigmoid(-margins)) -> turned = (-F.logsigmoid(margins), F.logsigmoid(margins))
 - -F.logsigmoid(-margins) -> 1 - F.logsigmoid(margins)
 - -F.logsigmoid(-margins) -> 1 + F.logsigmoid(margins)
 

@@ -15,7 +15,6 @@ Left out: several seeds, and rules that see both replies at once.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from postlab.course.check import Outcome, in_points, not_attempted, report, wrong
 from postlab.course.week09.soft_dpo import train_soft_dpo
 from postlab.stats import paired_difference, verdict
 from postlab.tinyworld import oracle, tasks
@@ -41,19 +41,14 @@ Breaks = Callable[[str, str], bool]
 
 
 @dataclass(frozen=True)
-class RuleCheck:
+class RuleCheck(Outcome):
     """What came of a rule.
 
     Attributes:
-        status: "right", "wrong" or "not attempted".
-        code: a short name of what was seen first, such as "inverted" or "better".
         decides: per family, the pairs that the rule decides, and how often for the right reply.
         scores: share of right answers per metric, of the recorded runs and of the learner's.
     """
 
-    status: str
-    code: str
-    message: str
     decides: dict[str, dict[str, int]] = field(default_factory=dict)
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -149,8 +144,7 @@ def check_rule(
         labels: the critic's, "a", "b" or "tie" a pair; they come before the rule's.
     """
     result = _checked(rule, breaks, pairs, labels)
-    mark = {"right": "✓", "wrong": "✗", "not attempted": "·"}[result.status]
-    print(textwrap.fill(f"{mark} rule: {result.message}", 100, subsequent_indent="  "))
+    report(result, name="rule")
     return result
 
 
@@ -159,10 +153,10 @@ def _checked(rule: Rule, breaks: Breaks, pairs: Sequence[Pair], critic: Sequence
     decides = describe(labels, pairs) if labels else {}
     if not problem and not rule.text.strip(" ."):
         text = "the rule has no text. Whoever applies it, a person or a model, reads the text."
-        problem = ("wrong", "no_text", text)
+        problem = wrong("no_text", text)
     fault = _fault(labels, pairs, decides) if not problem else None
     if fault:
-        problem = ("wrong", *fault)
+        problem = wrong(*fault)
     before, without = train_and_answer(pairs, None), train_and_answer(pairs, critic)
     scores = {
         "before": _shares(before["scores"]),
@@ -172,17 +166,17 @@ def _checked(rule: Rule, breaks: Breaks, pairs: Sequence[Pair], critic: Sequence
         ours = rule_labels(our_breaks, pairs)
         run = train_and_answer(pairs, by_priority(critic, ours))
         scores["with ours"] = _shares(run["scores"])
-        status, code, message = problem
-        text = f"{message} Going on with our rule."
-        return RuleCheck(status, code, text, decides or describe(ours, pairs), scores)
+        text = f"{problem.message} Going on with our rule."
+        decides = decides or describe(ours, pairs)
+        return RuleCheck(problem.status, problem.code, text, decides, scores)
     run = train_and_answer(pairs, by_priority(critic, labels))
     scores["with yours"] = _shares(run["scores"])
-    status, code, text = compared(run, without, labels, pairs, breaks, decides)
-    return RuleCheck(status, code, text, decides, scores)
+    found = compared(run, without, labels, pairs, breaks, decides)
+    return RuleCheck(found.status, found.code, found.message, decides, scores)
 
 
-def _called(breaks: Breaks, pairs: Sequence[Pair]) -> tuple[list[str], tuple[str, str, str] | None]:
-    """The rule's labels, or why there are none: status, code and message."""
+def _called(breaks: Breaks, pairs: Sequence[Pair]) -> tuple[list[str], Outcome | None]:
+    """The rule's labels, or why there are none."""
     from postlab.course.check._calls import TookTooLong, _time_limit
 
     prompt, reply = pairs[0][0][-1]["content"], pairs[0][1]
@@ -191,16 +185,16 @@ def _called(breaks: Breaks, pairs: Sequence[Pair]) -> tuple[list[str], tuple[str
             said = breaks(prompt, reply)
             if not isinstance(said, bool | np.bool_):
                 text = f"breaks returned {type(said).__name__}; return True or False."
-                return [], ("wrong", "not_bool", text)
+                return [], wrong("not_bool", text)
             return rule_labels(breaks, pairs), None
     except NotImplementedError:
-        return [], ("not attempted", "not_attempted", "not attempted.")
+        return [], not_attempted()
     except TookTooLong:
         text = f"breaks took more than {SECONDS:.0f} seconds for {2 * len(pairs)} replies."
-        return [], ("wrong", "too_slow", text)
+        return [], wrong("too_slow", text)
     except Exception as error:
         text = f"breaks raised {type(error).__name__}: {error}"
-        return [], ("wrong", "error", text[:300] + ".")
+        return [], wrong("error", text[:300] + ".")
 
 
 def describe(labels: Sequence[str], pairs: Sequence[Pair]) -> dict[str, dict[str, int]]:
@@ -266,8 +260,8 @@ def compared(
     pairs: Sequence[Pair],
     breaks: Breaks,
     decides: Mapping[str, Mapping[str, int]],
-) -> tuple[str, str, str]:
-    """The run with the rule beside the one without it: status, code and message."""
+) -> Outcome:
+    """The run with the rule beside the one without it."""
     changes = {
         metric: paired_difference(_values(without["scores"][metric]), _values(text))
         for metric, text in run["scores"].items()
@@ -281,7 +275,7 @@ def compared(
     broken = [sum(bool(breaks(row[0], row[k])) for row in rows) for k in (1, 2)]
     text = (
         f"on held-out sums, replies that break it went from {broken[0]} to {broken[1]} of "
-        f"{len(rows)}. Right sums: {_points(sums)}, {verdict(sums)}."
+        f"{len(rows)}. Right sums: {in_points(sums)}, {verdict(sums)}."
     )
     if all(label == "tie" or good for label, good in _truths(labels, pairs)) and _knows(
         labels, pairs
@@ -295,17 +289,17 @@ def compared(
     }
     if verdict(sums) != "better":
         text += " Not yet: DPO on its labels didn't raise the share of right sums measurably."
-        return "wrong", "no_gain", text
+        return wrong("no_gain", text)
     if worse:
-        listed = "; ".join(f"{name.replace('_', '-')} {_points(c)}" for name, c in worse.items())
+        listed = "; ".join(f"{name.replace('_', '-')} {in_points(c)}" for name, c in worse.items())
         family = next((f for f, metric in NAMES.items() if metric in worse), "howto")
         count = decides.get("howto" if family == "over_refusal" else family, {}).get("decides", 0)
         text += (
             f" But something else got worse: {listed}. It decides {count} pairs of that family: "
             "should a rule about sums say anything there?"
         )
-        return "wrong", f"costs_{next(iter(worse))}", text
-    return "right", "better", text + " Nothing else got measurably worse."
+        return wrong(f"costs_{next(iter(worse))}", text)
+    return Outcome("right", "better", text + " Nothing else got measurably worse.")
 
 
 def _truths(labels: Sequence[str], pairs: Sequence[Pair]) -> list[tuple[str, bool]]:
@@ -349,9 +343,3 @@ def _shares(scores: Mapping[str, str]) -> dict[str, float]:
 
 def _values(text: str) -> np.ndarray:
     return np.array([int(digit) for digit in text], dtype=float)
-
-
-def _points(difference: Any) -> str:
-    numbers = (100 * difference.difference, 100 * difference.low, 100 * difference.high)
-    change, low, high = (f"{round(number):+d}".replace("-", "−") for number in numbers)
-    return f"{change} points ({low} to {high})"

@@ -10,6 +10,7 @@
 
 from postlab import _doors
 from postlab.course.week10.figures import (
+    form_only,
     found_errors,
     gains,
     hits_by_place,
@@ -17,7 +18,12 @@ from postlab.course.week10.figures import (
     plot_errors,
     plot_step_scores,
 )
-from postlab.course.week10.figures_credit import credit_rows, mistakes_left, plot_credit
+from postlab.course.week10.figures_credit import (
+    credit_rows,
+    mended,
+    mistakes_left,
+    plot_credit,
+)
 from postlab.course.week10.figures_gamed import curves, plot_gamed
 from postlab.course.week10.figures_heads import (
     auc,
@@ -38,11 +44,13 @@ __all__ = [
     "curves",
     "draw_credit",
     "draw_rewards",
+    "form_only",
     "found_errors",
     "gains",
     "hard_choice",
     "hard_gains",
     "hits_by_place",
+    "mended",
     "mistakes_left",
     "natural_rows",
     "plot_auc",

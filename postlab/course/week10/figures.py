@@ -62,6 +62,32 @@ def gains(
     return pd.DataFrame(rows)
 
 
+def form_only(runs: Iterable[Mapping[str, Any]], terms: Sequence[int]) -> list[list[float]]:
+    """Accuracy of a choice that looks at the number of steps and at nothing else.
+
+    It takes a random one of the replies with as many steps as the sum has terms (one per addition,
+    and the answer); if a prompt has none, a random one of all. A reply counts as right if all its
+    steps are.
+
+    Args:
+        runs: as for `found_errors`.
+        terms: how many terms the prompts have, in turn.
+    Returns:
+        A list per run, one number per prompt, in the order of the prompts: as `gains` takes them.
+    """
+    accuracy = []
+    for run in runs:
+        prompts, sizes, truth = (numbers(run[k]) for k in ("prompts", "sizes", "truth"))
+        found = []
+        for prompt in np.unique(prompts):
+            of_prompt = prompts == prompt
+            formed = of_prompt & (sizes == terms[int(prompt) % len(terms)])
+            members = formed if formed.any() else of_prompt
+            found.append(float((truth[members] == -1).mean()))
+        accuracy.append(found)
+    return accuracy
+
+
 def found_errors(runs: Iterable[Mapping[str, Any]], *, least: int = 1) -> pd.DataFrame:
     """ProcessBench's F1 of each finder, over the seeds' replies together, with a 95% interval.
 

@@ -99,6 +99,43 @@ def mistakes_left(record: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
+def mended(record: Mapping[str, Any]) -> pd.DataFrame:
+    """What became of the held-out replies by the last look, and how far an arm left the outcome.
+
+    All looks sample with the same random numbers, so a reply can be followed from look to look.
+
+    Args:
+        record: with `start` and `runs`.
+    Returns:
+        A row an arm, counts over the seeds: *blurted, now right* and *worked out, now right*, of
+        the wrong replies at the start; *newly worked out and wrong*; and *unlike the outcome*, the
+        verdicts of all looks that differ from those of the outcome's run with the same seed.
+    """
+    import pandas as pd
+
+    right, blurted = (numbers(record["start"][k]).astype(bool) for k in ("right", "blurted"))
+    worked = ~right & ~blurted
+    looks = {
+        (run["arm"], run["seed"]): np.array([numbers(look["right"]) for look in run["looks"]])
+        for run in record["runs"]
+    }
+    rows: dict[str, dict[str, int]] = {}
+    for run in record["runs"]:
+        arm, end = run["arm"], run["looks"][-1]
+        now, blurts = (numbers(end[k]).astype(bool) for k in ("right", "blurted"))
+        apart = looks[arm, run["seed"]] != looks["outcome", run["seed"]]
+        counts = {
+            f"blurted, now right (of {(~right & blurted).sum()} per seed)": ~right & blurted & now,
+            f"worked out, now right (of {worked.sum()} per seed)": worked & now,
+            "newly worked out and wrong": ~worked & ~now & ~blurts,
+            f"unlike the outcome (of {apart.size} per seed)": apart,
+        }
+        found = rows.setdefault(arm, dict.fromkeys(counts, 0))
+        for name, members in counts.items():
+            found[name] += int(members.sum())
+    return pd.DataFrame.from_dict({arm: rows[arm] for arm in ARMS if arm in rows}, orient="index")
+
+
 def plot_credit(record: Mapping[str, Any]) -> Figure:
     """Draw the share right over the steps: a panel per arm, the outcome in each."""
     steps, found = shares(record)
@@ -117,6 +154,6 @@ def plot_credit(record: Mapping[str, Any]) -> Figure:
     begin, end = 100 * found["outcome"][0, 0], np.mean(list(ends.values()))
     return headline(
         fig,
-        f"With every form of credit, and with the outcome alone (grey), {begin:.0f}% of sums right "
-        f"become about {end:.0f}% in {steps[-1]} steps",
+        "With every form of credit, and with the outcome alone (grey), the share of right sums "
+        f"rises from {begin:.0f}% to about {end:.0f}% in {steps[-1]} steps",
     )

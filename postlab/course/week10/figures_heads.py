@@ -63,10 +63,14 @@ def auc(right: ArrayLike, wrong: ArrayLike) -> NDArray[np.float64]:
 def auc_rows(runs: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """The AUC of each head on planted steps of held-out sums, with a 95% interval.
 
+    The AUC compares each right step with the planted ones of *all* sums. `twins` compares it with
+    its own planted version only: it is higher if a head's scores differ from sum to sum.
+
     Args:
         runs: of the record, with `scores`: name -> `right` and `wrong`, in the order of the sums.
     Returns:
-        A row a head, in the order of `HEADS`: head, auc, low, high, seeds (an AUC each), kind.
+        A row a head, in the order of `HEADS`: head, auc, low, high, twins (the share of sums whose
+        right step scores above its planted version, ties half), seeds (an AUC each), kind.
     """
     import pandas as pd
 
@@ -85,6 +89,7 @@ def auc_rows(runs: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
         means = np.einsum("ri,ij,rj->r", draws, mean, draws, optimize=True) / size**2
         low, high = np.quantile(means, (0.025, 0.975))
         row = {"head": about, "auc": mean.mean(), "low": low, "high": high}
+        row |= {"twins": mean.diagonal().mean()}
         rows.append(row | {"seeds": [float(one.mean()) for one in wins[name]], "kind": kind})
     return pd.DataFrame(rows)
 
@@ -188,7 +193,7 @@ def plot_auc(frame: pd.DataFrame) -> Figure:
     panel.set_xlim(0.38, 1.02)
     panel.grid(visible=False, axis="y")
     panel.grid(visible=True, axis="x", color="#e6e6e6")
-    panel.set_xlabel("AUC: right steps above planted wrong additions, held-out sums", color=INK)
+    panel.set_xlabel("AUC: right steps above planted wrong additions", color=INK)
     named = frame.set_index("head")["auc"]
     parts = [
         f"{named[about]:.2f} {words}"
@@ -223,7 +228,7 @@ def plot_hard_choice(frame: pd.DataFrame, *, greedy: Sequence[float] = ()) -> Fi
         ends[about] = (value.iloc[-1], colour)
     if len(greedy):
         level = 100 * float(np.mean(greedy))
-        panel.axhline(level, color=GREY, linewidth=1, linestyle="--")
+        panel.plot((0.9, 16.5), (level, level), color=GREY, linewidth=1, linestyle="--")
         panel.text(1, level + 1.5, "one greedy answer", color=GREY, size=11)
     for (about, (_, colour)), place in zip(
         ends.items(), apart([value for value, _ in ends.values()], 5.5), strict=True

@@ -372,15 +372,16 @@ def advantages_by_repetition(rewards, size):
     return (rewards - mean) / (std + 1e-4)
 
 
-def step_prompt_by_prompt(policy, prompts, golds, *, draw, score, optimizer, group_size):
-    """One group after the other, their gradients added up, and clipped by hand."""
+def step_group_by_group(policy, prompts, golds, *, draw, score, optimizer, group_size):
+    """Drawn at once; then one group after the other, their gradients added up, clipped by hand."""
     optimizer.zero_grad()
-    rewards = []
-    for prompt, gold in zip(prompts, golds, strict=True):
-        batch = draw(policy, [prompt] * group_size)
-        rewards.append(torch.tensor(score(batch, [gold] * group_size)))
-        centred = rewards[-1] - rewards[-1].mean()
-        advantages = centred / (rewards[-1].std() + 1e-4)
+    every, right = ([x for x in xs for _ in range(group_size)] for xs in (prompts, golds))
+    drawn = draw(policy, every)
+    rewards = torch.tensor(score(drawn, right))
+    for start in range(0, len(every), group_size):
+        index = torch.arange(start, start + group_size)
+        batch, group = drawn.rows(index), rewards[index]
+        advantages = (group - group.mean()) / (group.std() + 1e-4)
         logits = policy(input_ids=batch.ids).logits[:, -batch.mask.shape[1] - 1 : -1]
         logps = logits.log_softmax(-1).gather(-1, batch.completions[..., None])[..., 0]
         means = (logps * batch.mask).sum(1) / batch.mask.sum(1)
@@ -389,7 +390,7 @@ def step_prompt_by_prompt(policy, prompts, golds, *, draw, score, optimizer, gro
     for p in policy.parameters():
         p.grad /= max(1.0, float(norm))
     optimizer.step()
-    return [torch.cat(rewards), norm]
+    return [rewards, norm]
 
 
 def step_as_in_trl(policy, prompts, golds, draw, score, optimizer, group_size):
@@ -574,7 +575,7 @@ RIGHT = {
     "swapped_win_rate": [win_rate_of_all_votes],
     "holm": [holm_in_words, holm_by_comparison],
     "group_advantages": [advantages_group_by_group, advantages_by_repetition],
-    "grpo_step": [step_prompt_by_prompt, step_as_in_trl],
+    "grpo_step": [step_group_by_group, step_as_in_trl],
     "reinforce_loss": [reinforce_answer_by_answer, reinforce_as_covariance],
     "grpo_loss": [grpo_answer_by_answer, grpo_in_trl],
     "mended_reward": [mended_by_counting, mended_word_by_word],
@@ -607,15 +608,19 @@ def test_the_reference_passes(name):
 LOG2 = 0.693147
 BY_HAND = {
     "token_logps": [[[-1.386294, -0.470004], [-0.693147, -0.223144]]],
-    "loss_mask": [[0] * 11 + [1, 1, 1] + [0] * 10 + [1, 1, 0]],
+    "loss_mask": [
+        [0] * 11 + [1, 1, 1] + [0] * 10 + [1, 1, 0],
+        [0] * 6 + [1] + [0] * 6 + [1, 1, 1] + [0] * 4,
+    ],
     "train": [
         [3 * LOG2, math.log(1 + 7 / math.e), 0.9112898],
         [6.887779, 4.206291, 3.052306],  # worked out with numpy, gradients by finite differences
+        [3.205995, 1.856410],  # the same
     ],
     "sft_loss": [1.75 * LOG2],
-    "lora_forward": [[[15.5, 12.0]]],
+    "lora_forward": [[[15.5, 12.0]], [[3.5]]],
     "nf4_codes": [[[[15, 0, 7, 12] + [7] * 60, [0, 14, 10, 9] + [7] * 60], [2.0, 4.0]]],
-    "weights_gib": [0.5625, 2.0, 1.0625, 4.0, 4.125 / 8],
+    "weights_gib": [0.5625, 2.0, 1.0625, 1.5625, 4.0, 4.125 / 8],
     "jaccard": [4 / 7, 1 / 3, 2 / 5, 1.0],
     "collate": [
         [[[5, 6, 7, 2], [5, 8, 2, 2]], [[-100, -100, 7, 2], [-100, 8, 2, -100]]],
@@ -625,7 +630,7 @@ BY_HAND = {
         ],
     ],
     "bradley_terry_loss": [[0.287682, LOG2, 1.386294]],
-    "gae": [[[0.125, 0.25, 0.5], [0.5, 0.0, 0.0]], [[0.25, 0.0, 0.5]]],
+    "gae": [[[0.125, 0.25, 0.5], [0.5, 0.0, 0.0]], [[0.75, 1.0, 0.5]]],
     "clipped_policy_loss": [
         [[[-1.2, 1.5, -0.5, 0.8, -2.2]], [[True, False, False, True, False]]],
         [[[-1.4, 0.9]], [[True, True]]],
@@ -658,7 +663,7 @@ BY_HAND = {
         + [-0.075 / 0.0501, 0.025 / 0.0501, 0.025 / 0.0501, 0.025 / 0.0501]
     ],
     "grpo_loss": [((-5.4 + 0.2 * (LOG2 - 0.5)) / 3 + (7 + 0.1 * (LOG2 - 0.5)) / 2) / 2, 1.6],
-    "mended_reward": [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0],
+    "mended_reward": [1.0, *[0.0] * 7, 1.0, 1.0, 1.0, *[0.0] * 4, 1.0, 1.0],
     "silent_share": [0.625, 0.4112],
     "gspo_loss": [0.375, -2 * 1.21 ** (1 / 3)],
     "kappa": [0.5, 8 / 18, -1.0],
@@ -1101,6 +1106,21 @@ def centres_in_place(margins, extra_tokens):
     return slope, margins.mean() - slope * x.mean()
 
 
+def counts_of_labels(labels, truth):
+    agreed, n = (labels == truth).float().mean(), len(labels)
+    counts = [torch.bincount(x, minlength=3).float() for x in (labels, truth)]
+    chance = (counts[0] * counts[1]).sum() / n
+    return (agreed - chance) / (1 - chance)
+
+
+def only_divided(margins, noise):
+    return F.softplus(-margins) / (1 - 2 * noise)
+
+
+def margins_turned(margins, noise):
+    return ((1 - noise) * F.softplus(margins) - noise * F.softplus(-margins)) / (1 - 2 * noise)
+
+
 @pytest.mark.parametrize(
     ("name", "function", "says", "does_not_say"),
     [
@@ -1121,6 +1141,9 @@ def centres_in_place(margins, extra_tokens):
         ("clipped_policy_loss", flag_first, "loss and clipped in that order", "comparison"),
         ("mcnemar_p", uncapped, "min(1.0, p)", "a special case"),
         ("length_bias", centres_in_place, "`margins` changed", "none of the mistakes"),
+        ("kappa", counts_of_labels, "where a share is needed", "none of the mistakes"),
+        ("robust_dpo_loss", only_divided, "has no part in it", "second term"),
+        ("robust_dpo_loss", margins_turned, "the sign of the margins", "two weights"),
     ],
 )
 def test_what_to_do_is_true_of_the_function_that_came(name, function, says, does_not_say):

@@ -11,12 +11,15 @@ import torch
 from postlab.course.extras import (
     OtherSampler,
     corrected,
+    draw_pair_sources,
     draw_two_copies,
     draw_who_scores,
     fake_quantised,
     importance_weights,
     plot_budget,
     plot_curves,
+    plot_likelihoods,
+    plot_sources,
     plot_thinking,
     plot_turns,
     plot_verdict,
@@ -81,7 +84,7 @@ def test_the_curves_say_when_the_mean_over_seeds_gets_there():
     assert title(plot_curves(pd.DataFrame(rows))).endswith("GRPO never, reverse KL 2000")
 
 
-@pytest.mark.parametrize("draw", [draw_who_scores, draw_two_copies])
+@pytest.mark.parametrize("draw", [draw_who_scores, draw_two_copies, draw_pair_sources])
 def test_pictures_fit_a_phone(draw):
     assert draw().get_size_inches()[0] <= 7
 
@@ -197,3 +200,39 @@ def test_a_budget_names_both_ends():
     ]
     said = title(plot_budget(pd.DataFrame(rows)))
     assert said == ("Forced to answer after 0 tokens, 0% of the sums are right; after 48, 100%")
+
+
+# --- pairs from the policy itself ---
+
+
+def test_likelihoods_name_the_family_whose_chosen_replies_differ_most():
+    medians = {"arithmetic": (-math.log(40), -math.log(4)), "facts": (-0.1, -0.1)}
+    rows = [
+        {"family": family, "source": source, "side": side, "logp": logp + shift}
+        for family, logps in medians.items()
+        for source, logp in zip(("offline", "on-policy"), logps, strict=True)
+        for side in ("chosen", "rejected")
+        for shift in (-1.0, 0.0, 1.0)
+    ]
+    figure = plot_likelihoods(pd.DataFrame(rows))
+    assert title(figure) == (
+        "Arithmetic: the policy would give the median chosen reply of the offline pairs once in "
+        "40 samples, its own once in 4"
+    )
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert labels == ["arithmetic (3)", "facts (3)"]  # pairs, not replies
+
+
+def test_sources_have_a_panel_per_metric_and_a_row_per_arm():
+    rows = [
+        {"metric": metric, "arm": arm, "seeds": [0.4, 0.6], "mean": 0.5, "low": 0.2, "high": 0.8,
+         "start": 0.3}
+        for metric in ("sums", "facts", "safety")
+        for arm in ("offline", "iterative")
+    ]  # fmt: skip
+    figure = plot_sources(pd.DataFrame(rows), "A finding")
+    panels = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title(loc="left") for axes in panels] == ["sums", "facts", "safety"]
+    labels = [text.get_text() for text in panels[0].get_yticklabels()]
+    assert labels == ["offline", "iterative"]
+    assert [text.get_text() for text in panels[0].texts] == ["50%", "50%"]

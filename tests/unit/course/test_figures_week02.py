@@ -114,6 +114,28 @@ def test_scalings_have_a_panel_each_and_name_the_best_rates():
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["alpha / r", "alpha / sqrt(r)"]
 
 
+def test_rl_shows_the_shortest_sweep_and_a_dot_per_seed():
+    methods = ("full", "lora-16", "lora-1")
+    trials = [
+        (steps, method, rate, 10.0 * steps + 100 * rate)
+        for steps in (2, 5)
+        for method in methods
+        for rate in (0.2, 0.1)
+    ]
+    finals = [(steps, method, 50.0 + seed) for steps in (2, 5) for method in methods
+              for seed in (0, 1, 2)]  # fmt: skip
+    figure = figures.plot_rl(
+        pd.DataFrame(trials, columns=["steps", "method", "rate", "right"]),
+        pd.DataFrame(finals, columns=["steps", "method", "right"]),
+        title="said",
+    )
+    left, right = figure.axes
+    assert [list(line.get_ydata()) for line in left.lines] == [[30.0, 40.0]] * 3
+    dots = [list(line.get_ydata()) for line in right.lines if line.get_linestyle() == "None"]
+    assert dots == [[50.0, 51.0, 52.0]] * 6
+    assert title(figure) == "said"
+
+
 def test_step_memory_compares_totals_and_what_is_held_without_activations():
     parts = pd.DataFrame(
         {

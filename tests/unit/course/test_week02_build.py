@@ -26,6 +26,8 @@ class Layer(nn.Module):
             a = torch.zeros_like(a)
         if how == "a full matrix":
             self.full = nn.Parameter(torch.zeros_like(linear.weight))
+        if how == "a trained copy":
+            self.own = nn.Parameter(linear.weight.detach().clone())
         if how == "one too many":
             a = torch.randn(r + 1, size)
             b = torch.zeros(linear.out_features, r + 1)
@@ -34,7 +36,9 @@ class Layer(nn.Module):
     def scale(self) -> float:
         other = {
             "no scale": 1.0, "alpha alone": self.alpha, "rslora": self.alpha / math.sqrt(self.r),
-            "odd scale": 0.7, "subtracted": -self.alpha / self.r,
+            "odd scale": 0.7, "floor": self.alpha // self.r,
+            "by features": self.alpha / self.a.shape[1],
+            "subtracted": -self.alpha / self.r,
         }  # fmt: skip
         return other.get(self.how, self.alpha / self.r)
 
@@ -65,6 +69,11 @@ def learner(how: str = ""):
         for name, module in list(model.named_modules()):
             parent, _, last = name.rpartition(".")
             if last in names or (how == "others too" and last == "up_proj"):
+                if how == "beside the path":
+                    model.register_module("".join(name.split(".")), Layer(module, r, alpha, how))
+                    continue
+                parent = "" if how == "dotted" else parent
+                last = name if how == "dotted" else last
                 setattr(model.get_submodule(parent), last, Layer(module, r, alpha, how))
         if how == "frozen last":
             model.requires_grad_(False)
@@ -86,9 +95,13 @@ def learner(how: str = ""):
             if how == "merge drops":
                 change = 0 * change
             linear = module.linear
+            if how == "merge replaces":
+                linear.weight.data.zero_()
             linear.weight.data += change
             if how == "merge loses bias":
                 linear.bias = None
+            if how == "merge keeps the weight":
+                linear = linear.weight
             if how != "not merged":
                 setattr(model.get_submodule(parent), last, linear)
 
@@ -147,15 +160,18 @@ def test_right_ones_of_other_forms_pass_and_are_returned(functions, capsys):
 WRONG = {
     "nothing": "nothing_injected", "one name": "layers_missing", "others too": "other_layers",
     "frozen last": "adapters_frozen", "not frozen": "base_not_frozen",
-    "a full matrix": "base_not_frozen",
+    "a full matrix": "wrong_size", "a trained copy": "base_not_frozen",
     "one too many": "wrong_size", "both zero": "both_zero",
     "random start": "start_is_not_the_base", "base scaled": "frozen_path_changed",
     "no scale": "scale_missing", "alpha alone": "r_forgotten", "rslora": "rslora_scale",
-    "odd scale": "wrong_scale", "subtracted": "subtracted", "twice": "rank_too_high",
+    "odd scale": "wrong_scale", "floor": "whole_division", "by features": "scale_by_features",
+    "subtracted": "subtracted", "twice": "rank_too_high",
     "detached": "raises_in_training", "b detached": "no_gradient",
     "merge raises": "raises_in_merge", "merge without scale": "merge_scale",
     "merge transposed": "merge_transposed", "merge noise": "merge_differs",
-    "merge drops": "adapter_dropped", "not merged": "not_merged",
+    "merge drops": "adapter_dropped", "merge replaces": "base_lost", "dotted": "no_effect",
+    "beside the path": "layers_missing", "not merged": "not_merged",
+    "merge keeps the weight": "not_merged",
     "bias lost": "bias_in_inject", "merge loses bias": "bias_in_merge",
 }  # fmt: skip
 

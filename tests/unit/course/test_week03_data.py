@@ -157,6 +157,44 @@ def test_a_broken_rule_is_named_and_the_notebook_goes_on(code, monkeypatch, caps
     assert ("✗", "·")[code == "not_attempted"] in capsys.readouterr().out
 
 
+def overspent(rows, budget):
+    budget.verdicts = len(rows)
+    return [row for row in rows if budget.judge(row)][:100]
+
+
+def set_back(rows, budget):
+    right = []
+    for row in rows:
+        budget.used = 0
+        right += [row] * bool(budget.judge(row))
+    return right[:100]
+
+
+def leaves(rows, budget):
+    raise SystemExit(1)
+
+
+@pytest.mark.parametrize(
+    ("choose", "code", "says"),
+    [
+        (lambda rows, budget: None, "not_rows", "is a `return` missing"),
+        (lambda rows, budget: [3, 5], "not_rows", "the list that choose returned holds an int"),
+        (lambda rows, budget: [(rows[0], True)], "not_rows", "holds a tuple"),
+        (lambda rows, budget: (row for row in rows), "not_rows", "returned a generator"),
+        (lambda rows, budget: {0: rows[0]}, "not_rows", "returned a dict"),
+        (overspent, "verdicts_spent", "asked for 6,400 verdicts"),
+        (set_back, "verdicts_spent", "asked for 6,400 verdicts"),
+        (leaves, "error", "SystemExit"),
+        ([{"prompt": []}], "not_a_function", "hand over the function itself"),
+    ],
+)
+def test_what_came_instead_of_rows_is_named(choose, code, says, monkeypatch, capsys):
+    monkeypatch.setattr(build, "train_and_score", None)
+    monkeypatch.setattr(build, "_recorded_scores", dict)
+    assert build.check_dataset(choose).code == code
+    assert says in " ".join(capsys.readouterr().out.split())
+
+
 def scores(share: float) -> dict[str, str]:
     right = round(share * build.PROMPTS)
     text = "1" * right + "0" * (build.PROMPTS - right)

@@ -60,7 +60,34 @@ def test_judges_follow_bradley_terry():
         ([("    optimizer.zero_grad()\n", "")], "zero_grad"),
         ([("    optimizer.step()\n", "")], "still"),
         ([(MARGIN, "(-F.logsigmoid(rewards[won]) - F.logsigmoid(-rewards[lost]))")], "each_alone"),
-        ([(MARGIN, "bradley_terry_loss(2 * rewards[won], 2 * rewards[lost])")], "too_close"),
+        ([(MARGIN, "bradley_terry_loss(2 * rewards[won], 2 * rewards[lost])")], "scaled"),
+        ([(MARGIN, "bradley_terry_loss(rewards[won] / 2, rewards[lost] / 2)")], "scaled"),
+        ([(MARGIN, "((1 - rewards[won] + rewards[lost]) ** 2)")], "scaled"),
+        ([(MARGIN, "F.cross_entropy(rewards.expand(len(won), 9), won)")], "too_close"),
+        ([(MARGIN, "-" + MARGIN)], "swapped"),
+        ([(MARGIN, "F.softplus(-(rewards[won] - rewards[lost]).abs())")], "stuck"),
+        ([(MARGIN, "-F.logsigmoid(rewards[won])")], "one_sided"),
+        ([(MARGIN, "bradley_terry_loss(rewards[won], rewards[lost].detach())")], "one_sided"),
+        ([(MARGIN, "bradley_terry_loss(rewards[won], -rewards[lost])")], "same_way"),
+        (
+            [
+                (
+                    "    optimizer.zero_grad()\n    loss.backward()\n",
+                    "    loss.backward()\n    optimizer.zero_grad()\n",
+                )
+            ],
+            "still",
+        ),
+        (
+            [
+                (
+                    "    optimizer.zero_grad()\n",
+                    "    optimizer = torch.optim.SGD([rewards], lr=0.01)\n"
+                    "    optimizer.zero_grad()\n",
+                )
+            ],
+            "own_optimizer",
+        ),
         ([(MARGIN, "(-torch.sigmoid(rewards[won] - rewards[lost]))")], "too_far"),
         ([(MARGIN, "bradley_terry_loss(rewards[won], rewards)")], "raised"),
     ],
@@ -99,6 +126,22 @@ def test_a_ppo_step_that_arrives_is_right_however_it_is_written(edits):
         ([("loss + errors", "loss - errors")], "critic_sign"),
         ([("        optimizer.zero_grad()\n", "")], "zero_grad"),
         ([("gamma=1.0", "gamma=0.5")], "unknown"),
+        ([("ref_logps=ref_logps, beta=beta)", "ref_logps=ref_logps, beta=1.0)")],
+         "moves_without_cause"),
+        ([("(logps, old_logps, adv", "(logps, old_logps, abs(adv"), ("antages)\n", "antages))\n")],
+         "unsigned"),
+        ([("(logps, old_logps, advantages)", "(logps, old_logps, advantages.clamp(min=0))")],
+         "never_less_likely"),
+        ([("loss + errors", "loss + 0 * errors")], "critic_still"),
+        ([(CLIPPED, "ratio = logps - old_logps\n        loss = -torch.minimum(ratio * advantages, "
+           "ratio.clamp(0.8, 1.2) * advantages)")], "never_less_likely"),
+        ([("token_rewards(scores",
+           "token_rewards((scores - scores.mean()) / (scores.std() + 1e-6)")],
+         "unknown"),
+        ([("returns = advantages + values", "returns = rewards")], "critic_target"),
+        ([("returns = advantages + values", "returns = advantages")], "critic_target"),
+        ([("returns = advantages + values", "returns = scores[:, None].expand_as(values)")],
+         "critic_target"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip

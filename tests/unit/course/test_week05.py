@@ -296,7 +296,7 @@ def losses_of_the_cell() -> dict[str, float]:
         ("IPO", "DPOTrainer", "ipo", {}),
         ("hinge", "DPOTrainer", "hinge", {}),
         ("cDPO", "DPOTrainer", "aot", {"label_smoothing": 0.1}),  # with one pair
-        ("cDPO", "DPOTrainer", "robust", {"label_smoothing": -0.1 / 0.8}),  # set after its check
+        ("cDPO", "DPOTrainer", "robust", {"label_smoothing": -0.1 / 0.8}),  # TRL only warns of it
         ("robust", "DPOTrainer", "robust", {"label_smoothing": 0.1}),
         ("APO-zero", "DPOTrainer", "apo_zero", {}),
         ("APO-down", "DPOTrainer", "apo_down", {}),

@@ -75,7 +75,7 @@ def unpaired(before, after):
 )  # fmt: skip
 def test_an_interval_that_covers_is_right_however_it_is_made(edits):
     verdict = compare_build.judge(edited(*edits))
-    assert verdict.code == "right", verdict.text
+    assert verdict.code == "right", verdict.message
 
 
 @pytest.mark.parametrize(
@@ -105,15 +105,15 @@ def test_an_interval_that_covers_is_right_however_it_is_made(edits):
 )  # fmt: skip
 def test_a_wrong_comparison_is_diagnosed_truly(function, code):
     verdict = compare_build.judge(function)
-    assert verdict.code == code, verdict.text
-    assert "Not yet" in verdict.text
+    assert verdict.code == code, verdict.message
+    assert "Not yet" in verdict.message
 
 
 def test_what_it_does_not_recognise_it_says():
     """As wide as it should be, but all of it above the mean."""
     lines = f"    low, high = changes.mean(), changes.mean() + 3.92 * {SE}\n"
     verdict = compare_build.judge(edited((INTERVAL, lines)))
-    assert verdict.code == "unknown" and "doesn't recognise" in verdict.text
+    assert verdict.code == "unknown" and "doesn't recognise" in verdict.message
 
 
 def test_the_truth_is_the_worlds():

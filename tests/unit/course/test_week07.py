@@ -73,7 +73,7 @@ def test_rates_say_where_the_trained_measure_is_best_and_what_it_cost():
     start = {"sums": 0.6, "other prompts": 0.7}
     assert title(figures.plot_rates(pd.DataFrame(rows), start=start)) == (
         "At a rate of 0.001, sums reach 90% and other prompts 50% (before: 70%); at 0.01, "
-        "everything collapses"
+        "most runs collapse"
     )
 
 

@@ -69,6 +69,10 @@ def test_a_batch_that_is_filled_in_any_way_is_right(function):
         ([("answers = sample(prompt)", "sample(prompt); answers = sample(prompt)")], "again"),
         ([("rewards = reward(prompt, answers)", "rewards = reward(answers)")], "raised"),
         ([(TEACHES, "0 < sum(rewards) < 4 and min(rewards) == 0")], "drops_informative"),
+        ([("while len(batch) < groups and len(batch) + len(spare) < most:",
+           "for prompt in prompts:"),
+          ("prompt = next(prompts)",
+           "if len(batch) == groups or len(batch) + len(spare) == most: break")], "takes_more"),
     ],
 )  # fmt: skip
 def test_each_way_to_fill_it_wrongly_is_named(edits, code):
@@ -115,11 +119,15 @@ def rises(log, name, by=0.0):
          and mean(log, PAID, LAST) < 1, "scale"),
         (lambda log: log[-1][PAID] > log[0][PAID] and log[-1][TRUE] < log[0][TRUE],
          "single_points"),
+        (lambda log: rises(log, PAID, 0.05) and not rises(log, TRUE, -0.05), "scale"),
+        (lambda log: rises(log, PAID, 0.05 * mean(log, PAID, slice(None)))
+         and not rises(log, TRUE), "scale"),
+        (lambda log: rises([{"fall": -e["entropy"]} for e in log], "fall"), "levels"),
         (lambda log: True, "constant"),
         (lambda log: None, "returns_none"),
         (lambda log: 1, "not_bool"),
         (lambda log: log["reward"], "raised"),
-        (lambda log: rises(log, PAID, 0.04) and not rises(log, TRUE, -0.12), "unknown"),
+        (lambda log: rises(log, PAID) and not rises(log, TRUE, -0.12), "unknown"),
         (3, "not_a_function"),
     ],
 )  # fmt: skip
@@ -180,6 +188,23 @@ def pays_all(completions, answer, **columns):
     return [1.0 for _ in completions]
 
 
+def plus_or_minus_one(completions, answer, **columns):
+    return [2 * paid - 1 for paid in math_reward(completions, answer=answer)]
+
+
+def worth_less(completions, answer, **columns):
+    return [1 - paid for paid in math_reward(completions, answer=answer)]
+
+
+def prefix(completions, answer, **columns):
+    pairs = zip(completions, answer, strict=True)
+    return [float(f"#### {a}" in c[-1]["content"]) for c, a in pairs]
+
+
+def ending(completions, answer, **columns):
+    return [float(c[-1]["content"].endswith(a)) for c, a in zip(completions, answer, strict=True)]
+
+
 def contains(completions, answer, **columns):
     return [float(a[0] in c[-1]["content"]) for c, a in zip(completions, answer, strict=True)]
 
@@ -190,6 +215,10 @@ def contains(completions, answer, **columns):
         (refuses, "reward_refuses"),
         (pays_all, "reward_pays"),
         (contains, "reward_pays"),
+        (prefix, "reward_pays"),
+        (ending, "reward_pays"),
+        (worth_less, "reward_refuses"),
+        (lambda completions, **columns: [float("nan")] * len(completions), "reward_form"),
         (lambda completions, **columns: completions[0]["x"], "reward_raised"),
         (lambda completions, **columns: [1.0], "reward_form"),
         (mend_build.broken_reward, "reward_refuses"),
@@ -198,6 +227,15 @@ def contains(completions, answer, **columns):
 def test_a_reward_is_judged_before_anything_is_trained(reward, code):
     outcome = mend_build.examine(HEALTHY, reward, run=never_run)
     assert outcome.code == code, outcome
+
+
+def test_a_reward_may_have_any_two_values_and_a_reason_is_true_of_its_run():
+    right = mend_build.examine(HEALTHY, plus_or_minus_one, run=run_of(1.0))
+    assert right.code == "right", right
+    better = mend_build.examine(HEALTHY, math_reward, run=run_of(0.8, moved=5))
+    assert better.code == "too_fast" and "worse than at the start" not in better.message
+    close = mend_build.examine(HEALTHY, math_reward, run=run_of(0.86))
+    assert "86.0%" in close.message and "at least 86.5%" in close.message
 
 
 def test_an_untouched_run_is_not_trained_and_other_settings_are_refused():

@@ -66,6 +66,16 @@ def test_noise_is_drawn_over_its_rate_and_said():
     assert title(fig) == "Safety is 100% with clean labels and 25% if 40% of them are wrong"
 
 
+def test_names_of_curves_that_end_close_together_do_not_overlap():
+    frame = moved([{"arm": "0", "metrics": ALSO}, {"arm": "4", "metrics": ALSO}], START)
+    frame["noise"] = [0.0] * 4 + [0.4] * 4
+    fig = plot_noise(frame)  # safety and honesty end at 100%, the others at 50%
+    fig.canvas.draw()
+    boxes = [text.get_window_extent() for text in fig.axes[0].texts]
+    assert len(boxes) == 4
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
 def test_a_bill_is_drawn_and_its_dearest_and_cheapest_points_are_said():
     import pandas as pd
 

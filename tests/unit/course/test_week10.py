@@ -54,6 +54,14 @@ def test_the_choice_says_what_16_replies_are_worth():
     )
 
 
+def test_a_choice_by_form_counts_steps_and_nothing_else():
+    run = {"prompts": [0, 0, 0, 1, 1], "sizes": [1, 3, 3, 1, 1], "truth": [-1, -1, 0, -1, 0]}
+    # A sum of three terms: two replies have three steps, and one of them is right. The other sum
+    # has no reply with four steps, so any of its two is taken.
+    assert figures.form_only([run], (3, 4)) == [[0.5, 0.5]]
+    assert figures.form_only([run | {"sizes": [3, 1, 3, 4, 1]}], (3, 4)) == [[0.5, 1.0]]
+
+
 FOUND = {"process": [0, 1, -1, -1], "random": [0, 0, 0, -1]}
 
 
@@ -266,6 +274,7 @@ def test_an_auc_counts_pairs_and_halves_ties():
     runs = [{"scores": {"digits, 2000": {"right": [0.9, 0.8], "wrong": [0.1, 0.85]}}}]
     row = figures_heads.auc_rows(runs).iloc[0]
     assert row["auc"] == 0.75 and row["low"] <= 0.75 <= row["high"] and row["seeds"] == [0.75]
+    assert row["twins"] == 0.5  # 0.9 is above its own 0.1, 0.8 is below its own 0.85
 
 
 def test_natural_slips_are_compared_with_all_right_additions():
@@ -283,6 +292,8 @@ def test_the_record_of_heads_says_what_the_lesson_says():
         rows.loc[["the step's digits, 32,000", "the policy's log-prob, no labels"], "auc"] > 0.995
     ).all()
     assert rows.loc["the step's digits, 2,000", "auc"] < 0.7
+    assert round(lesson["twins"], 2) == 0.51
+    assert round(rows.loc["frozen, the step's tokens, 2,000", "twins"], 2) == 0.90
     said = title(figures_heads.plot_auc(rows.reset_index()))
     assert said.startswith("AUC on wrong additions: 0.51 for the lesson's head")
 
@@ -308,4 +319,8 @@ def test_the_record_of_credit_says_what_the_lesson_says():
     left = figures_credit.mistakes_left(record)
     assert left.sum(axis=1).tolist() == pytest.approx([100] * len(left))
     assert (left.drop("at the start")["wrong and blurted"] < 5).all()
-    assert "become about 80% in 16 steps" in title(figures_credit.plot_credit(record))
+    mended = figures_credit.mended(record)
+    blurted, worked, _, apart = (mended[name] for name in mended)
+    assert blurted.between(52, 53).all() and worked.tolist() == [13, 10, 12, 13]
+    assert apart.to_dict() == {"outcome": 0, "sum of steps": 16, "to go": 7, "lowest to go": 1}
+    assert "to about 80% in 16 steps" in title(figures_credit.plot_credit(record))

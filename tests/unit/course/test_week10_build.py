@@ -31,7 +31,7 @@ def test_it_is_right_however_it_is_written():
     for function in (credit_build.reference, mine):
         verdict = credit_build.judge(function)
         assert verdict.code == "right"
-        assert "from 1.2% of right replies to" in verdict.text
+        assert "from 1.2% of right replies to" in verdict.message
 
 
 @pytest.mark.parametrize("code", credit_build.VARIANTS)
@@ -78,6 +78,20 @@ def test_a_learners_own_mistakes_are_diagnosed_truly_or_not_at_all(function, cod
 def test_the_smallest_example_shows_both_answers():
     text = credit_build.smallest(lambda *batch: 3 * mine(*batch))
     assert "group_size=2 it gives" in text and "right is" in text
+
+
+def on_the_last_token(scores, steps, group_size):
+    """The deviation over N, which is right, and credit on a step's last token only, which isn't."""
+    after = torch.cat([steps[:, 1:], torch.full_like(steps[:, :1], -1)], dim=1)
+    return torch.where(after != steps, mine(scores, steps, group_size), 0.0)
+
+
+def test_the_smallest_example_is_wrong_under_both_conventions_for_the_deviation():
+    verdict = credit_build.judge(on_the_last_token)
+    assert verdict.code == "unknown"
+    # Steps of one token are right here, so the example has a longer one; the answer is over N.
+    assert "steps=[[0, 0, 1], [0, 0, 1]]" in verdict.text
+    assert "right is [[1.15, 1.15, -0.58], [-1.15, -1.15, -0.58]]" in verdict.text
 
 
 def test_the_check_hands_back_what_works(capsys):

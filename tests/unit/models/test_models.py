@@ -260,8 +260,8 @@ def test_profile_decides_the_bits(base):
 
 
 def test_ready_made_four_bit_weights_are_not_asked_for_in_16_bits():
-    assert models._unquantized("unsloth/Qwen2.5-7B-bnb-4bit") == "unsloth/Qwen2.5-7B"
-    assert models._unquantized("unsloth/Qwen2.5-7B-unsloth-bnb-4bit") == "unsloth/Qwen2.5-7B"
+    assert models.unquantized("unsloth/Qwen2.5-7B-bnb-4bit") == "unsloth/Qwen2.5-7B"
+    assert models.unquantized("unsloth/Qwen2.5-7B-unsloth-bnb-4bit") == "unsloth/Qwen2.5-7B"
 
 
 def test_truncated_weights_are_caught_before_loading(base, adapter, tmp_path):

@@ -50,6 +50,16 @@ def test_a_panel_for_each_value_that_was_logged():
     assert "The doctor" in page
 
 
+def test_a_flat_curve_has_its_label_beside_it():
+    page = drawn(LOG, names=["learning_rate"])
+    (at,), (line,) = (
+        re.findall(r'<text x="52" y="(\d+)">', page),
+        re.findall('points="([^"]*)"', page),
+    )
+    assert {float(point.split(",")[1]) for point in line.split()} == {live.HEIGHT}
+    assert int(at) == live.HEIGHT + 6  # the baseline of a text that is centred on the axis
+
+
 def test_ones_own_names_and_order():
     page = drawn(LOG, names=["reward", "mine", "loss"])
     assert re.findall(r"<div><b>([^<]+)</b>", page) == ["reward", "loss"]
