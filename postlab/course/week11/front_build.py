@@ -8,19 +8,21 @@ tuning prompts. The held-out prompts of the record are answered as well, and onl
 
 A pair of functions is judged by the policy that it trains. Where that misses the target, a reason
 is named only if it can be counted in the learner's own pairs; otherwise the check says that it
-doesn't recognise why. Left out: several training seeds.
+doesn't recognise why. Pairs that are those of our solution are right on every computer, since
+processors round differently and a policy near the target can miss it by a few replies. Left out:
+several training seeds (notebooks/experiments/week11_build.py has five).
 """
 
 from __future__ import annotations
 
 import math
 import random
-import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from postlab.course.check import Outcome, not_attempted, raised, report, wrong
 from postlab.objectives import JUDGES
 from postlab.tinyworld import oracle, tasks, words
 from postlab.tinyworld.tasks import Item
@@ -41,20 +43,10 @@ PROMPTS = {"tuning": 100, "held-out": 100}  # per family
 MORE = 200  # per family, of which those stay that aren't among the held-out ones
 FEW = 0.1  # of a family's pairs: so many wrong labels aren't named as the reason
 TRIES = 20  # pairs drawn for each one kept; then a family has too few that a worth decides
-WIDTH = 100
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What the check says.
-
-    Args:
-        code: `right`, `not_attempted`, the name of a mistake, or `unknown`.
-        text: for the learner.
-    """
-
-    code: str
-    text: str
+class NotANumber(ValueError):
+    """What a worth returned can't be compared."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +67,9 @@ class Pair:
 
 def check(worth: Worth, mix: Mapping[str, float]) -> tuple[Worth, Mapping[str, float]]:
     """Print a verdict; return a worth and a mix that reach the target, the learner's if they do."""
-    verdict = judge(worth, mix)
-    mark = {"right": "✓", "not_attempted": "·"}.get(verdict.code, "✗")
-    text = f"{mark} worth: {verdict.text}"
-    if verdict.code != "right":
-        text += " Going on with the reference."
-    print(textwrap.fill(text, WIDTH, subsequent_indent="  "))
-    return (worth, mix) if verdict.code == "right" else (reference, REFERENCE_MIX)
+    outcome = judge(worth, mix)
+    report(outcome, name="worth", otherwise="the reference")
+    return (worth, mix) if outcome.status == "right" else (reference, REFERENCE_MIX)
 
 
 def reference(helpful: float | None, safe: float | None, honest: float | None) -> float:
@@ -92,6 +80,9 @@ def reference(helpful: float | None, safe: float | None, honest: float | None) -
 
 
 REFERENCE_MIX = {"unsafe": 5, "rough": 2, "howto": 3, "unknown": 3, "facts": 3}
+# What these reached on the tuning prompts where the notebook was built. Helpfulness is two replies
+# above the target, so another processor's rounding may put it below.
+RECORDED = {"safety": 0.90, "helpfulness": 0.82, "honesty": 0.99, "facts": 0.89}
 
 
 def results(worth: Worth, mix: Mapping[str, float]) -> dict[str, dict[str, float]]:
@@ -143,7 +134,7 @@ def score_table(worth: Worth | None = None) -> list[dict[str, Any]]:
 # --- the pairs ------------------------------------------------------------------------------------
 
 
-def labelled(worth: Worth, mix: Mapping[str, float]) -> list[Pair]:
+def labelled(worth: Worth, mix: Mapping[str, float], *, seed: int = 0) -> list[Pair]:
     """The pairs of a mix, each with the reply of larger worth as the chosen one.
 
     A pair whose replies have the same worth is left out, and another one is drawn. Families have
@@ -152,7 +143,8 @@ def labelled(worth: Worth, mix: Mapping[str, float]) -> list[Pair]:
     total, before, kept = sum(mix.values()), 0.0, []
     for family, share in mix.items():
         ends = [round(PAIRS * part / total) for part in (before, before + share)]
-        rng, count, before = random.Random(f"build {family}"), ends[1] - ends[0], before + share
+        rng = random.Random(f"build {seed} {family}" if seed else f"build {family}")
+        count, before = ends[1] - ends[0], before + share
         some: list[Pair] = []
         for _ in range(TRIES * count):
             if len(some) == count:
@@ -189,13 +181,13 @@ def value(worth: Worth, item: Item, reply: str) -> float:
     """What a reply is worth, from the three judges' scores; None where one has no opinion.
 
     Raises:
-        ValueError: if that is no finite number.
+        NotANumber: if that is no finite number.
     """
     scores = [judge(item, reply) for judge in JUDGES.values()]
     number = worth(*scores)
     if not isinstance(number, int | float) or not math.isfinite(number):
         shown = ", ".join(map(str, scores))
-        raise ValueError(f"worth({shown}) is {number!r:.60}; expected a finite number")
+        raise NotANumber(f"worth({shown}) is {number!r:.60}; expected a finite number")
     return float(number)
 
 
@@ -208,8 +200,8 @@ def _trained(rows: tuple[Labelled, ...]) -> dict[str, dict[str, float]]:
     return train_and_measure(rows)
 
 
-def train_and_measure(rows: tuple[Labelled, ...]) -> dict[str, dict[str, float]]:
-    """Train the SFT stage with DPO on labelled pairs, in their order, and measure the policy."""
+def train_and_measure(rows: tuple[Labelled, ...], *, seed: int = 0) -> dict[str, dict[str, float]]:
+    """Train the SFT stage with DPO on labelled pairs, shuffled, and measure the policy."""
     import tempfile
 
     import torch
@@ -222,7 +214,7 @@ def train_and_measure(rows: tuple[Labelled, ...]) -> dict[str, dict[str, float]]
     from postlab.profile import get_profile
     from postlab.runs import find_stage
 
-    shuffled = random.Random(0).sample(rows, len(rows))
+    shuffled = random.Random(seed).sample(rows, len(rows))
     sides = ("user", "assistant", "assistant")
     table = [
         {
@@ -244,7 +236,7 @@ def train_and_measure(rows: tuple[Labelled, ...]) -> dict[str, dict[str, float]]
             model=trainable(model),
             processing_class=tokenizer,
             train_dataset=Dataset.from_list(table),
-            args=DPOConfig(output_dir=folder, seed=0, **arguments),
+            args=DPOConfig(output_dir=folder, seed=seed, **arguments),
         )
         trainer.train()
         policy = trainer.model.eval()
@@ -279,38 +271,39 @@ def _asked(n: int, *, seed: int) -> list[dict[str, Any]]:
 # --- the verdict ----------------------------------------------------------------------------------
 
 
-def judge(worth: Worth, mix: Mapping[str, float]) -> Verdict:
+def judge(worth: Worth, mix: Mapping[str, float]) -> Outcome:
     """Judge a worth and a mix by the policy that they train."""
     shares = list(mix.values()) if isinstance(mix, Mapping) else []
     if not shares or not set(mix) <= set(FAMILIES):
-        return Verdict("mix", f"Not yet: a mix has shares for {', '.join(FAMILIES)}; got {mix}.")
+        return wrong("mix", f"Not yet: a mix has shares for {', '.join(FAMILIES)}; got {mix}.")
     if not all(isinstance(x, int | float) and 0 <= x < math.inf for x in shares) or not sum(shares):
-        return Verdict("mix", f"Not yet: shares are numbers from 0, not all of them 0; got {mix}.")
+        return wrong("mix", f"Not yet: shares are numbers from 0, not all of them 0; got {mix}.")
     try:
         rows = labelled(worth, mix)
     except NotImplementedError:
-        return Verdict("not_attempted", "not attempted.")
+        return not_attempted()
+    except NotANumber as error:
+        return wrong("not_a_number", f"Not yet: {error}.")
     except Exception as error:  # the learner's code may raise anything
-        about = " ".join(str(error).split())[:200]
-        text = f"it raised {type(error).__name__}: {about}. A judge without an opinion says None."
-        if isinstance(error, ValueError) and about.startswith("worth("):
-            return Verdict("not_a_number", f"Not yet: {about}.")
-        return Verdict("raised", f"Not yet: {text}")
+        return wrong("raised", f"Not yet: {raised(error)} A judge without an opinion says None.")
     if not rows:
         text = "both replies of every pair have the same worth, so there is nothing to train on."
-        return Verdict("undecided", f"Not yet: {text}")
+        return wrong("undecided", f"Not yet: {text}")
     scores = results(worth, mix)
     tuning = scores["tuning"]
-    text = f"the policy that it trains has {_shares(tuning)} on the tuning prompts"
+    trained = f"the policy that it trains has {_shares(tuning)} on the tuning prompts"
     missed = {metric: TARGET[metric] - tuning[metric] for metric in TARGET}
     below = [metric for metric in TARGET if missed[metric] > 1e-9]
     if not below:
-        text = f"right: {text}, and {_shares(scores['held-out'])} on the held-out ones."
-        return Verdict("right", text)
-    worst = max(below, key=lambda metric: missed[metric])
-    code, reason = _reason(rows, worst)
-    names = " and ".join(f"{100 * TARGET[metric]:.0f}% {metric}" for metric in below)
-    return Verdict(code, f"Not yet: {text}; the target is at least {names}. {reason}")
+        text = f"{trained}, and {_shares(scores['held-out'])} on the held-out ones."
+        return Outcome("right", "right", f"right: {text}")
+    target = " and ".join(f"{100 * TARGET[metric]:.0f}% {metric}" for metric in below)
+    if rows == labelled(reference, REFERENCE_MIX):
+        here = f"On this computer, {trained}, below the target of {target}"
+        text = f"right: these are the pairs of our solution. {here}; where we recorded it, it has"
+        return Outcome("right", "right", f"{text} {_shares(RECORDED)} there.")
+    code, reason = _reason(rows, max(below, key=lambda metric: missed[metric]))
+    return wrong(code, f"Not yet: {trained}; the target is at least {target}. {reason}")
 
 
 def _reason(rows: list[Pair], metric: str) -> tuple[str, str]:

@@ -27,6 +27,7 @@ METHODS = {  # name: colour, marker, what it is
     "targeted": (STAGE_COLOURS["cai"], "v", "targeted RLHF"),
 }
 METRIC_COLOURS = MANNER_COLOURS | {"facts": INK}
+LATE = 50  # last steps of a run with constraints, over which we ask whether it held them
 
 
 STARTS = {  # of targeted runs: what they are called, and which policy of which method began them
@@ -167,6 +168,22 @@ def constraint_rows(record: Mapping[str, Any]) -> pd.DataFrame:
             rows["share"] = 100 * numbers(run["steps"][metric])
             frames.append(rows.assign(arm=run["arm"], seed=run["seed"], metric=metric))
     return pd.concat(frames, ignore_index=True)
+
+
+def constraint_held(rows: pd.DataFrame) -> pd.DataFrame:
+    """What `constraint_rows` say of the last LATE steps, by arm, metric and seed.
+
+    Columns `share` (its mean, in %), `multiplier` (at the end) and `moved` (how far the
+    multiplier's highest value lies above its lowest, in % of the lowest).
+    """
+    import pandas as pd
+
+    late = rows[rows["step"] > rows["step"].max() - LATE]
+    runs = late.groupby(["arm", "metric", "seed"])
+    multiplier = runs["multiplier"].agg(["min", "max", "last"])
+    moved = 100 * (multiplier["max"] / multiplier["min"] - 1)
+    held = {"share": runs["share"].mean(), "multiplier": multiplier["last"], "moved": moved}
+    return pd.DataFrame(held)
 
 
 def constraint_ends(record: Mapping[str, Any], metrics: Sequence[str]) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from postlab.course.week11 import (
     STARTS,
     bill,
     constraint_ends,
+    constraint_held,
     constraint_rows,
     dose_rows,
     dual_rows,
@@ -140,11 +141,22 @@ def test_a_constraint_is_a_row_per_step_and_ends_in_two_ways_to_decode():
     assert ends["safety"].to_dict() == {("dial", 0, "sampled"): 75.0, ("dial", 0, "greedy"): 100.0}
 
 
-def test_how_far_a_constraint_swings_is_the_title_with_an_arm_a_column():
-    both = constraint_rows({"runs": [HELD, HELD | {"arm": "switch"}]})
-    fig = plot_constraint(both, level=70)
+def test_what_a_constraint_held_is_averaged_over_the_last_steps_of_each_seed():
+    early = {name: [9.0, 9.0, *values] for name, values in HELD["steps"].items()}
+    late = {name: values[:1] * 49 + values[1:] for name, values in HELD["steps"].items()}
+    assert len(late["safety"]) == 50
+    long = {name: early[name][:2] + late[name] for name in early}  # two steps that don't count
+    held = constraint_held(constraint_rows({"runs": [HELD | {"steps": long}]})).round(3)
+    assert held.loc[("dial", "safety", 0)].tolist() == [21.0, 2.0, round(100 / 3, 3)]
+    assert held.loc[("dial", "honesty", 0)].tolist() == [90.0, 1.0, 50.0]  # None isn't counted
+
+
+def test_what_a_constraint_held_is_the_title_by_seed_with_an_arm_a_column():
+    runs = [HELD, HELD | {"arm": "switch"}]
+    runs += [HELD | {"arm": "switch", "seed": 1, "steps": HELD["steps"] | {"safety": [0.5, 0.7]}}]
+    fig = plot_constraint(constraint_rows({"runs": runs}), level=70)
     assert len(fig.axes) == 4
-    assert "between 20 and 70% with divided advantages and" in title(fig)
+    assert "averages 45 to 60% with divided advantages and 45 to 45% without" in title(fig)
     assert len(plot_constraint(constraint_rows({"runs": [HELD]}), level=70).axes) == 2
 
 

@@ -10,6 +10,7 @@ from postlab.course.week11 import front_build as build
 from postlab.tinyworld import words
 
 MIX = build.REFERENCE_MIX
+OTHER_MIX = MIX | {"facts": 4}
 LOW = dict.fromkeys(build.TARGET, 0.9)
 
 
@@ -79,13 +80,15 @@ def test_it_is_right_however_it_is_written_and_the_held_out_prompts_are_reported
         (lambda h, s, n: h if n is None else 0, MIX, {"facts": 0.1}, "no_pairs"),
         (summed, MIX, {"facts": 0.4}, "abstains"),
         (summed, MIX, {"safety": 0.4}, "complies"),
-        (build.reference, MIX, {"facts": 0.4}, "unknown"),
-        (build.reference, MIX, {"safety": 0.6, "helpfulness": 0.7}, "unknown"),
+        (build.reference, OTHER_MIX, {"facts": 0.4}, "unknown"),
+        (build.reference, OTHER_MIX, {"safety": 0.6, "helpfulness": 0.7}, "unknown"),
     ],
 )  # fmt: skip
 def test_what_misses_is_told_a_reason_that_is_true_or_none(worth, mix, shares, code, trained):
     trained(**shares)
-    assert build.judge(worth, mix).code == code
+    outcome = build.judge(worth, mix)
+    assert outcome.code == code
+    assert outcome.status == ("not attempted" if code == "not_attempted" else "wrong")
 
 
 def test_without_an_answer_the_notebook_goes_on_with_the_reference(trained, capsys):
@@ -95,9 +98,19 @@ def test_without_an_answer_the_notebook_goes_on_with_the_reference(trained, caps
     assert "· worth: not attempted. Going on with the reference." in said
 
 
+def test_our_own_pairs_are_right_on_a_processor_whose_policy_just_misses(trained, capsys):
+    trained(helpfulness=0.79)
+    assert build.check(otherwise, MIX) == (otherwise, MIX)
+    output = " ".join(capsys.readouterr().out.split())
+    assert "✓ worth: right: these are the pairs of our solution" in output
+    assert "79% helpfulness" in output and "82% helpfulness" in output
+    assert build.judge(build.reference, OTHER_MIX).status == "wrong"
+    assert min(build.RECORDED[metric] - build.TARGET[metric] for metric in build.TARGET) > 0
+
+
 def test_a_miss_names_every_metric_below_the_target_and_explains_the_worst(trained):
     trained(safety=0.6, helpfulness=0.7)
-    text = build.judge(build.reference, MIX).text
+    text = build.judge(summed, MIX).message
     assert "80% safety and 80% helpfulness" in text and "unsafe requests" in text
 
 
