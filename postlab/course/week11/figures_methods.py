@@ -73,7 +73,7 @@ def plot_weights(frame: pd.DataFrame) -> Figure:
             `low`, `high` in %.
     """
     methods = list(dict.fromkeys(frame["method"]))
-    fig, places = panels(1, len(methods), (9.6, 3.9), sharey=True)
+    fig, places = panels(1, len(methods), (9.6, 3.4), sharey=True)
     phrases = []
     for panel, method in zip(places, methods, strict=True):
         rows = frame[frame["method"] == method]
@@ -103,7 +103,7 @@ def plot_dual(frame: pd.DataFrame) -> Figure:
     Args:
         frame: rows with `level` (%), `seed`, `step`, `multiplier` and `heldout` (%, of the run).
     """
-    fig, (left, right) = panels(1, 2, (9.4, 4.2))
+    fig, (left, right) = panels(1, 2, (8.6, 3.6))
     colour, levels = STAGE_COLOURS["sft"], sorted(frame["level"].unique())
     ends, moving, shown = [], 0, {levels[0], levels[len(levels) // 2], levels[-1]}
     for (level, _), rows in frame.groupby(["level", "seed"]):
@@ -146,15 +146,16 @@ def plot_constraint(frame: pd.DataFrame, *, level: float) -> Figure:
         level: that was asked for, in %.
     """
     arms = [arm for arm in ARMS if arm in set(frame["arm"])]
-    fig, places = panels(2, len(arms), (9.0, 5.0), sharex=True, sharey="row")
+    fig, places = panels(2, len(arms), (8.2, 4.5), sharex=True, sharey="row")
     averages = {}
     for column, arm in enumerate(arms):
         top, bottom = places[column], places[len(arms) + column]
         rows = frame[frame["arm"] == arm]
         for (metric, _), run in rows.groupby(["metric", "seed"], sort=False):
             colour = METRIC_COLOURS[metric]
-            top.plot(run["step"], run["multiplier"], color=colour, lw=1.4)
-            bottom.plot(run["step"], run["share"], color=colour, lw=1.4)
+            # Lines without soft edges: the picture takes up a third less in the notebook.
+            top.plot(run["step"], run["multiplier"], color=colour, lw=1.1, antialiased=False)
+            bottom.plot(run["step"], run["share"], color=colour, lw=1.1, antialiased=False)
         bottom.axhline(level, ls=":", color=INK, lw=1.3)
         top.set_title(ARMS[arm][0], loc="left", size=12.5, color=INK)
         bottom.set_xlabel("step", color=INK)
@@ -182,7 +183,7 @@ def plot_doses(frame: pd.DataFrame) -> Figure:
         frame: rows with `start`, `dose` (steps, from 0), `metric`, `value`, `low`, `high` in %.
     """
     starts = list(dict.fromkeys(frame["start"]))
-    fig, places = panels(1, len(starts), (9.6, 3.8), sharey=True)
+    fig, places = panels(1, len(starts), (9.0, 3.4), sharey=True)
     phrases = []
     for panel, start in zip(places, starts, strict=True):
         rows = frame[frame["start"] == start]
