@@ -21,15 +21,7 @@ infinity. One arm more, *apart*, repeats a weighted run with TRL's other order, 
 normalised before the sum. And what no training reached: the best of 16 samples of the start, by the
 truth (the oracle's point) and by the judges' sum at the ladder's weights.
 
-What came before, all with seed 0. DPO of 60 steps at 4e-4 on the safe judge alone refused
-everything, plain how-to's and facts included; 24 steps at 2e-4 leave a specialist that still
-answers. GRPO with 24 steps at 4e-4 was not settled, 40 at 6e-4 cost more time than there was.
-Multipliers: a rate of 1 and of 0.25 (40 steps) ran away while the policy was still learning, to 12
-and to 5.7, and over-refusal rose to 55% at level 0.8; beginning at 1 with a rate of 0.1, the policy
-learned to comply at once and then drew no refusal any more, so that no multiplier could reach it
-(safety 0 to 17% at all seven levels). 1.5 and 0.2 were then chosen on levels 0.6 and 0.9. Targeted
-runs at the other runs' rate, after DPO on equally mixed pairs, refused everything at the third
-dose; hence a third of the rate, and a start that leans to helpfulness.
+What was tried before these settings is in the notebook, under 'What we tried'.
 
 Every finished run is kept under `runs/week11-objectives/`, so an interrupted experiment goes on
 where it stopped; the result is data/results/week11/objectives.json. `seconds` are each run's own,

@@ -7,20 +7,21 @@
 #
 # - what a Pareto front is, and why its axes matter more than its shape,
 # - what mixed preference pairs, weighted rewards, Lagrange multipliers, targeted RLHF and model soups do when objectives conflict,
-# - which of them does better here, where, and what each costs in helpfulness and in facts.
+# - which of them does better here, where, and what each costs in helpfulness and in facts,
+# - how to turn several judges into labels that reach a point you chose beforehand.
 #
 # Keep one rule in mind all week: **every metric that a model can raise by refusing or abstaining needs a counter-metric.** For safety it's over-refusal, which lowers helpfulness. For honesty it's the share of facts still answered. So this week's figures and comparisons have four axes: safety, helpfulness, honesty and *facts*.
 #
-# **The core** takes about 90 minutes. It contains two short exercises, one training run and one paper.
+# **The core** takes about two hours. It contains two short exercises, one training run, one build and one paper.
 #
-# 1. [Three judges who disagree](#judges) · 2. [Fronts](#fronts) · 3. [One objective each](#one) · 4. [Soups](#soups) · 5. [The same weights, on pairs or on rewards](#weights) · 6. [A level and a multiplier](#level) · 7. [Which method, where, at what cost?](#which) · 8. [The paper, and what you have now](#end)
+# 1. [Three judges who disagree](#judges) · 2. [Fronts](#fronts) · 3. [One objective each](#one) · 4. [Soups](#soups) · 5. [The same weights, on pairs or on rewards](#weights) · 6. [A level and a multiplier](#level) · 7. [Which method, where, at what cost?](#which) · 8. [Build: a point that none of the 183 policies reached](#build) · 9. [The paper, and what you have now](#end)
 #
 # **The deeper sections** take another two and a half hours. You can read them in any order, or skip them: the core needs none of them.
 #
 # - [Hypervolumes, and how much of one is luck](#deeper-volumes) · 35 minutes, one exercise
 # - [Average the products, not the factors](#deeper-lora) · 25 minutes, one exercise, a slider and a bug hunt
 # - [What a weight on data means, and one on rewards](#deeper-weights) · 20 minutes
-# - [How a multiplier moves](#deeper-multiplier) · 10 minutes
+# - [How a multiplier moves](#deeper-multiplier) · 20 minutes
 # - [Targeted RLHF](#deeper-targeted) · 15 minutes
 # - [What no training reached](#deeper-best) · 10 minutes
 # - [What we tried](#deeper-tried) · 5 minutes
@@ -472,7 +473,11 @@ plot_dual(dual_rows(recorded, seeds))
 # %% [markdown]
 # No. Asked for 60%, 70% or 80%, the nine policies refuse 87–100% of unsafe requests, and over-refusal averages 31–44%. At 50%, the three seeds reached 91%, 69% and 26%. From 90% on, every run meets its level, but there is little room left to overshoot. Honesty, which was held to the same levels, is at 100% on every run.
 #
-# A multiplier adds up all past gaps between level and measurement. If it's still moving at the last step, the run hasn't converged, and the level is a wish and not a property of the policy. Of these 21 multipliers, 9 changed by more than 5% in their last five steps, so this record can't tell you how well a converged multiplier holds a level. **What would settle it:** the same runs with a smaller rate and many more steps (say ten times as many), until either the multiplier is flat and the measured share equals the level, or the multiplier is 0 and the level is met without it; three seeds, measured on held-out prompts. A second constraint on facts belongs in that run. We haven't run it.
+# A multiplier adds up all past gaps between level and measurement. If it's still moving at the last step, the run hasn't converged, and the level is a wish and not a property of the policy. Of these 21 multipliers, 9 changed by more than 5% in their last five steps.
+#
+# **What if the multipliers get more time?** We asked for 70% again, for safety and for honesty, and trained for 200 steps with a tenth of the dual rate: three seeds with GRPO as above, and three with two changes, undivided advantages and a KL penalty. In the first arm, nothing settles: over the last 50 steps, safety in training averages 40%, 76% and 53% by seed, and honesty 99%, 15% and 99%. With the two changes, safety averages 60–70% and honesty 67–78%, and the multipliers hardly move any more. [How a multiplier moves](#deeper-multiplier) shows all six runs.
+#
+# The surprise is the price. With greedy decoding, the six policies answer 83–100% of the facts and refuse at most 9% of the harmless how-tos, where the three runs of 24 steps have 43–78% and 20–43%. Four of the six are also much less safe (52–58%, where the short runs have 87–100%), so part of this is simply a lower level. But not all of it: one run with the two changes has 82% safety, 92% helpfulness, 100% honesty and 97% facts on held-out prompts, which no run of 24 steps reached.
 
 # %% [markdown]
 # <a id="which" name="which"></a>
@@ -524,9 +529,9 @@ from postlab.course.week11 import plot_front
 plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 
 # %% [markdown]
-# **Which method?** None leads on every seed. The black ticks in the lower half are the weakest metric of each seed's most balanced policy: multipliers have 74%, 76% and 44%, soups 63–65%, targeted RLHF 57–74%, and all the intervals overlap. (The multipliers' settings were chosen with seed 0, so their 74% isn't a fresh test.) What differs is how they fail. Soups are the most predictable: their three seeds lie within 2 points. GRPO on the judges' scores, weighted or with multipliers, is 100% honest there and loses most on its third seed, in facts.
+# **Which method?** None leads on every seed. In the lower half, a black tick is the weakest metric of one seed's most balanced policy, the triangle is the mean of the three, and the grey bar is the interval of that mean (over prompts, not over seeds). By seed, multipliers have 74%, 76% and 44%, soups 63–65%, targeted RLHF 57–74%, and all the intervals overlap. (The multipliers' settings were chosen with seed 0, so their 74% isn't a fresh test.) What differs is how they fail. Soups are the most predictable: their three seeds lie within 2 points. GRPO on the judges' scores, weighted or with multipliers, is 100% honest there and loses most on its third seed, in facts.
 #
-# **Where?** Up to a level of 70%, all the bands overlap. Above that, mixed pairs fall behind soups: asked for 80%, the weakest of their other three metrics is 43%, while soups have 63%. By seed that's 61%, 41% and 28% compared with 63%, 62% and 65%, so on the first seed the two are close. The hollow mark shows what luck does. The soups that were chosen for 90% safety have only 83% on the other half of the prompts.
+# **Where?** Up to a level of 70%, all the bands overlap. Above that, mixed pairs fall behind soups: asked for 80%, the weakest of their other three metrics is 43%, while soups have 63%. By seed that's 61%, 41% and 28% compared with 63%, 62% and 65%, so on the first seed the two are close. But there are 33 soups to choose from, and only seven mixed policies. The seven soups with the same weights as the mixed pairs have 35% there, which is no better ([a deeper section](#deeper-volumes) shows it). So the lead comes from the finer choice of weights, which soups give you almost for free. The hollow mark shows what luck does. The soups that were chosen for 90% safety have only 83% on the other half of the prompts.
 #
 # **At what cost?** Training all seven mixed, weighted or constrained policies took 81–87 seconds per seed. The soups' three adapters took 26, and a new weighting costs nothing but its measurement (all 33 took 67 seconds). Targeted RLHF is cheap because its seven policies are seven moments of one run. The larger cost is in the dots: even in its most balanced policy, every method has at least one metric of 67% or less.
 #
@@ -535,8 +540,130 @@ plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 # The comparison with the five methods isn't fair, though: that stage was also trained for longer (200 steps at 4e-4, where the mixed pairs had 24 steps at 2e-4), so it doesn't prove that the labels are the reason. For that you'd have to train both equally long. Still, it's worth remembering: in this world, the trade-off comes from the judges and not from the truth, and a policy trained on labels that don't conflict didn't show it. **Before you tune how to combine conflicting labels, see whether you can repair them.**
 
 # %% [markdown]
+# <a id="build" name="build"></a>
+# ## 8. Build: a point that none of the 183 policies reached
+#
+# ### Build 11.1 · about 25 minutes · medium
+#
+# The five methods made 183 policies, and none of them has 80% on all four metrics. The best has 78% as its weakest. (Two policies outside these 183 do have it: the DPO stage, whose labels came from the truth, and one of the runs of 200 steps in section 6.) Can you do better with the same three judges, the same SFT stage and the same 24 steps of DPO?
+#
+# **The target: at least 80% safety, helpfulness, honesty and facts.** You decide two things:
+#
+# - `worth(helpful, safe, honest)` turns the three judges' scores for *one reply* into one number. A judge without an opinion says `None`. In a pair, the reply with the larger number becomes *chosen*. If the numbers are equal, the pair isn't used, and another one is drawn in its place.
+# - `MIX` says how the 384 pairs are divided among five kinds of requests: `unsafe`, `rough` (how-tos that only sound unsafe), `howto` (all how-tos), `unknown` and `facts`. Only the ratios count.
+#
+# The check trains a policy on your pairs and measures it on tuning prompts, in about ten seconds on two idle cores. It judges what that policy does, and not how `worth` is written. It also answers the record's held-out prompts, but these play no part in the verdict. You can try as often as you like. Just remember that after many tries, the tuning prompts flatter you.
+#
+# These are the judges' scores for the kinds of replies that the pairs are made of:
+
+# %% tags=["aside"]
+# NBVAL_CHECK_OUTPUT
+from postlab.course.week11 import front_build
+
+pd.DataFrame(front_build.score_table()).set_index(["request", "reply"])
+
+# %% [markdown]
+# <details><summary>Hint 1: begin with the sum</summary>
+#
+# Section 1 gives you a window of weights in which the sum wants what the truth wants. Start with a weight from that window. (`safe or 0` turns `None` into 0.) Then read the check's message: which metric is too low, and what do your pairs about it teach?
+#
+# </details>
+# <details><summary>Hint 2: two bad replies</summary>
+#
+# Look for pairs in which *both* replies are bad, such as an unsafe request with its own steps and with another deed's steps, or a fact with a wrong value and 'I do not know'. Your `worth` prefers one of them, and DPO learns from it. Which habit does each of these pairs teach? What happens if you give both replies the same number?
+#
+# </details>
+# <details><summary>Hint 3: tell the kinds of requests apart</summary>
+#
+# `worth` doesn't see the request, but the scores give it away: `safe` is a number only for rough deeds, and `honest` only for facts and unknowable things. Try to write down, in words, when a reply should be worth 1, a half and 0.
+#
+# </details>
+# <details><summary>Hint 4: the mix</summary>
+#
+# If all your labels are as you want them and a metric is still too low, give its requests a larger share. But watch the counter-metric: more pairs about unsafe requests teach refusing, and `rough` requests teach when not to.
+#
+# </details>
+#
+# Our own `worth` and mix are in `postlab/course/week11/front_build.py`. If yours don't reach the target yet, the cells below use ours.
+
+# %% tags=["aside"]
+MIX = {"unsafe": 1, "rough": 0, "howto": 2, "unknown": 1, "facts": 1}
+
+
+def worth(helpful, safe, honest):
+    raise NotImplementedError
+
+
+worth, MIX = front_build.check(worth, MIX)
+
+# %% [markdown]
+# What did your `worth` achieve, and what the mix? For comparison, we label pairs of the same mix by the judges' sum, with a weight of 1.5 for safety and honesty. The table shows the four metrics in percent, on both sets of prompts. The last row is the policy of the record with the best weakest metric. (It's the best of 183 on these very prompts, so its numbers are flattering.)
+
+
+# %% tags=["aside"]
+def summed(helpful, safe, honest):
+    return helpful + 1.5 * (safe or 0) + 1.5 * (honest or 0)
+
+
+shown = {}
+for name, how in (("worth", worth), ("the sum", summed)):
+    for where, scores in front_build.results(how, MIX).items():
+        shown[f"labels by {name}", where] = scores
+closest = recorded["runs"]["0"]["lagrange"][2]["metrics"]  # level 70%, seed 0
+shown["multipliers, best of 183", "held-out"] = {m: np.mean(numbers(closest[m])) for m in AXES}
+(100 * pd.DataFrame(shown).T[AXES]).round(0)
+
+# %% [markdown]
+# **In this run, our labels reach the target**, on both sets of prompts. The sum with the same mix doesn't: on the tuning prompts, it has 71% safety and 73% of the facts, where our `worth` has 90% and 89%. Both want the right reply in every pair that has one. The difference is in the pairs with two bad replies:
+#
+# - For an unsafe request, the sum prefers its own steps to another deed's steps, because the helpful judge does. Such a pair teaches the policy to comply.
+# - For a fact, it prefers 'I do not know' to a wrong value, because the honest judge does. Such a pair teaches it to abstain. That's the loophole of section 1.
+#
+# Our `worth` gives the two replies of such a pair the same number, so other pairs take their place. **Judges that disagree are one source of conflict. What you let them label is another.**
+#
+# Nothing is free, though. The sum's policy is more helpful (90%, ours has 82%), and ours has only 80% safety on the held-out prompts, 10 points less than on the tuning prompts. It meets the target there without any margin. And we chose this mix out of ten *after* looking at the held-out results, so for us those prompts aren't a fresh test any more. (With a third of the pairs about unsafe requests, safety on the held-out prompts was 88–90%, but helpfulness on the tuning prompts only 80–82%. With less than 30% of the pairs, safety was 70–77%.)
+#
+# Does it hold with other seeds? In a recorded check, nothing changed but the seed, which decides which pairs are drawn, their order and the training. The table shows the lowest and the highest of four new seeds, in percent:
+
+
+# %% tags=["aside"]
+def spread(shares):
+    return f"{shares.min():.0f} to {shares.max():.0f}"
+
+
+again = json.loads((data_dir() / "results" / "week11" / "build.json").read_text("utf-8"))
+rows = [
+    {"labels by": run["arm"], "prompts": where} | {m: 100 * run[where][m] for m in AXES}
+    for run in again["runs"]
+    for where in ("tuning", "held-out")
+    if run["seed"] > 0
+]
+pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(spread)
+
+# %% [markdown]
+# **The target isn't reached with every seed.** Seeds 1 and 2 reach it on both sets of prompts. Seeds 3 and 4 miss it in helpfulness on both, with 72–78%. What holds on every seed is the comparison with the sum: our labels have more safety and more facts, the sum has more helpfulness, and the weakest of the four metrics on the held-out prompts is 75–83% for ours and 49–70% for the sum.
+#
+# So two points above the target are no margin. Another processor rounds differently, too, and your numbers may differ from ours by a few points. (The check accepts our own pairs wherever it runs.) If you need 80%, aim higher, train with several seeds, and confirm it on prompts that you haven't looked at.
+#
+# Notice what the comparison with section 7 says: the judges, the start, the number of steps and the learning rate are those of the mixed pairs. Only the pairs changed: which requests they are about, which replies they compare, and how they are labelled. Mixed pairs ask *one* judge per pair. `worth` asks all three about each reply.
+#
+# <details><summary>Our worth and mix</summary>
+#
+# ```python
+# MIX = {"unsafe": 5, "rough": 2, "howto": 3, "unknown": 3, "facts": 3}
+#
+#
+# def worth(helpful, safe, honest):
+#     if helpful:  # given: fine, unless it's harmful or made up
+#         return float((safe is None or safe >= 0.5) and honest != 0)
+#     return 0.5 * (safe == 1 or honest is not None)  # declined, or a wrong value
+# ```
+#
+# </details>
+
+# %% [markdown]
 # <a id="end" name="end"></a>
-# ## 8. The paper, and what you have now
+# ## 9. The paper, and what you have now
 #
 # **Read one paper this week: *Rewarded soups*** ([Ramé et al. 2023](https://arxiv.org/abs/2306.04488)), sections 2 and 3. Three questions to take along:
 #
@@ -547,7 +674,7 @@ plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 # Here is how to use this week in a decision:
 #
 # - *Will the users choose the trade-off themselves?* Then soups are attractive, because more choices don't need more training. Check the facts of each soup you offer.
-# - *Must a level be met?* A multiplier lets you state it, but give it enough steps to converge and verify the level on fresh prompts. Ours overshot.
+# - *Must a level be met?* A multiplier lets you state it, but see that it has converged, and verify the level on fresh prompts with the decoding you'll use. Ours overshot in 24 steps. In 200 steps with a slower multiplier, GRPO's default settings swung around the level, and with undivided advantages and a KL penalty we came near it, but only in training.
 # - *Do you know the weights already?* Then train for them directly.
 # - *Can you improve the labels?* Do that first.
 #
@@ -557,7 +684,8 @@ plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 #
 # - `runs/tiny/seed-<n>/multi/`, a policy trained towards a safety level, whose price in facts you know;
 # - three specialists, and soups between them;
-# - a comparison of five methods on four axes that says what it can't decide.
+# - a comparison of five methods on four axes that says what it can't decide;
+# - a way to label pairs with several judges at once, aimed at a point that you chose.
 #
 # With your own models, use `objectives.soup` for LoRA adapters that share a start, and `best_rows` and `chosen_hypervolume` for any scores recorded per prompt.
 #
@@ -698,6 +826,17 @@ table.sort_index().round(2)
 
 # %% [markdown]
 # No method is above the soups both ways and on every seed, and no other method is below them. (If *soups, 7* is named, that says only that 33 policies cover more than seven of the same kind.) Multipliers are the closest. As measured, soups and multipliers can't be told apart on seeds 0 and 1, and soups are ahead by 0.30 on seed 2, where the multiplier runs lost most of their facts. Measured on held-back prompts, multipliers are ahead on seed 0 (by 0.12), the interval just touches 0 on seed 1 (a difference of 0.07), and soups are ahead on seed 2 (by 0.20). So there is no winner, and the soups' lead on three axes came from the axis that was missing.
+#
+# More policies help in a second way, which isn't luck: they offer a finer choice of weights. In section 7, soups are ahead of mixed pairs if you ask for 80% safety. Here is that level again, also for the seven soups that have the same weights as the mixed pairs: the weakest of the other three metrics in percent, with its interval, and by seed.
+
+# %% tags=["aside"]
+few = {m: {s: method_sets(recorded, [s], AXES)[m] for s in seeds} for m in ("soups", "soups, 7", "mixed")}  # fmt: skip
+rows = pd.DataFrame(best_rows(few, of=AXES[1:], levels=[0.8], **HOLD)).set_index("method")
+rows["seeds"] = [[round(share) for share in of_seed] for of_seed in rows["seeds"]]
+rows[["value", "low", "high", "seeds"]].round(0)
+
+# %% [markdown]
+# With the same seven weights, the soups' lead is gone: 35% for soups, 43% for mixed pairs, and the intervals overlap widely. We don't know whether mixed pairs with 33 weightings would catch up. Each of those would have to be trained for 12 seconds, while a new soup needs no training.
 #
 # Here is the trade-off in its plainest form. Among soups with at least 95% honesty, the best keeps 43–49% of the facts, depending on the seed (and refuses only 26–31% of unsafe requests). For mixed pairs it's 10–20%, for multipliers 47–84%, for weighted rewards 50–88%. But on two seeds, the weighted policy that keeps the most gives the steps for at most 12% of the how-tos, so this isn't a ranking either.
 
@@ -916,6 +1055,49 @@ table.set_index(pd.Index([100 * level for level in recorded["levels"]], name="le
 
 # %% [markdown]
 # The average at 50% looks as if the level were nearly held (62%), but it's an average of 91%, 69% and 26%. Facts are the price at every level: on average they fall from 85% to 56–64%. The seed matters more than the level: seed 0 keeps 61–84%, seed 1 64–74%, seed 2 only 35–47%.
+#
+# ### With time to converge
+#
+# The recorded runs stop after 24 steps. What does a multiplier do if it gets the time? The next figure shows runs of 200 steps, three seeds each, with a dual rate of 0.02 instead of 0.2 and with running means over about ten batches. All are asked for 70% safety and 70% honesty.
+#
+# The two columns differ in two settings. On the left (*switch* in the tables), GRPO divides the advantages by the group's standard deviation, as everywhere above. On the right (*dial*), it doesn't, and a KL penalty keeps the policy near SFT. Make a guess: which of them can hold a share of 70%?
+
+# %% tags=["aside"]
+from postlab.course.week11 import (
+    constraint_ends,
+    constraint_held,
+    constraint_rows,
+    plot_constraint,
+)
+
+constraint = json.loads((data_dir() / "results" / "week11" / "constraint.json").read_text("utf-8"))
+rows = constraint_rows(constraint)
+plot_constraint(rows, level=100 * constraint["settings"]["level"])
+
+# %% [markdown]
+# And here is what was held over the last 50 steps, by seed: the average share in percent, the multiplier at the end, and how far the multiplier moved (its highest value above its lowest, in percent):
+
+# %% tags=["aside"]
+constraint_held(rows).unstack("seed").round(1)
+
+# %% [markdown]
+# **On the left, nothing settles.** On every seed, safety climbs above 90%, falls to 21–35%, and rises again. Over the last 50 steps it averages 40%, 76% and 53%, while its multiplier moves by 5–24%.
+#
+# Honesty is held on no seed, either. On seeds 0 and 2 it averages 99%, and its multiplier keeps falling, to about 0.8. Below 1, making something up pays more than admitting ignorance, but these policies hardly ever sample it any more. In section 6 we couldn't reward a reply that is never sampled, and here the policy can't get back to one. On seed 1 it did get back: honesty fell from 99% to 6%, and it averages 15%. (The mean over the three seeds is 71%. It looks as if the level were held, so don't trust such a mean without its seeds.)
+#
+# **On the right, the level is nearly held.** Safety averages 60%, 70% and 66% by seed, and honesty 67%, 75% and 78%. The means over seeds are 66% and 73%, with standard deviations of 5 and 6 points. The multipliers have flattened out, at about 2.0 for safety and 1.4–1.5 for honesty, and moved by 2–5% in these 50 steps. The running mean of safety still swings between 44% and 84%. Part of that is noise, because a batch contains about one unsafe request with eight samples.
+#
+# **Why the difference?** A likely reason is the division. For half of the rough deeds, such as trapping somebody, the sum prefers a refusal if λ is above 4/3, and compliance if it's below. Dividing by the standard deviation leaves only this sign: [within a group](#deeper-weights), a small preference pushes as hard as a large one. So the policy has no reason to rest at 70%, whatever λ is. If the advantages aren't divided, a small preference is a small push, and the KL penalty pushes back, the harder the further the policy is from SFT. For each λ there can then be a share at which the two pushes balance. But these runs don't isolate that reason. The columns differ in both settings, and we haven't trained runs with only one of the two changed.
+#
+# Here are the six policies on held-out prompts, in percent, with four samples per prompt and with greedy decoding. Each entry is the lowest and the highest of three seeds:
+
+# %% tags=["aside"]
+constraint_ends(constraint, SHOWN).groupby(["arm", "decoded"]).agg(spread)
+
+# %% [markdown]
+# The level applies to what the multiplier sees: samples at temperature 1, on training prompts. On held-out prompts, the right-hand policies have 52–84% safety and 72–84% honesty if you sample. The highest safety, 84%, belongs to the seed that averaged 70% in training. With greedy decoding, honesty is 88–100%. Greedy decoding always takes the likelier reply, so a policy that admits ignorance 70% of the time on *every* question would be 100% honest. State a level together with the decoding and the prompts that it's about.
+#
+# And look at the price. After 24 steps, the three runs at this level answered 43–78% of the facts, and refused 20–43% of the harmless how-tos. After 200 steps, with greedy decoding, it's 83–100% and at most 9%. Did these policies lose their facts first and recover them later? Hardly: at step 24, the running mean of facts in training is 88–98% in all six runs, and its lowest value after that is 76% (seed 1 on the left). At step 24, the left-hand runs differ from the short ones only in the slower multiplier (its rate and its running mean) and in the prompts they were given. So it's probably the slower multiplier that spares the facts, and not the extra steps. Over-refusal is another matter: on seed 1 on the left, it rose to 64% at step 37 before it fell to 5%.
 
 # %% [markdown]
 # <a id="deeper-targeted" name="deeper-targeted"></a>
@@ -983,7 +1165,7 @@ frame.round(1)
 # - Multipliers that began at 1 with a rate of 0.1 left safety at 0–17% at all seven levels, as section 6 explains. The final values, 1.5 and 0.2, were chosen by looking at levels 60% and 90% with seed 0, so seed 0 isn't a fresh test of them.
 # - Targeted RLHF at the other runs' learning rate, after DPO on equally mixed pairs, refused everything by the third dose. Hence a third of the learning rate and a start that leans towards helpfulness.
 #
-# What we haven't tried: multipliers that run until they converge, a constraint on facts, and a judge that penalises abstaining when the answer is known. Any of these may change the picture.
+# The runs of 200 steps in [How a multiplier moves](#deeper-multiplier) had one setting per column. What we haven't tried: each of their two changes alone, more steps, other weights of the KL penalty, a constraint on facts, and a judge that penalises abstaining when the answer is known. Any of these may change the picture.
 
 # %% [markdown]
 # <a id="deeper-own" name="deeper-own"></a>

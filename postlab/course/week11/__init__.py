@@ -5,14 +5,22 @@
 - record: the recorded experiment as arrays and frames
 - levels: what a constraint costs
 - volumes: the hypervolumes of measured policies, with intervals
+- front_build: Build 11.1, labels that reach a stated point of the front
 - pictures: the picture of its main idea
 - exercises, mistakes_*: its exercises and the usual mistakes in them; they import torch, so
   `postlab.course.check` loads them when they are needed
 """
 
 from postlab import _doors
+from postlab.course.week11 import front_build
 from postlab.course.week11.figures import plot_front, plot_volumes
-from postlab.course.week11.figures_methods import plot_doses, plot_dual, plot_soups, plot_weights
+from postlab.course.week11.figures_methods import (
+    plot_constraint,
+    plot_doses,
+    plot_dual,
+    plot_soups,
+    plot_weights,
+)
 from postlab.course.week11.figures_own import plot_own_front
 from postlab.course.week11.levels import best_rows
 from postlab.course.week11.pictures import draw_places
@@ -20,6 +28,9 @@ from postlab.course.week11.record import (
     METHODS,
     STARTS,
     bill,
+    constraint_ends,
+    constraint_held,
+    constraint_rows,
     dose_rows,
     dual_rows,
     interval_rows,
@@ -38,13 +49,18 @@ __all__ = [
     "best_rows",
     "bill",
     "chosen_hypervolume",
+    "constraint_ends",
+    "constraint_held",
+    "constraint_rows",
     "dose_rows",
     "dual_rows",
+    "front_build",
     "hypervolumes",
     "interval_rows",
     "means_of",
     "method_sets",
     "paired_rows",
+    "plot_constraint",
     "plot_doses",
     "plot_dual",
     "plot_front",

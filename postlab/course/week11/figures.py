@@ -32,7 +32,7 @@ def plot_front(levels: pd.DataFrame, balanced: pd.DataFrame) -> Figure:
             reference and named as it is.
     """
     fig, (top, bottom) = panels(
-        2, 1, (9.2, 9.4), gridspec_kw={"height_ratios": [1, 0.24 + 0.13 * len(balanced)]}
+        2, 1, (8.8, 8.8), gridspec_kw={"height_ratios": [1, 0.24 + 0.13 * len(balanced)]}
     )
     for method, rows in levels.dropna(subset="value").groupby("method", sort=False):
         colour, marker, label = METHODS[method]
@@ -67,14 +67,17 @@ def plot_front(levels: pd.DataFrame, balanced: pd.DataFrame) -> Figure:
     for place, row in enumerate(balanced.to_dict("records")):
         bottom.hlines(place, row["low"], row["high"], color=GREY, lw=7, alpha=0.25)
         bottom.plot(row["seeds"], [place] * len(row["seeds"]), "|", color=INK, ms=13, mew=1.3)
+        bottom.plot(row["value"], place + 0.33, "^", color=INK, ms=5)
         for metric in FOUR:
             bottom.plot(row[metric], place, "o", color=METRIC_COLOURS[metric], ms=8)
         bottom.annotate(row["cost"], (103, place), va="center", size=10.5, annotation_clip=False)
     for metric in FOUR:
         bottom.plot([], [], "o", color=METRIC_COLOURS[metric], ms=8, label=metric)
     bottom.plot([], [], "|", color=INK, ms=13, mew=1.3, label="weakest, by seed")
+    bottom.plot([], [], "^", color=INK, ms=5, label="weakest, mean of seeds")
+    bottom.hlines([], [], [], color=GREY, lw=7, alpha=0.25, label="its 95% interval")
     bottom.legend(
-        frameon=False, fontsize=10.5, ncols=5, loc="upper center", bbox_to_anchor=(0.4, -0.09),
+        frameon=False, fontsize=10.5, ncols=4, loc="upper center", bbox_to_anchor=(0.4, -0.09),
         columnspacing=1.2, handletextpad=0.2,
     )  # fmt: skip
     bottom.set_yticks(range(len(names)), names, size=11.5)
@@ -132,7 +135,7 @@ def plot_volumes(frame: pd.DataFrame) -> Figure:
     panel.set_yticks(range(len(methods)), [METHODS[m][2] for m in methods], size=11.5)
     panel.set_ylim(len(methods) - 0.5, -0.5)
     panel.grid(visible=False, axis="y")
-    panel.set_xlabel("hypervolume, with 95% intervals over prompts; a bar a seed", color=INK)
+    panel.set_xlabel("hypervolume, with 95% intervals over prompts; ticks are the seeds", color=INK)
     phrases = []
     for how, rows in frame.groupby("how", sort=False):
         by_seed = zip(*rows["seeds"], strict=True)

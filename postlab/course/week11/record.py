@@ -27,6 +27,7 @@ METHODS = {  # name: colour, marker, what it is
     "targeted": (STAGE_COLOURS["cai"], "v", "targeted RLHF"),
 }
 METRIC_COLOURS = MANNER_COLOURS | {"facts": INK}
+LATE = 50  # last steps of a run with constraints, over which we ask whether it held them
 
 
 STARTS = {  # of targeted runs: what they are called, and which policy of which method began them
@@ -149,6 +150,52 @@ def dual_rows(record: Mapping[str, Any], seeds: Sequence[int]) -> pd.DataFrame:
             heldout = means_of(run["metrics"], ["safety"])["safety"]
             frames.append(rows.assign(level=100 * run["level"], seed=seed, heldout=heldout))
     return pd.concat(frames, ignore_index=True)
+
+
+def constraint_rows(record: Mapping[str, Any]) -> pd.DataFrame:
+    """The runs of constraint.json, a row per step and constraint.
+
+    Columns `arm`, `seed`, `step`, `metric` ('safety' or 'honesty'), `multiplier`, and `share`: the
+    running mean over training samples in %, which the multiplier reacts to.
+    """
+    import pandas as pd
+
+    frames = []
+    for run in record["runs"]:
+        for judge, metric in (("safe", "safety"), ("honest", "honesty")):
+            multiplier = numbers(run["steps"][f"{judge} multiplier"])
+            rows = pd.DataFrame({"multiplier": multiplier, "step": range(1, len(multiplier) + 1)})
+            rows["share"] = 100 * numbers(run["steps"][metric])
+            frames.append(rows.assign(arm=run["arm"], seed=run["seed"], metric=metric))
+    return pd.concat(frames, ignore_index=True)
+
+
+def constraint_held(rows: pd.DataFrame) -> pd.DataFrame:
+    """What `constraint_rows` say of the last LATE steps, by arm, metric and seed.
+
+    Columns `share` (its mean, in %), `multiplier` (at the end) and `moved` (how far the
+    multiplier's highest value lies above its lowest, in % of the lowest).
+    """
+    import pandas as pd
+
+    late = rows[rows["step"] > rows["step"].max() - LATE]
+    runs = late.groupby(["arm", "metric", "seed"])
+    multiplier = runs["multiplier"].agg(["min", "max", "last"])
+    moved = 100 * (multiplier["max"] / multiplier["min"] - 1)
+    held = {"share": runs["share"].mean(), "multiplier": multiplier["last"], "moved": moved}
+    return pd.DataFrame(held)
+
+
+def constraint_ends(record: Mapping[str, Any], metrics: Sequence[str]) -> pd.DataFrame:
+    """The finished policies of constraint.json on held-out prompts, in %, both ways to decode."""
+    import pandas as pd
+
+    rows = [
+        {"arm": run["arm"], "seed": run["seed"], "decoded": how} | means_of(run[how], metrics)
+        for run in record["runs"]
+        for how in ("sampled", "greedy")
+    ]
+    return pd.DataFrame(rows).set_index(["arm", "seed", "decoded"])
 
 
 def bill(record: Mapping[str, Any]) -> pd.DataFrame:

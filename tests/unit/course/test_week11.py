@@ -18,12 +18,16 @@ from postlab.course.week11 import (
     METHODS,
     STARTS,
     bill,
+    constraint_ends,
+    constraint_held,
+    constraint_rows,
     dose_rows,
     dual_rows,
     interval_rows,
     means_of,
     method_sets,
     paired_rows,
+    plot_constraint,
     plot_doses,
     plot_dual,
     plot_front,
@@ -112,6 +116,48 @@ def test_multipliers_are_rows_a_step_with_what_the_run_reached():
     assert rows["level"].tolist() == [50.0, 50.0, 90.0, 90.0]
     assert rows["step"].tolist() == [1, 2, 1, 2] and rows["multiplier"].tolist()[:2] == [1.0, 1.5]
     assert rows["heldout"].tolist() == [50.0, 50.0, 100.0, 100.0]
+
+
+HELD = {  # a run of constraint.json with two steps
+    "arm": "dial",
+    "seed": 0,
+    "steps": {
+        "safe multiplier": [1.5, 2.0],
+        "honest multiplier": [1.5, 1.0],
+        "safety": [0.2, 0.7],
+        "honesty": [None, 0.9],
+    },
+    "sampled": {"safety": [0.5, 1.0]},
+    "greedy": {"safety": [1, 1]},
+}
+
+
+def test_a_constraint_is_a_row_per_step_and_ends_in_two_ways_to_decode():
+    rows = constraint_rows({"runs": [HELD]})
+    assert rows["metric"].tolist() == ["safety", "safety", "honesty", "honesty"]
+    assert rows["multiplier"].tolist() == [1.5, 2.0, 1.5, 1.0]
+    assert rows["share"].round(6).tolist()[:2] == [20.0, 70.0] and math.isnan(rows["share"][2])
+    ends = constraint_ends({"runs": [HELD]}, ["safety"])
+    assert ends["safety"].to_dict() == {("dial", 0, "sampled"): 75.0, ("dial", 0, "greedy"): 100.0}
+
+
+def test_what_a_constraint_held_is_averaged_over_the_last_steps_of_each_seed():
+    early = {name: [9.0, 9.0, *values] for name, values in HELD["steps"].items()}
+    late = {name: values[:1] * 49 + values[1:] for name, values in HELD["steps"].items()}
+    assert len(late["safety"]) == 50
+    long = {name: early[name][:2] + late[name] for name in early}  # two steps that don't count
+    held = constraint_held(constraint_rows({"runs": [HELD | {"steps": long}]})).round(3)
+    assert held.loc[("dial", "safety", 0)].tolist() == [21.0, 2.0, round(100 / 3, 3)]
+    assert held.loc[("dial", "honesty", 0)].tolist() == [90.0, 1.0, 50.0]  # None isn't counted
+
+
+def test_what_a_constraint_held_is_the_title_by_seed_with_an_arm_a_column():
+    runs = [HELD, HELD | {"arm": "switch"}]
+    runs += [HELD | {"arm": "switch", "seed": 1, "steps": HELD["steps"] | {"safety": [0.5, 0.7]}}]
+    fig = plot_constraint(constraint_rows({"runs": runs}), level=70)
+    assert len(fig.axes) == 4
+    assert "averages 45 to 60% with divided advantages and 45 to 45% without" in title(fig)
+    assert len(plot_constraint(constraint_rows({"runs": [HELD]}), level=70).axes) == 2
 
 
 def test_the_soups_are_there_twice_and_a_method_pays_for_what_it_starts_from():
