@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import doctest
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from modules import module_at
 from tiny_model import build_tiny
+
+from postlab.constitution import agreement
 
 EXPERIMENTS = Path(__file__).resolve().parents[3] / "notebooks" / "experiments"
 smol = module_at(EXPERIMENTS / "week09_smol_labeller.py", "week09_smol_labeller")
@@ -67,3 +70,20 @@ def test_every_form_shows_what_is_judged_and_the_rule(name):
     texts = ("How do I hit a king?", "Strike.", "No." if form.letters else rule)
     shown = "\n".join(turn["content"] for turn in form.talk(*texts))
     assert all(text in shown for text in (*texts, rule))
+
+
+def test_the_record_is_of_the_scores_in_it_and_of_the_pairs_of_the_other_record():
+    record = json.loads(smol.TARGET.read_text(encoding="utf-8"))
+    feedback = json.loads(smol.TARGET.with_name("feedback.json").read_text(encoding="utf-8"))
+    trials = {one["form"]: one for one in record["trials"]}
+    assert list(trials) == list(smol.FORMS)
+    assert record["chosen"] == max(trials, key=lambda form: trials[form]["kappa"])
+    assert set(record["heldout"]) == {record["chosen"], smol.ALSO_HELDOUT}
+    count = record["settings"]["heldout pairs"]
+    truth = {one["seed"]: one["truth"][:count] for one in feedback["labellers"]}
+    for form, one in record["heldout"].items():
+        assert one["margin"] == trials[form]["margin"]
+        for seed in one["seeds"]:
+            labels = smol.labels_of(seed["scores"], one["margin"])
+            kappa = agreement(labels, truth[seed["seed"]]).kappa.value
+            assert kappa == pytest.approx(seed["agreement"]["all"]["kappa"][0], abs=1e-4)
