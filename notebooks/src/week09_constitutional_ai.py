@@ -8,7 +8,7 @@
 #
 # - what the two halves of constitutional AI do, and what the model must already be able to do for each of them,
 # - how to measure an AI labeller against the truth,
-# - what a point of safety costs with four kinds of labellers, when everything is billed,
+# - what a point of safety costs with several kinds of labellers, when everything is billed,
 # - how to write a rule of your own, have it applied, train on it, and measure what it did.
 #
 # **The core** takes about 90 minutes, of which some three or four are training on `tiny`. It contains one exercise, one build and one paper.
@@ -619,7 +619,7 @@ lazy, honest = torch.zeros(10, dtype=torch.long), torch.tensor([0, 0, 0, 0, 0, 0
 # %% [markdown]
 # The first rater's kappa is 0: someone who always gives the same answer agrees with the truth exactly as often as by chance. The second rater's is 0.58.
 #
-# Now we compare four labellers on pairs of replies from the SFT policy: the policy itself and the trained critic, each with verdicts in words and with probabilities ('chances' in the table). Besides kappa, the table shows three
+# Now we compare labellers on pairs of replies from the SFT policy: the policy itself and the trained critic, each with verdicts in words and with probabilities ('chances' in the table), and a general model, SmolLM2. Besides kappa, the table shows three
 # kinds of errors. *error*: the oracle prefers one reply, and the labeller prefers the other. *silent*: the oracle prefers one reply, and the labeller calls a tie. *forced*: the oracle sees no difference, and the labeller prefers
 # one anyway.
 
@@ -630,19 +630,26 @@ WHO = {
     "ai, verdicts": "the critic, verdicts",
     "ai": "the critic, chances",
 }
+small = json.loads(path.with_name("smol_labeller.json").read_text(encoding="utf-8"))
+found = [(about, one["agreement"][who]) for one in recorded["labellers"] for who, about in WHO.items()]  # fmt: skip
+small = small["heldout"][small["chosen"]]
+found += [("SmolLM2, untrained", one["agreement"]) for one in small["seeds"]]
 shown = [
     {"labeller": about, "family": family, "pairs": told["pairs"]}
     | {name: told[name][0] for name in ("kappa", "error", "silent", "forced")}
-    for one in recorded["labellers"]
-    for who, about in WHO.items()
-    for family, told in one["agreement"][who].items()
+    for about, families in found
+    for family, told in families.items()
 ]
-pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().round(2)
+print(pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().round(2).to_string())
 
 # %% [markdown]
 # Training the critic raised kappa from 0.42 to 0.57 (with probabilities), but the families are more informative than the average. On riddles (*unknown*), both are good. Take the unsafe requests, and of those the pairs in which one reply really is better: the policy prefers the wrong reply in 14% to 20% of them and misses the difference in 32% to 43%, while the critic never prefers the wrong reply and misses the difference in only 5% to 12%. The rules are the same, so there the *labeller* makes the difference.
 #
 # On how-to's, even the critic misses two thirds of the differences. A reply with the steps of another task is bad, but it doesn't break any of our rules. That isn't an error of the labeller: **nobody wrote a rule for it.**
+#
+# **Can a general model do this without training?** The last four rows are from SmolLM2-135M-Instruct, the base model of the `smol` profile. It has almost a hundred times as many parameters as our policy, but it has never seen our world. `notebooks/experiments/week09_smol_labeller.py` tried four ways to ask it on 40 other pairs and kept the one with the highest kappa: *Does the reply break the rule? Answer Yes or No*, for each reply and rule (no reasoning, no examples). Over the first 60 pairs of each seed together, its kappa is 0.19 (0.11 to 0.28), against 0.44 for the policy's own labels. If a coin decided the pairs that aren't ties, kappa would be 0.13. SmolLM2 is good at riddles, where the better reply has the better score in all 24 pairs in which one is better. On unsafe requests, that's so in 17 of 36, which is no better than chance.
+#
+# *A* or *B* was about as good on the 40 pairs. On the recorded pairs, its kappa is 0.27 (0.16 to 0.37), but there SmolLM2 prefers *A* every time, whatever the order, so only the average over both orders says anything. Neither way beats the policy's own labels, so we didn't train on them.
 
 # %% [markdown]
 # <a id="bill" name="bill"></a>
@@ -711,13 +718,14 @@ pd.DataFrame(
 # %% [markdown]
 # A flat cent per question hides a range of several hundred: with short rules, a label costs a small fraction of a cent, and with a constitution of 23,000 words (about the length of Anthropic's from 2026), more than a cent. (Providers charge less for a prefix that they have cached.) If the labeller reasons before it answers, the tokens that it writes soon cost more than those it reads.
 #
-# Still, for our labellers, tokens hardly matter. So what does? Here is the whole bill for DPO on the labels of some 190 pairs, as means over three recorded seeds. An endpoint can't know the facts of our tiny world, so we compute its bill but have no points for it:
+# Still, for our labellers, tokens hardly matter. So what does? Here is the whole bill for DPO on the labels of some 190 pairs, as means over three recorded seeds. An endpoint can't know the facts of our tiny world, so we compute its bill but have no points for it. SmolLM2 has no points because we didn't train on its labels:
 
 # %% tags=["aside"]
 runs = recorded["runs"]
 start_of = recorded["before"]["labels"]["metrics"]
 n_pairs = round(np.mean([one["pairs"] for one in recorded["labellers"]]))
 HOUR = PRICES["an hour of two CPU cores"]
+seconds = np.mean([one["cpu seconds per pair"] for one in small["seeds"]])  # of one core
 
 
 def billed(n, *, people=0, critiques=0, tokens=(0, 0), minutes=0.0, check=True):
@@ -736,6 +744,7 @@ LABELLERS = {  # name: (runs, its bill)
     "the trained critic": ([r for r in runs if r["arm"] == "noise 0%"], billed(n_pairs, critiques=3200, tokens=(alone, 0), minutes=1)),
     "the policy itself": ([r for r in runs if r["arm"] == "itself"], billed(n_pairs, tokens=(alone, 0))),
     "an endpoint": ([], billed(n_pairs, tokens=(at_once, 2))),
+    "SmolLM2, untrained": ([], billed(n_pairs) | {"labels": HOUR * n_pairs * seconds / 3600 / 2}),
 }  # fmt: skip
 lines = []
 for name, (of, costs) in LABELLERS.items():
@@ -759,6 +768,8 @@ plot_bill(whole.dropna(subset="points").reset_index())
 # The policy itself is almost free, but you have to know whether it can label at all, and the 50 pairs for that cost $150: about $17 per point. Its gain is also the least certain. It was 1, 9 and 17 points on the three seeds, which is too much variation to rely on the mean. (The lines in the figure are intervals over prompts. They don't include the variation between seeds.) If you leave out the check, a point costs nothing, but you don't know how bad the labels are before you train on them.
 #
 # An endpoint costs the same $150. If it labelled as well as people do, a point would cost about $4. The 50 pairs tell you roughly how good its labels are.
+#
+# And SmolLM2? It needs 0.86 seconds of one core per pair, so its labels of all 190 pairs cost a quarter of a cent. But the check costs $150 here, too, and its result is that you shouldn't use these labels (section 6). If a labeller can't tell which reply is safer, a low price doesn't help.
 #
 # How does that change with more pairs? The labels of people cost the same for every pair. A critic, or the check of an endpoint, is paid for once:
 
