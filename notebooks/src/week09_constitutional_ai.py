@@ -1,17 +1,17 @@
 # %% [markdown]
 # # Week 9 · Constitutional AI
 #
-# Our fine-tuned policy from week 3 explains how to trap a painter, and more than half of the time it helps with a request that would hurt someone. In the run shown below, constitutional AI raises the share of unsafe requests that
+# Our fine-tuned policy from week 3 explains how to trap a painter. More than half of the time, it helps with requests that would hurt someone. In the run shown below, constitutional AI raises the share of unsafe requests that
 # it handles safely from 42% to 85%, while over-refusal stays at about 4%. Nobody labels a single pair of replies about harm: three written rules and a model that applies them do the work.
 #
-# That sounds almost free, but the result depends on who applies the rules. Here it's a critic that has first learned from 2,400 correct critiques, written by a program that knows the truth in our tiny world. In the recorded runs, DPO on the labels of such a critic (with 3,200 critiques) raised safety by 36 points. When the policy labelled its own replies instead, safety rose by 9 points on average, and by 1, 9 and 17 on the three seeds. And once you bill everything, the critic is the most expensive labeller of all: at $3 per critique, each point of safety costs almost seventeen times what it costs if people simply label the same 190 pairs. So the method itself is easy. The hard part is finding out whether you can trust your labeller, and what that trust costs. By the end of the core you can explain
+# That sounds almost free, but the result depends on who applies the rules. Here it's a critic that first learned from 2,400 correct critiques, written by a program that knows the truth about our tiny world. In the recorded runs, such a critic learned from 3,200 critiques, and DPO on its labels raised safety by 36 points. When the policy labelled its own replies instead, safety rose by 9 points on average (by 1, 9 and 17 points on the three seeds). And once you bill everything, the critic is the most expensive labeller of all. At $3 per critique, each point of safety costs almost seventeen times as much as it would if people simply labelled the same 190 pairs. So the method itself is easy. The hard part is finding out whether you can trust your labeller, and what that trust costs. By the end of the core, you will be able to explain
 #
 # - what the two halves of constitutional AI do, and what the model must already be able to do for each of them,
 # - how to measure an AI labeller against the truth,
-# - what a point of safety costs with several kinds of labellers, when everything is billed,
-# - how to write a rule of your own, have it applied, train on it, and measure what it did.
+# - what a point of safety costs with different kinds of labellers once everything is billed,
+# - how to write a rule of your own, have it applied, train on the resulting labels, and measure the effect.
 #
-# **The core** takes about 90 minutes, of which some three or four are training on `tiny`. It contains one exercise, one build and one paper.
+# **The core** takes about 90 minutes, including three or four minutes of training on `tiny`. It contains one exercise, one build and one paper.
 #
 # 1. [A constitution is a file](#file) · 2. [Who criticises?](#critic) · 3. [The supervised half](#revise) · 4. [The preference half](#compare) · 5. [Which half did what?](#halves) · 6. [How good is the labeller?](#labeller) · 7. [What does a point of safety cost?](#bill) · 8. [Build: a rule of your own](#build) · 9. [The paper, and what you have now](#end)
 #
@@ -29,8 +29,7 @@
 #
 # At the end are [five interview questions](#interview) and the week's [readings](#papers).
 #
-# Everything but the last deeper section uses the embedded model in every profile, because there we know the truth. It shows you how the method works, not how capable a trained model can be. The last deeper section does the same with the model of `smol`, `t4` or
-# `rented`.
+# In every profile, all sections except the last deeper one train the embedded model, because in its world we know the truth. It shows you how the method works, not how capable a trained model can be. The last deeper section applies the method to the model of your profile: `smol`, `t4` or `rented`.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -61,10 +60,10 @@ lab = postlab.start(week=9)
 # <a id="file" name="file"></a>
 # ## 1. A constitution is a file
 #
-# In week 5 we took the labels of the preference pairs as given. If people write them, each pair costs dollars, and you wait for weeks. With a constitution, people write down *what* a good reply is, once and in a few sentences, and
+# In week 5 we took the labels of the preference pairs as given. If people write them, each pair costs a few dollars, and you may wait for weeks. With a constitution, people write down *what* a good reply is, once and in a few sentences, and
 # a model does the rest: it criticises replies, revises them and compares them.
 #
-# The method has two halves. In both of them, a model reads replies with the rules at hand:
+# The method has two halves. In both, a model checks replies against the rules:
 
 # %%
 from postlab.course.week09 import draw_halves
@@ -72,7 +71,7 @@ from postlab.course.week09 import draw_halves
 draw_halves()
 
 # %% [markdown]
-# Our constitution is a YAML file with a list of rules in order of priority. Each rule has an id, a text and some examples. The file also contains the wording of two requests to the model, *check* and *revise*. Anthropic's first
+# Our constitution is a YAML file with a list of rules in order of priority. Each rule has an ID, a text and some examples. The file also contains the wording of two requests to the model, which are called *check* and *revise*. Anthropic's first
 # paper used sixteen short principles about harm; we use three rules.
 
 # %%
@@ -87,14 +86,14 @@ rules = cai.load_constitution("tinyworld")
 pd.Series({rule.id: rule.text for rule in rules.rules}, name="text").to_frame()
 
 # %% [markdown]
-# The same rule can be read in different ways, so each one comes with examples. They are also the first test of a critic: if it gets these wrong, it will get many other replies wrong, too.
+# A rule can be read in different ways, so each one comes with examples. They are also the first test of a critic: if it gets these wrong, it will get many other replies wrong, too.
 
 # %%
 # NBVAL_CHECK_OUTPUT
 pd.DataFrame({"rule": rule.id} | vars(e) for rule in rules.rules for e in rule.examples)
 
 # %% [markdown]
-# Constitutions are written by people, who make mistakes. For example, what does the loader say about a rule without a text?
+# Constitutions are written by people, and people make mistakes. For example, what does the loader say about a rule that has no text?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -114,8 +113,7 @@ with tempfile.TemporaryDirectory() as folder:
 # <a id="critic" name="critic"></a>
 # ## 2. Who criticises?
 #
-# A critic can be any function that takes conversations and returns replies. Let's start with the policy itself, the SFT stage from week 3. It has seen a few such exchanges, because some of its SFT rows contained a reply that was
-# checked against a rule and then revised. For a large model, you could use the model itself, a stronger one, or a server: `endpoint_speaker(url, model=...)`.
+# A critic can be any function that takes conversations and returns replies. Let's start with the policy itself, that is, the SFT stage from week 3. It has seen a few such exchanges, because some of its SFT rows contained a reply that was checked against a rule and then revised. If your policy is a large model, the critic could be the policy itself, a stronger model, or a model on a server (`endpoint_speaker(url, model=...)`).
 
 # %%
 from postlab.models import load_policy, trainable
@@ -140,9 +138,9 @@ talk.append({"role": "assistant", "content": itself([talk])[0]})
 pd.DataFrame(talk)
 
 # %% [markdown]
-# The verdict is right, although the reason isn't: the reply was about trapping, not kicking. In what follows we only use the verdict.
+# The verdict is right, although the reason isn't: the reply was about trapping, not kicking. From here on, we use only the verdict.
 #
-# **Predict first.** The critic and the policy are the same network. Section 3 will show that this network tells people how to trap a painter. Can it be better as a critic than it is as a policy?
+# **Predict first.** The critic and the policy are the same network. Section 3 will show that this network tells people how to trap a painter. Can it be a better critic than it is a policy?
 
 # %%
 pd.DataFrame(
@@ -151,9 +149,9 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# It can. It does recognise that trapping a baker is harmful, but it gets two of the six examples wrong, and both are shown above: it objects to a harmless reply, and to a refusal that was necessary.
+# It can. It recognises that trapping a baker is harmful, although it gets two of the six examples wrong. Both are shown above: it objects to a harmless reply and to a refusal that was necessary.
 #
-# Six examples are only a smoke test. For a proper measurement we take replies whose correct verdict is known, on held-out prompts, with each rule applied to each family about equally often:
+# Six examples are only a smoke test. For a proper measurement, we use replies to held-out prompts for which the correct verdict is known, and we apply each rule to each family about equally often:
 
 # %%
 from postlab.tinyworld.oracle import METRIC, read
@@ -180,14 +178,11 @@ def wrong_verdicts(speak):
 wrong_verdicts(itself)
 
 # %% [markdown]
-# Each number is a share of wrong verdicts. Under *harm*, the policy misjudges 22% of the replies to unsafe requests. When it samples its own replies to such requests, it gets more than half of them wrong, as you will see in
-# section 3. So it judges better than it acts. *Judging is easier than doing* is the assumption behind constitutional AI. It's a claim about your model, so you have to measure it.
+# Each number is the share of wrong verdicts. Under *harm*, the policy misjudges 22% of the replies to unsafe requests. When it samples its own replies to such requests, more than half of them are wrong, as you will see in section 3. So it judges better than it acts. Constitutional AI rests on the assumption that *judging is easier than doing*. That is a claim about your model, so you have to measure it.
 #
-# But look at the other errors. Half of the how-to's in our world are rough deeds done to *things*, such as trapping a lamp. If the critic objects to them under *harm*, that's a false alarm, and the revision then turns a helpful
-# reply into a refusal. And if it objects under *helpful* to a reply to an unsafe request, it mistakes a necessary refusal for a needless one. The critic had little chance to learn the difference: in about five out of six of its
-# training rows, the rule was applied to the family that it's about. **A critic also has to be shown what doesn't break a rule.**
+# But look at the other errors. Half of the how-tos in our world ask how to do something rough to a *thing*, such as trapping a lamp. If the critic objects to a reply to one of these under *harm*, that's a false alarm, and the revision turns a helpful reply into a refusal. And if it objects to a refusal of an unsafe request under *helpful*, it mistakes a necessary refusal for a needless one. The critic had little chance to learn the difference: in about five out of six of its training rows, the rule was applied to the family that it's about. **A critic also has to be shown what doesn't break a rule.**
 #
-# If a model can't judge well enough, you can use a stronger model, or fine-tune this one on correct critiques. We do the latter. Our critiques apply every rule to every family equally often. They are written by a program that knows the truth, so this critic isn't free. Section 7 adds it to the bill.
+# If a model can't judge well enough, you can use a stronger model, or fine-tune this one on correct critiques. We do the latter. Our critiques apply every rule to every family equally often. They are written by a program that knows the truth. Elsewhere people would have to write them, so this critic isn't free, and section 7 adds it to the bill.
 
 # %%
 import contextlib
@@ -222,17 +217,15 @@ speak = cai.policy_speaker(critic, tokenizer)
 wrong_verdicts(speak)
 
 # %% [markdown]
-# Most errors are gone, but not all. False alarms under *harm* fell from 26% to 2%. Under *harm*, 14% of the verdicts on replies to unsafe requests are still wrong. And one number got worse: the critic is now wrong about 14% of the
-# how-to replies under *helpful*, where the policy was always right. (There are about 50 cases per cell, so each of these shares is uncertain by some 10 points.)
+# Most errors are gone, but not all. False alarms under *harm* fell from 26% to 2%. Under *harm*, 14% of the verdicts on replies to unsafe requests are still wrong. And one number got worse: under *helpful*, the critic is now wrong about 14% of the replies to how-tos, where the policy was always right. (There are about 50 cases per cell, so each of these shares is uncertain by about 10 points.)
 #
-# Only the critic is new. The policy is still the SFT stage. Whatever errors are left in this table go into everything below.
+# Only the critic is new; the policy is still the SFT stage. All errors that remain in this table carry over into everything below.
 
 # %% [markdown]
 # <a id="revise" name="revise"></a>
 # ## 3. The supervised half
 #
-# The supervised half has four steps: sample replies from the policy, check each reply against every rule, revise those that break one, and fine-tune the policy on the result. We begin with the samples, for the three families that a
-# rule is about. How-to's come twice as often as the others, because they are the ones that might be refused needlessly:
+# The supervised half has four steps: sample replies from the policy, check each reply against every rule, revise those that break one, and fine-tune the policy on the result. We begin by sampling replies for the three families that the rules are about. How-tos appear twice as often as the others, because they are the ones that might be refused needlessly:
 
 # %%
 import random
@@ -254,7 +247,7 @@ prompts = requests(RULED, 240, f"notebook {lab.seed}")
 drawn = cai.policy_speaker(start, tokenizer, temperature=1.0, seed=lab.seed)(prompts)
 
 # %% [markdown]
-# One call then does the checking and the revising. Both are done by the critic, which has also seen correct revisions:
+# A single call then checks and revises the replies. The critic, which has also seen correct revisions, does both:
 
 # %%
 rows = cai.revised_rows(speak, rules, list(zip(prompts, drawn, strict=True)))
@@ -271,7 +264,7 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# If a reply doesn't break any rule, it stays as it is. We train on these replies, too, so that the policy also learns what it doesn't have to change.
+# A reply that doesn't break any rule stays as it is. We train on these replies, too, so that the policy also learns what it doesn't have to change.
 #
 # **How good are the revisions?** In this world we can ask the oracle. Here is the share of correct replies in each family, before and after:
 
@@ -294,8 +287,7 @@ told = pd.DataFrame(
 told.groupby("family").mean().round(2)
 
 # %% [markdown]
-# The share of correct replies rises from 43% to 87% for unsafe requests and from 45% to 98% for riddles that nobody can answer. How-to's don't change. Two kinds of errors can hide behind these averages. The critic *spoils* a good
-# reply if it raises a false alarm, and it *misses* a bad reply if the reply is still bad afterwards. Let's count both:
+# The share of correct replies rises from 43% to 87% for unsafe requests and from 45% to 98% for riddles that nobody can answer. For how-tos, it stays the same. Two kinds of errors can hide behind these averages. The critic *spoils* a reply that was good and is bad afterwards, for example after a false alarm. It *misses* a reply that was bad and still is. Let's count both:
 
 # %%
 spoilt = told[(told["before"] == 1) & (told["after"] == 0)]
@@ -304,7 +296,7 @@ counts = {"spoilt": spoilt["family"].value_counts(), "missed": missed["family"].
 pd.DataFrame(counts, index=told["family"].unique()).fillna(0).astype(int)
 
 # %% [markdown]
-# In this run, no good reply was spoilt. The next model learns from the 8 unsafe replies that were missed. And the 14 how-to's? Let's see what the bad replies looked like, before and after:
+# In this run, no good reply was spoilt. The 8 bad replies to unsafe requests that were missed go into the training data of the next model. And what about the 14 how-tos? Let's see what the bad replies looked like before and after:
 
 
 # %%
@@ -320,7 +312,7 @@ bad = pd.DataFrame(
 print(pd.crosstab(bad["before"], bad["after"]).to_string())
 
 # %% [markdown]
-# In nine of them, the policy had written wrong or garbled steps. Such replies are bad, but none of our three rules forbids them, so eight are still of this kind (and one became a refusal). The other five were needless refusals, which the third rule does forbid. The critic noticed all five, but its revisions give wrong steps. So a critic may recognise a bad reply and still be unable to write a good one.
+# In nine of them, the policy had written wrong or garbled steps. Such replies are bad, but none of our three rules forbids them. Eight are still of this kind, and one became a refusal. The other five were needless refusals, which the third rule does forbid. The critic noticed all five, but its revisions give wrong steps. So a critic may recognise a bad reply and still be unable to write a good one.
 #
 # **What about everything else?** Fine-tuning on these three families alone could make the policy forget sums, lists and facts. The paper mixes in helpful replies that were never criticised (section 3.2). We do the same with the
 # policy's own replies.
@@ -340,12 +332,11 @@ rows += [
 policy = fine_tuned(rows, max_steps=40, learning_rate=5e-4)
 
 # %% [markdown]
-# **Predict first.** The new policy should refuse unsafe requests without any critic. Which of the four metrics will be worse than before: safety, honesty, helpfulness or over-refusal?
+# **Predict first.** The new policy should refuse unsafe requests without any critic. Which of these four metrics will be worse than before: safety, honesty, helpfulness or over-refusal?
 #
 # <details><summary>Answer</summary>
 #
-# Helpfulness and over-refusal. In the three recorded runs of section 5, this half raised safety by 47.5 to 57 points and brought honesty to 100%. But helpfulness fell by 4 to 14.5 points, and over-refusal rose by 3 to 9.5 points. The
-# policy learned to refuse, and also refused some harmless requests.
+# Helpfulness and over-refusal will be worse. In the three recorded runs of section 5, this half raised safety by 47.5 to 57 points and brought honesty to 100%. But helpfulness fell by 4 to 14.5 points, and over-refusal rose by 3 to 9.5 points. The policy learned to refuse, and it also refused some harmless requests.
 #
 # </details>
 
@@ -353,8 +344,7 @@ policy = fine_tuned(rows, max_steps=40, learning_rate=5e-4)
 # <a id="compare" name="compare"></a>
 # ## 4. The preference half
 #
-# The supervised half made the policy refuse too often. The second half can correct that, if its pairs show where a refusal is the worse reply. We sample several replies from the *new* policy to fresh prompts, take two different ones, and ask which of them
-# is better *according to the constitution*.
+# The supervised half made the policy refuse too often. The second half can correct that if its pairs show where a refusal is the worse reply. For each of some fresh prompts, we sample several replies from the *new* policy, take two different ones, and ask which of them is better *according to the constitution*.
 
 
 # %%
@@ -377,12 +367,9 @@ def draw_pairs(prompts, new_tokens=40):
 pairs = draw_pairs(requests(RULED, 240, f"pairs {lab.seed}"))
 
 # %% [markdown]
-# A verdict in words is a probability that was cut off at a threshold. The probability itself tells us more: how much more likely is the critic to begin with 'It breaks' than with 'It keeps'? For each reply we add up these
-# probabilities over the rules, and the reply with the lower sum is preferred. If the critic raises the same false alarm about both replies, it cancels out. The paper also labels with probabilities instead of words (section 4.1).
+# A verdict in words is a probability reduced to yes or no by a threshold. The probability itself tells us more: how likely is the critic to begin with 'It breaks' rather than 'It keeps'? For each reply, we add up these probabilities over the rules, and we prefer the reply with the lower sum. If the critic raises the same false alarm about both replies, the error cancels out. The paper also labels with probabilities instead of words (section 4.1).
 #
-# Each pair is labelled twice, the second time in the opposite order, and only a label that is the same both times counts. A labeller that sees both replies at once needs this, because it may prefer whatever comes first. Ours scores
-# each reply on its own, so the second pass changes nothing (`swap=False` skips it). If the two sums differ by less than a margin, the pair is a tie. *We don't train on ties*, instead of forcing a choice: a labeller who has to choose will
-# choose at random, and then you train on noise.
+# Each pair is labelled twice, the second time in the opposite order, and a label counts only if it is the same both times. A labeller that sees both replies at once needs this check, because it may prefer whichever reply comes first. Ours scores each reply on its own, so the second pass changes nothing (`swap=False` skips it). If the two sums differ by less than a margin, the pair is a tie. *We don't train on ties.* If we forced the labeller to choose, it would choose at random, and we would train on noise.
 
 # %%
 labeller = cai.chance_labeller(cai.verdict_chances(critic, tokenizer), rules, margin=0.2)
@@ -390,16 +377,14 @@ labels = cai.label_pairs(labeller, pairs)
 pd.Series(labels).value_counts().to_frame("pairs")
 
 # %% [markdown]
-# Nearly half of the pairs are ties. What if a labeller only looks at the position of a reply? Then the two passes contradict each other, and every label becomes a tie:
+# Nearly half of the pairs are ties. What if a labeller looks only at the position of a reply? Then the two passes contradict each other, and every label becomes a tie:
 
 # %%
 # NBVAL_CHECK_OUTPUT
 cai.label_pairs(lambda many: ["first"] * len(many), pairs[:4])
 
 # %% [markdown]
-# **Who labels the pairs that no rule is about?** In the paper, a model labelled pairs about *harmlessness*, and people labelled pairs about *helpfulness*. We tried to do without the people (see [What we tried](#deeper-tried)). The
-# policy then learned refusals and 'I do not know' so well that over-refusal rose, and it hardly answered facts any more: few of those pairs showed where such replies do *not* belong. So we also label pairs of sums, lists, facts and
-# how-to's. Here the oracle does it, in place of a human.
+# **Who labels the pairs that no rule is about?** In the paper, a model labelled pairs about *harmlessness*, and people labelled pairs about *helpfulness*. We tried to do without the people (see [What we tried](#deeper-tried)). The policy then learned to refuse and to say 'I do not know' so well that over-refusal rose, and it hardly answered questions about facts any more. Few of those pairs showed where such replies do *not* belong. So we also label pairs about sums, lists, facts and how-tos. Here the oracle takes the place of a human labeller.
 
 
 # %%
@@ -415,8 +400,7 @@ other_pairs = draw_pairs(others, new_tokens=72)
 kept = cai.labelled_rows(other_pairs, cai.label_pairs(human, other_pairs))
 
 # %% [markdown]
-# The rest is as in week 5: rows with a prompt, a chosen and a rejected reply, and DPO with an additional likelihood term on the chosen reply. The reference model is the policy after the supervised half, because TRL copies the
-# adapter it starts from.
+# The rest works as in week 5. Each row has a prompt, a chosen reply and a rejected reply, and we train with DPO plus a likelihood term on the chosen reply. The reference model is the policy after the supervised half, because TRL copies the adapter it starts from.
 
 # %%
 from postlab.runs import freed_memory_kept, without_padding
@@ -442,10 +426,9 @@ from postlab.doctor import diagnose
 [(finding.code, finding.evidence) for finding in diagnose(log)] or "nothing to say"
 
 # %% [markdown]
-# It has nothing to say. It reads losses and margins, and no training log can show whether the *labels* were any good. For that we have to ask the oracle, in section 6.
+# It has nothing to say. The doctor reads losses and margins, and no training log can show whether the *labels* were any good. For that, we have to ask the oracle, as we do in section 6.
 #
-# Now we evaluate the policy on the same held-out prompts as every other stage. Some of what a reader needs to know isn't in any number: who labelled the pairs, and that we rejected other settings because of their over-refusal on
-# these very prompts ([What we tried](#deeper-tried)). So we store these `caveats` with the results, and week 12 prints them next to the claims:
+# Now we evaluate the policy on the same held-out prompts as every other stage. The numbers don't show everything that a reader needs to know: who labelled the pairs, and that we rejected other settings because of their over-refusal on these very prompts (see [What we tried](#deeper-tried)). So we store these `caveats` with the results, and week 12 prints them next to the claims:
 
 # %%
 from postlab import evals, show
@@ -461,7 +444,7 @@ table = evals.compare({"sft": before, "cai": after})
 show.plot_stages(table, profile="tiny")
 
 # %% [markdown]
-# The next table adds the intervals, for the four metrics that a rule is about and for some that no rule is about:
+# The next table adds the intervals for the four metrics that the rules are about and for some others:
 
 # %%
 shown = ["safety", "over_refusal", "helpfulness", "honesty", "arithmetic", "lists", "facts", "kl"]
@@ -469,8 +452,7 @@ changes = table[table["stage"] == "cai"].set_index("metric").reindex(shown)
 changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
 
 # %% [markdown]
-# Safety rose by 43.5 points and honesty by 61, both far beyond their intervals, while over-refusal and helpfulness didn't change measurably. Sums and facts improved, too, but no rule is about them. Most likely, that comes from the
-# pairs labelled by the oracle.
+# Safety rose by 43.5 points and honesty by 61, and both intervals lie far above zero. Over-refusal and helpfulness didn't change measurably. Sums and facts improved, too, although no rule is about them. Most likely, that comes from the pairs labelled by the oracle.
 #
 # **Over-refusal is the number to check before you believe a gain in safety.** A model that refuses everything is perfectly safe. That's why we have the third rule. A [deeper section](#deeper-rules) shows what happens without it.
 
