@@ -29,7 +29,7 @@
 #
 # At the end are [five interview questions](#interview) and the week's [readings](#papers).
 #
-# In every profile, all sections except the last deeper one train the embedded model, because in its world we know the truth. It shows you how the method works, not how capable a trained model can be. The last deeper section applies the method to the model of your profile: `smol`, `t4` or `rented`.
+# In every profile, all sections except the last deeper one use the embedded model, because in its world we know the truth. It shows you how the method works, not how capable a trained model can be. The last deeper section applies the method to the model of your profile: `smol`, `t4` or `rented`.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -182,7 +182,7 @@ wrong_verdicts(itself)
 #
 # But look at the other errors. Half of the how-tos in our world ask how to do something rough to a *thing*, such as trapping a lamp. If the critic objects to a reply to one of these under *harm*, that's a false alarm, and the revision turns a helpful reply into a refusal. And if it objects to a refusal of an unsafe request under *helpful*, it mistakes a necessary refusal for a needless one. The critic had little chance to learn the difference: in about five out of six of its training rows, the rule was applied to the family that it's about. **A critic also has to be shown what doesn't break a rule.**
 #
-# If a model can't judge well enough, you can use a stronger model, or fine-tune this one on correct critiques. We do the latter. Our critiques apply every rule to every family equally often. They are written by a program that knows the truth. Elsewhere people would have to write them, so this critic isn't free, and section 7 adds it to the bill.
+# If a model can't judge well enough, you can use a stronger model, or fine-tune this one on correct critiques. We do the latter. Our critiques apply every rule to every family equally often. They are written by a program that knows the truth, and such knowledge isn't free, so section 7 adds this critic to the bill.
 
 # %%
 import contextlib
@@ -460,8 +460,7 @@ changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].
 # <a id="halves" name="halves"></a>
 # ## 5. Which half did what?
 #
-# The revisions made the policy safe. The preferences then repaired most of the damage that the revisions had done elsewhere. That is what we found in three recorded runs with different seeds (`notebooks/experiments/week09_cai.py`),
-# each with more prompts than above. All three start from the same SFT checkpoint and use the same critic, so the three seeds don't tell you how much another critic would change.
+# The revisions made the policy safe. The preferences then repaired most of the damage that the revisions had done elsewhere. That is what we found in three recorded runs with different seeds (`notebooks/experiments/week09_cai.py`), each of which used more prompts than the run above. All three start from the same SFT checkpoint and use the same critic, so they don't tell you how much the results would change with another critic.
 
 # %% tags=["aside"]
 import json
@@ -473,7 +472,7 @@ recorded = json.loads(path.read_text(encoding="utf-8"))
 pd.Series(recorded["provenance"], name="recorded").to_frame()
 
 # %% [markdown]
-# Each dot is the mean of the three seeds, and each small stroke is one seed. The line is the 95% interval over prompts. It doesn't include the variation between seeds:
+# Each dot is the mean of the three seeds, and each small stroke is one seed. The line is the 95% interval over prompts, which doesn't include the variation between seeds:
 
 # %% tags=["aside"]
 from postlab.course.week09 import moved, plot_bill, plot_moves
@@ -489,7 +488,7 @@ plot_moves(
 )
 
 # %% [markdown]
-# Means can hide a seed that went the other way. The next table lists each half, and both together, per seed, with the paired test from week 6:
+# Means can hide a seed that went the other way. For each seed, the next table lists the change after each half and after both, together with the paired test from week 6:
 
 # %% tags=["aside"]
 import numpy as np
@@ -516,7 +515,7 @@ for one in recorded["chains"]:
 pd.DataFrame(found).set_index(["metric", "half", "seed"]).sort_index().round(3)
 
 # %% [markdown]
-# What else changed? These are the changes from the start, after each half, as means of the three seeds:
+# What else changed? The next table shows the changes from the starting model after the revisions and after both halves, averaged over the three seeds:
 
 # %% tags=["aside"]
 rest = moved(halves, began, ("helpfulness", "arithmetic", "lists", "facts"))
@@ -531,20 +530,19 @@ whose = pd.DataFrame(recorded["chains"]).set_index("seed")[["preferred", "by hum
 whose.assign(**{"by the critic": whose["preferred"] - whose["by humans"]})
 
 # %% [markdown]
-# **Safety.** The revisions added 48, 57 and 47.5 points. The preferences added nothing reliable: on one seed they changed nothing measurable (−1.5 points), on one they *cost* 8 points, and on one they added 3.5.
+# **Safety.** The revisions added 48, 57 and 47.5 points. The preferences added nothing reliable: on one seed they made no measurable difference (−1.5 points), on another they *cost* 8 points, and on the third they added 3.5.
 #
-# **The price.** After the revisions, every seed had lost helpfulness and sums. Two of the three seeds had also lost facts and refused more harmless requests. (On seed 0, over-refusal rose by 3 points, which is inconclusive with p = 0.07.) The preferences gave most of that back: in the end, over-refusal is up by 0, 0.5 and 4 points. (Whose preferences? The record doesn't separate the critic's pairs from those labelled by people. But in our [trials](#deeper-tried), over-refusal stayed 6 points and more above the start until people also labelled how-to's.)
+# **The price.** After the revisions, every seed was less helpful and worse at sums. Two of the three seeds were also worse at facts and refused more harmless requests. (On seed 0, over-refusal rose by 3 points, which is inconclusive, with p = 0.07.) The preferences gave most of that back: in the end, over-refusal is up by 0, 0.5 and 4 points. Whose preferences did that? The record doesn't separate the critic's pairs from those labelled by 'people'. But in our [trials](#deeper-tried), over-refusal stayed at least 6 points above its initial value until people also labelled how-tos.
 #
-# **Sums.** They rose from 46% to 92%, but no rule is about sums. Most likely, the pairs with human labels (here the oracle's) did that: in those about sums, a sum that was worked out usually beat a guess. On each seed, more than half of the preference rows had human labels.
-# That is week 5's method, not the constitution, so a gain like this should be reported separately.
+# **Sums.** The share of right sums rose from 46% to 92%, but no rule is about sums. Most likely, the gain comes from the pairs with human labels (here the oracle's): in those about sums, a reply that works the sum out usually beats a guess. On each seed, more than half of the preference rows had human labels. This part of the training is week 5's method, not the constitution, so report a gain like this separately.
 #
-# The settings that we tried before these, and what they did, are in [a deeper section](#deeper-tried).
+# [A deeper section](#deeper-tried) lists the settings that we tried before these and what they did.
 
 # %% [markdown]
 # <a id="labeller" name="labeller"></a>
 # ## 6. How good is the labeller?
 #
-# The share of labels on which two raters agree is misleading. If most pairs are ties, a labeller that answers 'tie' every time agrees most of the time. Cohen's kappa corrects for the agreement that you'd expect by chance:
+# The share of labels on which two raters agree can be misleading. If most pairs are ties, a labeller that answers 'tie' every time agrees with the truth most of the time. Cohen's kappa corrects for the agreement that you'd expect by chance:
 #
 # $$\kappa = \frac{p_\text{agreed} - p_\text{chance}}{1 - p_\text{chance}}, \qquad p_\text{chance} = \sum_k p_k q_k$$
 #
@@ -562,7 +560,7 @@ whose.assign(**{"by the critic": whose["preferred"] - whose["by humans"]})
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# For the agreement by chance, start with one label: how often would both raters use it if they labelled independently of each other?
+# For the chance agreement, start with one label: how often would both raters use it if they labelled independently of each other?
 #
 # </details>
 
@@ -590,7 +588,7 @@ kappa = check.kappa(kappa)
 #
 # </details>
 #
-# **Predict first.** There are ten pairs, and the truth calls two of them ties. One rater answers 0 for every pair. Another gets eight right, including the ties. Both agree with the truth eight times. Is one of them worth more?
+# **Predict first.** There are ten pairs, and the true label of two of them is a tie. One rater answers 0 for every pair. Another gets eight right, including the ties. Both agree with the truth eight times. Are the labels of one of them worth more?
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -599,11 +597,12 @@ lazy, honest = torch.zeros(10, dtype=torch.long), torch.tensor([0, 0, 0, 0, 0, 0
 [(round((x == truth).float().mean().item(), 2), round(kappa(x, truth).item(), 2)) for x in (lazy, honest)]  # fmt: skip
 
 # %% [markdown]
-# The first rater's kappa is 0: someone who always gives the same answer agrees with the truth exactly as often as by chance. The second rater's is 0.58.
+# The first rater's kappa is 0: someone who always gives the same answer agrees with the truth exactly as often as you'd expect by chance. The second rater's kappa is 0.58.
 #
-# Now we compare labellers on pairs of replies from the SFT policy: the policy itself and the trained critic, each with verdicts in words and with probabilities ('chances' in the table), and a general model, SmolLM2. Besides kappa, the table shows three
-# kinds of errors. *error*: the oracle prefers one reply, and the labeller prefers the other. *silent*: the oracle prefers one reply, and the labeller calls a tie. *forced*: the oracle sees no difference, and the labeller prefers
-# one anyway.
+# Now we compare labellers on pairs of replies from the SFT policy. The policy itself and the trained critic each label twice, once with verdicts in words and once with probabilities ('chances' in the table). The fifth labeller is a general model, SmolLM2. Besides kappa, the table shows the rates of three kinds of errors:
+# - *error*: the oracle prefers one reply, but the labeller prefers the other.
+# - *silent*: the oracle prefers one reply, but the labeller calls a tie.
+# - *forced*: the oracle sees no difference, but the labeller prefers one reply anyway.
 
 # %% tags=["aside"]
 WHO = {
@@ -625,13 +624,13 @@ shown = [
 print(pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().round(2).to_string())
 
 # %% [markdown]
-# Training the critic raised kappa from 0.42 to 0.57 (with probabilities), but the families are more informative than the average. On riddles (*unknown*), both are good. Take the unsafe requests, and of those the pairs in which one reply really is better: the policy prefers the wrong reply in 14% to 20% of them and misses the difference in 32% to 43%, while the critic never prefers the wrong reply and misses the difference in only 5% to 12%. The rules are the same, so there the *labeller* makes the difference.
+# With probabilities, training the critic raised kappa from 0.42 to 0.57, but the families are more informative than the average. On riddles (*unknown*), both labellers are good. On unsafe requests, look at the pairs in which one reply really is better. The policy prefers the wrong reply in 14% to 20% of them and misses the difference in 32% to 43%. The critic never prefers the wrong reply and misses the difference in only 5% to 12%. The rules are the same, so on these requests the *labeller* makes the difference.
 #
-# On how-to's, even the critic misses two thirds of the differences. A reply with the steps of another task is bad, but it doesn't break any of our rules. That isn't an error of the labeller: **nobody wrote a rule for it.**
+# On how-tos, even the critic misses two thirds of the differences. A reply that gives the steps of another task is bad, but it doesn't break any of our rules. That isn't the labeller's fault: **nobody wrote a rule against it.**
 #
-# **Can a general model do this without training?** The last four rows are from SmolLM2-135M-Instruct, the base model of the `smol` profile. It has almost a hundred times as many parameters as our policy, but it has never seen our world. `notebooks/experiments/week09_smol_labeller.py` tried four ways to ask it on 40 other pairs and kept the one with the highest kappa: *Does the reply break the rule? Answer Yes or No*, for each reply and rule (no reasoning, no examples). Over the first 60 pairs of each seed together, its kappa is 0.19 (0.11 to 0.28), against 0.44 for the policy's own labels. If a coin decided the pairs that aren't ties, kappa would be 0.13. SmolLM2 is good at riddles, where the better reply has the better score in all 24 pairs in which one is better. On unsafe requests, that's so in 17 of 36, which is no better than chance.
+# **Can a general model do this without training?** The last four rows are from SmolLM2-135M-Instruct, the base model of the `smol` profile. It has almost a hundred times as many parameters as our policy, but it has never seen our world. `notebooks/experiments/week09_smol_labeller.py` tried four ways of asking it on 40 other pairs and kept the one with the highest kappa. It asks *Does the reply break the rule? Answer Yes or No* for each reply and rule, without reasoning or examples. When we pool the first 60 pairs of each seed, its kappa is 0.19 (0.11 to 0.28), compared with 0.44 for the policy's own labels. If a coin decided the pairs that SmolLM2 doesn't call ties, kappa would be 0.13. SmolLM2 is good at riddles: in all 24 pairs in which one reply is better, that reply also gets the better score. On unsafe requests, this happens in 17 of 36 such pairs, which is no better than chance.
 #
-# *A* or *B* was about as good on the 40 pairs. On the recorded pairs, its kappa is 0.27 (0.16 to 0.37), but there SmolLM2 prefers *A* every time, whatever the order, so only the average over both orders says anything. Neither way beats the policy's own labels, so we didn't train on them.
+# On the 40 pairs, showing both replies and asking for *A* or *B* was about as good. On the recorded pairs, the kappa of this method is 0.27 (0.16 to 0.37). But there SmolLM2 prefers *A* every time, whatever the order, so only the average over both orders tells us anything. Neither method beats the policy's own labels, so we didn't train on SmolLM2's.
 
 # %% [markdown]
 # <a id="bill" name="bill"></a>
@@ -640,7 +639,7 @@ print(pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().rou
 # > **The roadmap says** a human comparison costs $1 to $5, and one by an AI about $0.01. **The evidence says** you have to look at your own bill. The first price is an annotator's time. The second is the price of tokens, so it
 # > depends on your model and grows with the length of your constitution. It's paid twice if you ask in both orders, and it leaves out what it took to get a labeller that you can trust.
 #
-# Three things belong on the bill: the labels, what went into the labeller, and the check that it can be trusted. (Writing the rules and evaluating the trained policy cost the same whoever labels, so we leave them out.) All prices are inputs. Replace them by yours. (The price of tokens is that of a small model on [OpenAI's model page](https://developers.openai.com/api/docs/models/gpt-5.6-luna), looked up in December 2026. It had been five times as high until July.)
+# Three things belong on the bill: the labels, what went into the labeller, and the check that it can be trusted. (Writing the rules and evaluating the trained policy cost the same no matter who labels, so we leave them out.) All prices are inputs: replace them with your own. (The token prices are those of a small model on [OpenAI's model page](https://developers.openai.com/api/docs/models/gpt-5.6-luna), looked up in December 2026. Until July, they had been five times as high.)
 
 # %% tags=["aside"]
 PRICES = {
@@ -653,7 +652,7 @@ PRICES = {
 CHECKED = 50  # pairs that a person labels blind, so that you know an AI labeller's kappa
 
 # %% [markdown]
-# How many tokens does a label take? We listen to what two labellers send to their model for preference pairs like those of section 4 (they come from week 5's data). The first is ours: one question per reply and rule. The second shows both replies and all rules to a large chat model, in both orders. (For both we count four characters as one token, which is typical of English and a large model's tokenizer.)
+# How many tokens does a label take? We record what two labellers send to their model for preference pairs like those of section 4 (they come from week 5's data). The first is ours, which asks one question per reply and rule. The second shows both replies and all rules to a large chat model, in both orders. (For both, we count four characters as one token, which is typical for English text and the tokenizer of a large model.)
 
 
 # %% tags=["aside"]
@@ -698,9 +697,9 @@ pd.DataFrame(
 ).T.round(2)  # fmt: skip
 
 # %% [markdown]
-# A flat cent per question hides a range of several hundred: with short rules, a label costs a small fraction of a cent, and with a constitution of 23,000 words (about the length of Anthropic's from 2026), more than a cent. (Providers charge less for a prefix that they have cached.) If the labeller reasons before it answers, the tokens that it writes soon cost more than those it reads.
+# A flat cent per question hides differences by a factor of several hundred. With short rules, a label costs a small fraction of a cent. With a constitution of 23,000 words, which is about the length of Anthropic's from 2026, it costs more than a cent. (Providers charge less for a prefix that they have cached.) If the labeller reasons before it answers, the tokens that it writes soon cost more than those it reads.
 #
-# Still, for our labellers, tokens hardly matter. So what does? Here is the whole bill for DPO on the labels of some 190 pairs, as means over three recorded seeds. An endpoint can't know the facts of our tiny world, so we compute its bill but have no points for it. SmolLM2 has no points because we didn't train on its labels:
+# Still, the price of tokens hardly matters for our labellers. So what does? Here is the whole bill for DPO on the labels of some 190 pairs, with means over three recorded seeds. An endpoint can't know the facts of our tiny world, so we compute its bill but can't give a gain in safety. SmolLM2 has none either, because we didn't train on its labels:
 
 # %% tags=["aside"]
 runs = recorded["runs"]
@@ -743,17 +742,17 @@ whole.round(2)
 plot_bill(whole.dropna(subset="points").reset_index())
 
 # %% [markdown]
-# Read the last column first. For these 190 pairs, people are the cheapest per point of safety: about $16. The trained critic brings just as much safety, but costs $268 per point, because somebody had to write 3,200 correct critiques. In all the bills of AI labellers, the labels themselves cost less than a dollar. What you pay for is everything else. (Our 'people' are the oracle, which never errs. With 20% of wrong labels, the [noise section](#deeper-noise) suggests about 28 points instead of 36, or $21 per point.)
+# Read the last column first. For these 190 pairs, people are the cheapest, at about $16 per point of safety. The trained critic brings just as much safety but costs $268 per point, because somebody had to write 3,200 correct critiques. For every AI labeller, the labels themselves cost less than a dollar. What you pay for is everything else. (Our 'people' are the oracle, which never errs. If 20% of their labels were wrong, the [noise section](#deeper-noise) suggests a gain of about 28 points instead of 36, or $21 per point.)
 #
-# These prices belong to this number of labels. More labels bring less and less: in the [section on human labels](#deeper-hybrid), 50 pairs labelled by people raised safety by 29 points for $150. That's only $5 per point, although over-refusal rose by 8 points. So don't read dollars per point as a property of a labeller, and never without the over-refusal.
+# These prices belong to this number of labels. Each additional label brings less: in the [section on human labels](#deeper-hybrid), 50 pairs labelled by people raised safety by 29 points for $150. That's only $5 per point, although over-refusal rose by 8 points. So don't treat dollars per point as a property of a labeller, and never read them without the over-refusal.
 #
-# The policy itself is almost free, but you have to know whether it can label at all, and the 50 pairs for that cost $150: about $17 per point. Its gain is also the least certain. It was 1, 9 and 17 points on the three seeds, which is too much variation to rely on the mean. (The lines in the figure are intervals over prompts. They don't include the variation between seeds.) If you leave out the check, a point costs nothing, but you don't know how bad the labels are before you train on them.
+# Labels by the policy itself are almost free. But you have to find out whether it can label at all, and the 50 pairs for this check cost $150, or about $17 per point. Its gain is also the least certain: it was 1, 9 and 17 points on the three seeds, which is too much variation to rely on the mean. (The lines in the figure are intervals over prompts. They don't include the variation between seeds.) If you leave out the check, a point costs almost nothing, but you train on the labels without knowing how bad they are.
 #
-# An endpoint costs the same $150. If it labelled as well as people do, a point would cost about $4. The 50 pairs tell you roughly how good its labels are.
+# An endpoint costs the same $150. If it labelled as well as people do, a point of safety would cost about $4. The 50 pairs of the check tell you roughly how good its labels are.
 #
-# And SmolLM2? It needs 0.86 seconds of one core per pair, so its labels of all 190 pairs cost a quarter of a cent. But the check costs $150 here, too, and its result is that you shouldn't use these labels (section 6). If a labeller can't tell which reply is safer, a low price doesn't help.
+# And SmolLM2? It needs 0.86 seconds on one core per pair, so its labels for all 190 pairs cost a quarter of a cent. But the check costs $150 here, too, and its result is that you shouldn't use these labels (section 6). If a labeller can't tell which reply is safer, a low price doesn't help.
 #
-# How does that change with more pairs? The labels of people cost the same for every pair. A critic, or the check of an endpoint, is paid for once:
+# How does that change with more pairs? People's labels cost the same for every pair. A critic is paid for only once, and so is the check of an endpoint:
 
 
 # %% tags=["aside"]
@@ -772,9 +771,9 @@ pd.DataFrame({f"{n:,} pairs": total(n) for n in (n_pairs, 2000, 20_000, 200_000)
 )
 
 # %% [markdown]
-# From some 3,250 pairs on, the trained critic is cheaper than people, and with 200,000 pairs, the difference is a factor of sixty. So it's the number of labels, or of later uses of the same labeller, that makes AI feedback cheap. (We assume that the critic stays as good on new pairs. It won't if the policy changes much.) A critic with fewer critiques would pay off sooner, but [ours of 400](#deeper-hybrid) was unreliable.
+# Above some 3,250 pairs, the trained critic is cheaper than people, and for 200,000 pairs, it is cheaper by a factor of sixty. So AI feedback becomes cheap if you need many labels or use the same labeller again and again. (We assume that the critic stays as good on new pairs. It won't if the policy changes much.) A critic trained on fewer critiques would pay off sooner, but [ours with 400](#deeper-hybrid) was unreliable.
 #
-# And our own run? It used the critic for one half of its preference pairs and the oracle, in place of people, for the other half. A person has to look at every pair, also at those that turn out to be ties:
+# And our own run? It used the critic for one half of its preference pairs and the oracle, in place of people, for the other half. A person has to look at every pair, including those that turn out to be ties:
 
 # %% tags=["aside"]
 chain_bill = billed(
@@ -787,7 +786,7 @@ print(
 )
 
 # %% [markdown]
-# Again the critiques dominate the bill. Of the labels, practically everything is for people, and they labelled *helpfulness*, not harm. Without them, the chain lost facts and refused too much ([What we tried](#deeper-tried)). 'Nobody labels harm' doesn't mean that nobody labels.
+# Again, the critiques dominate the bill. Practically all the money for labels goes to people, and they labelled pairs about *helpfulness*, not harm. Without them, the trained policy forgot facts and refused too much ([What we tried](#deeper-tried)). 'Nobody labels harm' doesn't mean that nobody labels.
 
 # %% [markdown]
 # <a id="build" name="build"></a>
@@ -795,11 +794,11 @@ print(
 #
 # ### Build 9.1 · about 30 minutes · medium
 #
-# None of the three rules is about sums, and the policy often just guesses: it answers *#### 122* without working anything out. Write a fourth rule against that.
+# None of the three rules is about sums, and the policy often just guesses: it answers *#### 122*, for example, without working anything out. Write a fourth rule against that.
 #
-# A rule consists of two parts. `rule` is the text, which a person or a large model would read. `breaks(prompt, reply)` is its labeller: it returns `True` if the reply breaks the rule. The embedded model has never seen your text, so here a few lines of Python apply it. Your labeller sees one reply at a time, and doesn't know the right answer. It may only look at *how* the reply answers.
+# A rule consists of two parts. `rule` is the text, which a person or a large model would read. `breaks(prompt, reply)` is its labeller: it returns `True` if the reply breaks the rule. The embedded model has never seen your text, so here a few lines of Python apply it. Your labeller sees one reply at a time and doesn't know the right answer. It can look only at *how* the reply answers.
 #
-# It labels all pairs of section 4, those about sums, lists and facts included, for which we used the oracle there. The three rules come first in the order of priority: your rule decides only pairs that the critic's labels leave open. The check trains the SFT policy twice with DPO (40 steps each), on the critic's labels alone and on all labels, and compares the two on 210 held-out prompts. That takes about a minute. You pass if more sums are right and nothing else gets measurably worse.
+# It labels all pairs of section 4, including those that the oracle labelled there, such as the pairs about sums, lists and facts. The three rules have priority: your rule decides only the pairs that the critic's labels leave open. The check trains the SFT policy with DPO twice, for 40 steps each: once on the critic's labels alone and once on all labels. It then compares the two models on 210 held-out prompts. That takes about a minute. You pass if more sums are right and nothing else gets measurably worse.
 #
 # Start by looking at some pairs:
 
@@ -814,17 +813,17 @@ pd.DataFrame([{"prompt": p[-1]["content"], "a": a, "b": b} for p, a, b in sums[:
 # %% [markdown]
 # <details><summary>Hint 1: what varies?</summary>
 #
-# Read the pairs above. In many of them, one reply contains steps, and the other contains only an answer. What do all replies of the second kind have in common, whatever the numbers are?
+# Read the pairs above, and print some more of `sums`. In some of them, one reply contains steps, and the other contains only an answer. What do all replies of the second kind have in common, whatever the numbers are?
 #
 # </details>
 # <details><summary>Hint 2: what must the rule not decide?</summary>
 #
-# Your labeller is also asked about how-to's, refusals, lists and facts. If it returns `True` for both replies of a pair, or `False` for both, the pair is a tie, and it has done no harm. A rule such as 'long replies are better' decides pairs of all families. Print the pairs of other families that yours decides.
+# Your labeller is also asked about how-to's, refusals, lists and facts. If it returns `True` for both replies of a pair, or `False` for both, the pair is a tie, and your rule has done no harm. A rule such as 'long replies are better' would decide pairs in all families. Print the pairs from other families that your rule decides.
 #
 # </details>
 # <details><summary>Hint 3: why is the form enough?</summary>
 #
-# You don't need to compute the sum. A reply that works it out isn't always right, but guesses are right less often. DPO only needs labels that are right more often than not.
+# You don't need to compute the sum. A reply that works the sum out isn't always right, but a guess is right less often. DPO only needs labels that are right more often than not.
 #
 # </details>
 
@@ -839,13 +838,13 @@ def breaks(prompt, reply):
 mine = check_rule(rule, breaks, pairs=all_pairs, labels=critics)
 
 # %% [markdown]
-# Which pairs does the rule decide? *for the right reply* and *for the wrong reply* count the decisions on pairs of which the oracle prefers one side:
+# Which pairs does the rule decide? The columns *for the right reply* and *for the wrong reply* count its decisions on pairs in which the oracle prefers one reply:
 
 # %% tags=["aside"]
 pd.DataFrame(mine.decides).T
 
 # %% [markdown]
-# And what did it do? The table shows the share of right answers on the held-out prompts, for each metric. (Until your rule can be trained on, it shows ours.)
+# And what effect did it have? The table shows the mean of each metric on the held-out prompts. (Until the labels of your rule can be trained on, it shows the results of ours.)
 
 # %% tags=["aside"]
 pd.DataFrame(mine.scores).rename_axis("metric").round(2)
@@ -865,9 +864,9 @@ forms = pd.DataFrame(
 forms.groupby("reply").agg(replies=("right", "size"), right=("right", "mean")).round(2)
 
 # %% [markdown]
-# The form of a reply says a lot about its answer: of the replies that work the sum out, 92% are right, and of the bare answers, 2%. That's why a label that only looks at the form can be right. Our rule decided 11 pairs of sums, all of them for the right reply, and nobody had to know a single answer. Those 11 labels were enough to raise the right sums from 58% to 100% (of 60 held-out ones).
+# The form of a reply says a lot about its answer: 92% of the replies that work the sum out are right, but only 2% of the bare answers. That's why a label that depends only on the form can be right. Our rule decided 11 pairs of replies to sums, all of them for the right reply, and nobody had to know a single answer. Those 11 labels were enough to raise the share of right answers from 58% to 100% on 60 held-out sums.
 #
-# Look at *facts*, too. They fall from 90% to 40% *without* the fourth rule. It's the same loss as in section 4: the critic's labels contain no facts, and what they teach spreads. With our rule, 60% are right, but from 30 prompts and one run we wouldn't claim that the rule about sums did that.
+# Look at *facts*, too. They fall from 90% to 40% *without* the fourth rule. It's the same loss as in section 4: the critic labelled no pairs about facts, and what its labels teach spreads to them. With our rule, 60% are right, but from 30 prompts and one run, we wouldn't claim that the rule about sums made the difference.
 #
 # <details><summary>Our rule</summary>
 #
@@ -881,7 +880,7 @@ forms.groupby("reply").agg(replies=("right", "size"), right=("right", "mean")).r
 #
 # </details>
 #
-# With a real model, the text does the work: `cai.comparing_labeller(speak, cai.Constitution((*rules.rules, rule), rules.check, rules.revise))` asks your profile's model or an endpoint to apply it. Before you train on its labels, measure kappa on fifty pairs, as in section 6.
+# With a real model, the text of the rule does the work: `cai.comparing_labeller(speak, cai.Constitution((*rules.rules, rule), rules.check, rules.revise))` asks your profile's model or an endpoint to apply it. Before you train on the labels, measure kappa on fifty pairs, as in section 6.
 
 # %% [markdown]
 # <a id="end" name="end"></a>
@@ -889,17 +888,20 @@ forms.groupby("reply").agg(replies=("right", "size"), right=("right", "mean")).r
 #
 # The paper to read this week is **[Constitutional AI, Bai et al. 2022](https://arxiv.org/abs/2212.08073)**: section 3 on critiques and revisions, section 4 on AI feedback, and appendix C for the principles (about 40 minutes). While you read, compare it with this week:
 #
-# - *Who labels what?* The preference model learned from 182,831 AI labels about harmlessness and 135,296 *human* labels about helpfulness. The human half is on nobody's bill in the abstract.
-# - *Who is the critic?* In the first half it's the policy itself, a model of up to 52B parameters. Figure 4 shows how well models of different sizes recognise the more helpful, honest and harmless of two replies. Ours, with 1.4M, wasn't good enough.
-# - *RL, not DPO*, and soft labels instead of hard ones. [A deeper section](#deeper-rl) does both.
-# - *What went wrong?* Overtrained policies added phrases such as 'you are valid, valued, and cared for' to most of their replies. The score liked them.
+# - *Who labels what?* The preference model learned from 182,831 AI labels about harmlessness and 135,296 *human* labels about helpfulness. The abstract doesn't mention the cost of the human half.
+# - *Who is the critic?* In the first half, it's the policy itself, a model with up to 52B parameters. Figure 4 shows how well models of different sizes recognise the more helpful, honest and harmless of two replies. Ours, with 1.4M parameters, wasn't good enough.
+# - *How is the policy trained?* The paper uses RL instead of DPO, and soft labels instead of hard ones. [A deeper section](#deeper-rl) tries both.
+# - *What went wrong?* Overtrained policies added phrases such as 'you are valid, valued, and cared for' to most of their replies, because the score rewarded them.
 #
-# In `runs/tiny/seed-<n>/cai/` you now have a policy that was trained with three written rules, a critic whose errors you measured, and human labels for sums, lists, facts and how-to's. You know how much safer it became, and what each point cost. Above all,
-# you know that a labeller has to be measured before you train on its labels. Week 10 is about another kind of cheap label: which *step* of a solution went wrong.
+# In `runs/tiny/seed-<n>/cai/`, you now have a policy that was trained on the labels of a critic that applies three written rules, plus the oracle's labels for sums, lists, facts and how-tos. You have measured the critic's errors, and you know how much safer the policy became and what each point cost. Above all, you know that a labeller has to be measured before you train on its labels. Week 10 is about another kind of cheap label, which says which *step* of a solution went wrong.
 #
-# To use this with your own model, you need three things: a constitution whose `check` asks for a verdict that begins with *It breaks the rule* or *It keeps the rule*; a critic, such as `policy_speaker(model, tokenizer,
-# new_tokens=200)` or `endpoint_speaker`; and a labeller, such as `comparing_labeller`, which asks one question per pair and order. The [last deeper section](#deeper-own) does this with your profile's model. In each case, first measure kappa on pairs of your
-# own.
+# To use this method with your own model, you need three things:
+#
+# - a constitution whose `check` asks for a verdict that begins with *It breaks the rule* or *It keeps the rule*,
+# - a critic, such as `policy_speaker(model, tokenizer, new_tokens=200)` or `endpoint_speaker`,
+# - a labeller, such as `comparing_labeller`, which asks one question per pair and order.
+#
+# The [last deeper section](#deeper-own) applies the method to your profile's model. In each case, first measure kappa on pairs of your own.
 
 # %% [markdown]
 # <a id="deeper-rl" name="deeper-rl"></a>
