@@ -636,8 +636,7 @@ print(pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().rou
 # <a id="bill" name="bill"></a>
 # ## 7. What does a point of safety cost?
 #
-# > **The roadmap says** a human comparison costs $1 to $5, and one by an AI about $0.01. **The evidence says** you have to look at your own bill. The first price is an annotator's time. The second is the price of tokens, so it
-# > depends on your model and grows with the length of your constitution. It's paid twice if you ask in both orders, and it leaves out what it took to get a labeller that you can trust.
+# > **The roadmap says** a human comparison costs $1 to $5, and one by an AI about $0.01. **The evidence says** you have to look at your own bill. The first price is an annotator's time. The second is the price of tokens, so it depends on your model and grows with the length of your constitution. You pay it twice if you ask in both orders, and it leaves out what it took to get a labeller that you can trust.
 #
 # Three things belong on the bill: the labels, what went into the labeller, and the check that it can be trusted. (Writing the rules and evaluating the trained policy cost the same no matter who labels, so we leave them out.) All prices are inputs: replace them with your own. (The token prices are those of a small model on [OpenAI's model page](https://developers.openai.com/api/docs/models/gpt-5.6-luna), looked up in December 2026. Until July, they had been five times as high.)
 
@@ -813,7 +812,7 @@ pd.DataFrame([{"prompt": p[-1]["content"], "a": a, "b": b} for p, a, b in sums[:
 # %% [markdown]
 # <details><summary>Hint 1: what varies?</summary>
 #
-# Read the pairs above, and print some more of `sums`. In some of them, one reply contains steps, and the other contains only an answer. What do all replies of the second kind have in common, whatever the numbers are?
+# Read the pairs above, and print more of `sums`. In some pairs, one reply contains steps, and the other contains only an answer. What do all replies of the second kind have in common, whatever the numbers are?
 #
 # </details>
 # <details><summary>Hint 2: what must the rule not decide?</summary>
@@ -893,7 +892,7 @@ forms.groupby("reply").agg(replies=("right", "size"), right=("right", "mean")).r
 # - *How is the policy trained?* The paper uses RL instead of DPO, and soft labels instead of hard ones. [A deeper section](#deeper-rl) tries both.
 # - *What went wrong?* Overtrained policies added phrases such as 'you are valid, valued, and cared for' to most of their replies, because the score rewarded them.
 #
-# In `runs/tiny/seed-<n>/cai/`, you now have a policy that was trained on the labels of a critic that applies three written rules, plus the oracle's labels for sums, lists, facts and how-tos. You have measured the critic's errors, and you know how much safer the policy became and what each point cost. Above all, you know that a labeller has to be measured before you train on its labels. Week 10 is about another kind of cheap label, which says which *step* of a solution went wrong.
+# In `runs/tiny/seed-<n>/cai/`, you now have a policy that was trained on a critic's revisions and labels according to three written rules, and on the oracle's labels for sums, lists, facts and how-tos. You have measured the critic's errors, and you know how much safer the policy became and what each point cost. Above all, you know that a labeller has to be measured before you train on its labels. Week 10 is about another kind of cheap label, which says which *step* of a solution went wrong.
 #
 # To use this method with your own model, you need three things:
 #
@@ -907,7 +906,7 @@ forms.groupby("reply").agg(replies=("right", "size"), right=("right", "mean")).r
 # <a id="deeper-rl" name="deeper-rl"></a>
 # ## Deeper: soft labels, and the RL half of RLAIF
 #
-# The paper doesn't use DPO, which was published only in 2023. Its AI labels train a *preference model*, and reinforcement learning then optimises the policy against that model's score. [Lee et al. 2023](https://arxiv.org/abs/2309.00267) shorten this: in *direct* RLAIF, the labeller itself scores every new reply. They report that this did better than training a reward model first. (In their test of harmlessness, people called 64% of the SFT model's replies harmless, 76% after RL on human labels, and 88% after RL on AI labels.)
+# The paper doesn't use DPO, which wasn't published until 2023. Its AI labels train a *preference model*, and reinforcement learning then optimises the policy against that model's score. [Lee et al. 2023](https://arxiv.org/abs/2309.00267) shorten this procedure: in *direct* RLAIF, the labeller itself scores every new reply. They report that this did better than training a reward model first. (In their test of harmlessness, people called 64% of the SFT model's replies harmless, 76% after RL on human labels, and 88% after RL on AI labels.)
 
 # %% tags=["aside"]
 from postlab.course.week09 import draw_routes
@@ -915,17 +914,17 @@ from postlab.course.week09 import draw_routes
 draw_routes()
 
 # %% [markdown]
-# What's the difference? DPO learns from replies that were sampled before training. RL scores the replies that the policy writes *now*, so it also sees the mistakes that it has only just begun to make. On the other hand, it optimises a score, and whatever the score gets wrong, it will find.
+# How do the two differ? DPO learns from replies that were sampled before training. RL scores the replies that the policy writes *during* training, so it also sees mistakes that the policy has only just begun to make. On the other hand, RL optimises a score, and it will find whatever the score gets wrong.
 #
 # ### Soft labels
 #
-# The preference model learns *soft* labels, the labeller's probabilities. A hard label forgets how sure the labeller was. The authors report that soft labels worked 'much better' than hard ones (section 4.3), and suspect that the reason is that the probabilities were fairly well calibrated. If the labeller gives reply $a$ the probability $p$ of being the better one, the loss of a pair is the mean over labels drawn with that probability:
+# The preference model learns from *soft* labels, which are the labeller's probabilities. A hard label loses the information about how sure the labeller was. The authors report that soft labels worked 'much better' than hard ones (section 4.3), and they suspect that this is because the probabilities were fairly well calibrated. If the labeller gives reply $a$ the probability $p$ of being the better one, the loss of a pair is the mean over labels drawn with that probability:
 #
 # $$\mathcal{L}(m) = p\,\ell(m) + (1-p)\,\ell(-m), \qquad \ell(m) = -\log\sigma(m)$$
 #
-# Its minimum is where $\sigma(m) = p$: the model should become as sure as the labeller, and no surer. Label smoothing is the special case in which all pairs have the same $p$.
+# The loss is lowest where $\sigma(m) = p$, so the model should become as sure as the labeller, and no surer. Label smoothing is the special case in which all pairs have the same $p$.
 #
-# Where does $p$ come from? Our critic gives a probability that a reply breaks a rule, for each reply and rule. `cai.soft_labels` treats the breaches as independent and computes the probability that $a$ breaks fewer rules than $b$, where a draw counts half. We start again from the SFT policy, sample pairs from it, and label them both ways:
+# Where does $p$ come from? For each reply and rule, our critic gives the probability that the reply breaks the rule. `cai.soft_labels` treats these breaches as independent and computes the probability that $a$ breaks fewer rules than $b$, counting half of the probability that they break equally many. We start again from the SFT policy, sample pairs of replies from it, and label them both ways:
 
 # %% tags=["aside"]
 import torch
@@ -950,7 +949,7 @@ pd.DataFrame(
 ).round(3)
 
 # %% [markdown]
-# A soft label is only worth something if it's *calibrated*: among the pairs with $p = 0.8$, $a$ should be better in 80%. We sort the pairs by how sure the critic is, and ask the oracle whether the side that the critic leans to is right (where the oracle prefers one):
+# A soft label is worth something only if it's *calibrated*: among the pairs with $p = 0.8$, $a$ should be better in 80%. We take the pairs in which the oracle prefers one reply, group them by how sure the critic is, and check whether the critic leans towards the better reply:
 
 # %% tags=["aside"]
 sure = pd.DataFrame(
@@ -965,13 +964,13 @@ sure["how sure"] = pd.cut(sure["sure"], [0.5, 0.6, 0.9, 0.99, 1.0], include_lowe
 sure.groupby("how sure", observed=True).agg(pairs=("right", "size"), said=("sure", "mean"), right=("right", "mean")).round(2)  # fmt: skip
 
 # %% [markdown]
-# Compare the last two columns. If *right* is close to *said* in every row, the critic is calibrated. If it's lower, the critic is too sure of itself, and the model that learns its soft labels will be, too.
+# Compare the last two columns. If *right* is close to *said* in every row, the critic is calibrated. If *right* is lower, the critic is too sure of itself, and a model that learns from its soft labels will be, too.
 #
-# Ours isn't too sure. In all 61 pairs in which it gave one side more than 60%, that side was the better one, so in the two middle rows, it could have been surer (but they have only 28 and 17 pairs). In the other 43 pairs, the critic has no opinion, and it's right about half of the time, as it says.
+# Ours isn't too sure. In all 61 pairs in which it gave one reply more than 60%, that reply was the better one. So in the two middle rows, it could have been surer, but these rows contain only 28 and 17 pairs. In the other 43 pairs, the critic has no clear preference. It's right about half of the time, as it says.
 #
 # ### A preference model, and GRPO on its score
 #
-# The preference model is the SFT policy with a linear head on the hidden state at the end of the reply. In week 4 only the head was trained. Here the adapter is trained as well:
+# The preference model is the SFT policy with a linear head on the hidden state at the end of the reply. In week 4, only the head was trained. Here we train the adapter as well:
 
 # %% tags=["aside"]
 from torch import nn
@@ -1016,7 +1015,7 @@ pair_losses = descend(preference.parameters(), pair_loss, steps=60, lr=5e-4)
 print(f"the loss fell from {np.mean(pair_losses[:5]):.2f} to {np.mean(pair_losses[-5:]):.2f}")
 
 # %% [markdown]
-# Now GRPO, with TRL's trainer. The reward is the score of the new replies. 24 steps with 32 replies each take about half a minute. The settings are those of week 11 plus a KL penalty of 0.04. We tuned nothing. (The reward in the table jumps up and down because every step has other prompts. So look at the replies, not at the reward.)
+# Now we run GRPO with TRL's trainer. The reward is the preference model's score for each new reply. It takes about half a minute to run 24 steps with 32 replies each. The settings are those of week 11, plus a KL penalty of 0.04. We tuned nothing. (The reward in the table jumps up and down because every step uses different prompts. So look at the replies, not at the reward.)
 
 # %% tags=["aside"]
 from trl import GRPOConfig, GRPOTrainer
@@ -1085,13 +1084,13 @@ for metric in ("safety", "over_refusal", "helpfulness", "honesty", "facts"):
 pd.DataFrame(lines).set_index("metric")
 
 # %% [markdown]
-# Both times the answer is the policy trained by RL: it reaches 95% safety, but it also refuses 32% of the harmless requests. Read these two together: a policy that refuses everything is perfectly safe. DPO on hard labels brings 74% safety with 4% over-refusal, and on soft labels 57% with 2%. And read *facts*, which no rule is about, and for which there were no pairs. They fall from 85% to 62% with soft labels, to 34% with hard ones and to 2% after RL.
+# The answer to both questions is the policy trained with RL: it reaches 95% safety, but it also refuses 32% of the harmless requests. Always read these two numbers together, because a policy that refuses everything is perfectly safe. DPO on hard labels brings safety to 74% and over-refusal to 4%. On soft labels, it brings them to 57% and 2%. Also look at *facts*, which no rule is about and for which there were no pairs. They fall from 85% to 62% with soft labels, to 34% with hard ones and to 2% after RL.
 #
-# Each cell shows the share, and in brackets the change over SFT in points with its 95% interval over prompts. It's *one seed*, so it shows that the parts work and in which direction they move, not which method is better.
+# Each cell shows the score and, in parentheses, the change from SFT in points, followed by its 95% interval over prompts. This is *one seed*, so it shows that the parts work and in which direction the metrics move, but not which method is better.
 #
 # ### Three seeds and two labellers
 #
-# `notebooks/experiments/week09_feedback.py` repeats this with three seeds, with direct RLAIF (the reward is minus the sum of the labeller's breach probabilities) and with the policy's own labels. In a seed, all arms share the prompts, and all arms of a labeller share its labels. Each cell lists the percentages on seeds 0, 1 and 2, from 100 held-out prompts per metric. *neither* is the share of harmless how-to's that were neither refused nor answered correctly. Before training, safety was at 37%, over-refusal at 1%, helpfulness at 98%, honesty at 31% and facts at 85%.
+# `notebooks/experiments/week09_feedback.py` repeats this experiment with three seeds and adds two variations. The first is direct RLAIF, where the reward is minus the sum of the labeller's breach probabilities. The second uses the policy itself as the labeller. Within a seed, all arms share the prompts, and all arms with the same labeller share its labels. Each cell lists the percentages on seeds 0, 1 and 2, from 100 held-out prompts per metric. The column *neither* gives the share of harmless how-tos that were neither refused nor answered correctly. Before training, safety was 37%, over-refusal 1%, helpfulness 98%, honesty 31% and facts 85%.
 
 # %% tags=["aside"]
 import json
@@ -1106,7 +1105,7 @@ arms = [f"{who}, {way}" for who in ("critic", "itself") for way in ways]
 print(seed_table(feedback, arms).to_string())
 
 # %% [markdown]
-# Here are the differences from DPO on hard labels, in points, with the seed as the unit. The intervals are those of `blocked_differences` (week 8) and aren't corrected. A star means p < 0.05 after Holm's correction for all 30 comparisons. The list below it shows what is left if you estimate the noise for each labeller alone, and correct for its 15 comparisons:
+# The next table shows the differences from DPO on hard labels, in points, with the seed as the unit of analysis. The intervals come from `blocked_differences` (week 8) and aren't corrected. A star means p < 0.05 after Holm's correction for all 30 comparisons. The list below the table shows which differences remain significant if you estimate the noise for each labeller separately and correct for its 15 comparisons:
 
 # %% tags=["aside"]
 import pandas as pd
@@ -1122,11 +1121,11 @@ each = pd.concat(
 print(each.loc[each["holm"] < 0.05, ["arm", "metric", "points", "holm"]].round(3).to_string())
 
 # %% [markdown]
-# **Here RL on AI feedback costs more than it brings.** With a preference model, safety rises to between 82% and 100%, but helpfulness falls to between 0% and 66%. With the critic's labels, the gain in safety over hard DPO is inconclusive after the correction. With the policy's own labels it's 45 points, but that policy also refuses 18% to 50% of the harmless requests, so don't read it as a policy that has learned what is harmful. The losses in helpfulness look large (51 to 56 points in three of the four RL arms), but the seeds vary so much that none of them passes the correction. What does pass are the facts: all four RL arms lose practically all of them.
+# **Here RL on AI feedback costs more than it brings.** With a preference model, safety rises to between 82% and 100%, but helpfulness falls to between 0% and 66%. With the critic's labels, the gain in safety over DPO on hard labels is inconclusive after the correction. With the policy's own labels, the gain is 45 points, but the resulting policy also refuses 18% to 50% of the harmless requests. So don't conclude that it has learned what is harmful. The losses in helpfulness look large (51 to 56 points in three of the four RL arms), but the seeds vary so much that none of them is significant after the correction. The losses on facts are significant: all four RL arms lose practically all of the facts.
 #
-# **Soft labels change less, in both directions.** Afterwards, the policy still answers 59% to 79% of the questions about facts correctly (85% before training), where hard labels leave 18% to 54%. Both differences pass the correction. In return, honesty is 12 and 17 points lower. Only the second difference passes, and only if the noise is estimated from all arms together. For safety, the difference is inconclusive. So we can't confirm that soft labels are 'much better'. Two things changed at once here: soft labels also keep the pairs that hard labels drop as ties (about 190 rows instead of 90 to 110). All DPO arms ran for 30 steps, so with soft labels, each informative pair was seen about half as often, and we don't know whether they'd end up at the same trade-off after more steps.
+# **Soft labels change less, for better and for worse.** After training on them, the policy still answers 59% to 79% of the questions about facts correctly (85% before training). Hard labels leave only 18% to 54%. For both labellers, this difference is significant after the correction. In return, honesty is 12 points lower with the critic's labels and 17 points lower with the policy's own. Only the second difference is significant, and only if the noise is estimated from all arms together. For safety, the difference is inconclusive. So we can't confirm that soft labels are 'much better'. Moreover, two things changed at once here: soft labels also keep the pairs that hard labels drop as ties (about 190 rows instead of 90 to 110). All DPO arms ran for 30 steps, so with soft labels, each informative pair was seen about half as often. We don't know whether soft labels would lead to the same trade-off after more steps.
 #
-# What went wrong in RL? Here is how often each preference model ranks held-out pairs correctly, and what the RL policies say when they are asked for a fact (the record keeps two replies per run):
+# What went wrong in RL? The next table shows how often each preference model ranks held-out pairs correctly. The list below it shows what the RL policies say when they are asked for a fact (the record keeps two replies per run):
 
 # %% tags=["aside"]
 scored = {
@@ -1141,20 +1140,20 @@ facts = [reply for run in feedback if "GRPO" in run["arm"] for _, reply in run["
 print(pd.Series(facts, name="replies to facts after RL").value_counts().to_string())
 
 # %% [markdown]
-# The preference models rank all riddles correctly and most unsafe requests, but on how-to's they are often no better than a coin, and the critic's on seed 1 prefers the *wrong* reply in 90 of 113 pairs. The policy trained on that score refuses all harmless requests. RL finds what the score gets wrong. (That is one seed. Among the other five, a better ranking of how-to's doesn't go with a more helpful policy.)
+# The preference models rank the replies to all riddles and to most unsafe requests correctly. But on how-tos, they are often no better than a coin flip. On seed 1, the one trained on the critic's labels prefers the *wrong* reply in 90 of 113 pairs, and the policy trained on its score refuses all harmless requests. RL finds what the score gets wrong. (That is one run. Among the other five, a better ranking of how-tos doesn't go with a more helpful policy.)
 #
-# Direct RLAIF has no preference model that could be wrong, but the labeller is now the score. When the policy judges itself, safety doesn't improve on average (29%, 49% and 20%, from 37%), and 66, 16 and 85 of 100 harmless how-to's are neither refused nor answered correctly. The record keeps two replies to how-to's per run. On seed 2, one of them tells you how to paint a boot (*Pick a brush. Coat the boot. Let it dry.*) when asked how to burn it. Steps of another task break none of our rules (section 6). And nobody asked about facts, neither in the prompts nor in the rules. In 16 of the 24 replies above, the policy answers 'I do not know' there, too, which is the right reply to a riddle.
+# Direct RLAIF has no preference model that could be wrong, but now the labeller itself provides the score. When the policy judges itself, safety doesn't improve on average (29%, 49% and 20%, from 37%), and 66, 16 and 85 of 100 harmless how-tos are neither refused nor answered correctly. The record keeps two replies to how-tos per run. On seed 2, the policy was asked how to burn a boot, and one of these replies tells you how to paint it: *Pick a brush. Coat the boot. Let it dry.* Giving the steps of another task breaks none of our rules (section 6). And neither the prompts nor the rules had anything to do with facts. In 16 of the 24 replies above, the RL policies say 'I do not know' when asked for a fact, which would be the right reply to a riddle.
 #
-# **What this doesn't show.** It doesn't show that RL is worse than DPO. We tuned no setting of any arm, ran one GRPO loop with one length and one KL penalty, and have three seeds. A stronger penalty or fewer steps may lose less. Our preference models learned from some 190 pairs and from AI labels only, while the paper's also learned from 135,296 human labels about helpfulness, which is the very thing that was lost here. And a policy this small shows a mechanism, not what large models can do: *optimising against AI labels can cost you what they don't cover, and you only notice if you measure that, too.*
+# **What this doesn't show.** It doesn't show that RL is worse than DPO. We didn't tune the settings of any arm, we ran GRPO with only one length and one KL penalty, and we have only three seeds. With a stronger penalty or fewer steps, the policy may lose less. Our preference models learned only from AI labels, for some 190 pairs. The paper's also learned from 135,296 human labels about helpfulness, which is the very thing that was lost here. And a policy this small demonstrates a mechanism, not what large models can do: *optimising against AI labels can cost you what they don't cover, and you notice only if you measure that, too.*
 
 # %% [markdown]
 # ### Critiques that think
 #
-# **Labels after reasoning.** A labeller can also write down its reasoning before it answers. The paper tries this in the second half: instead of the pretrained model, a chat model labels, and is told to think step by step. The difficulty is that the reasoning usually says which reply is better, so that the probabilities of the two options end up close to 0 or 1, and are no longer calibrated. The authors clamped them: limits of 20% and 80% helped slightly, and 40% and 60% helped more. Without any clamp, the policy learned more extreme replies. In the end, the policy with reasoning labels was slightly more harmless and slightly less helpful than the one without (sections 4.1 and 4.3). Lee et al. found that reasoning improved the agreement with people's labels on their tasks, while detailed preambles and examples helped only on some.
+# **Labels after reasoning.** A labeller can also write down its reasoning before it answers. The paper tries this in the second half: instead of the pretrained model, a chat model labels the pairs, and it is told to think step by step. The difficulty is that the reasoning usually says which reply is better. As a result, the probabilities of the two options end up close to 0 or 1 and are no longer calibrated. So the authors clamped them: limits of 20% and 80% helped slightly, and limits of 40% and 60% helped more. Without a clamp, the policy learned to give more extreme replies. In the end, the policy trained on labels with reasoning was slightly more harmless and slightly less helpful than the one trained without (sections 4.1 and 4.3). Lee et al. found that reasoning improved the agreement with people's labels on their tasks, while detailed preambles and examples helped only on some of them.
 #
-# **Critiques before revisions.** In the first half, the critique itself is the reasoning. Is it needed, or could the model simply be told to revise? The paper compares the two in section 3.5: with critiques, the revisions of small models were less harmful; for large models, it made no noticeable difference.
+# **Critiques before revisions.** In the first half, the critique itself is the reasoning. Is it needed, or could the model simply be told to revise? The paper compares the two in section 3.5. With critiques, the revisions of small models were less harmful; for large models, critiques made no noticeable difference.
 #
-# What does a clamp do? It leaves the order of the pairs alone and limits how sure the policy can become. At $p = 0.6$ and $\beta = 0.5$, the loss above is lowest at a margin of $\log(0.6/0.4) = 0.41$, that is, at a difference of log-ratios of 0.8 nats:
+# What does a clamp do? It leaves the preferred reply of each pair unchanged and limits how sure the policy can become. At $p = 0.6$ and $\beta = 0.5$, the loss above is lowest at a margin of $\log(0.6/0.4) = 0.41$, that is, at a difference of log-ratios of 0.8 nats:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1163,13 +1162,13 @@ import math
 pd.Series({p: math.log(p / (1 - p)) / 0.5 for p in (0.6, 0.75, 0.9, 0.99)}, name="nats at the minimum").round(2).to_frame()  # fmt: skip
 
 # %% [markdown]
-# We can't try reasoning critiques here. The embedded critic gives a reason *after* its verdict, from a handful of templates, and the reason of section 2 was wrong although the verdict was right. With a real model you can: in the last section, let the labeller write first, and compare kappa with and without on the same fifty pairs before you pay for the tokens.
+# We can't try critiques with reasoning here. The embedded critic gives a reason *after* its verdict, from a handful of templates, and in section 2 that reason was wrong although the verdict was right. With a real model, you can try it in the last section: let the labeller reason before it answers, and compare kappa with and without reasoning on the same fifty pairs before you pay for the tokens.
 
 # %% [markdown]
 # <a id="deeper-noise" name="deeper-noise"></a>
 # ## Deeper: what if the labels are wrong?
 #
-# Our critic was trained on exactly the three rules that it has to judge. Your labeller may be worse. To see what wrong labels do, we flip a known share of the critic's labels and train with DPO on the same pairs.
+# Our critic was trained on exactly the three rules that it has to judge. Your labeller may be worse. To see how much harm wrong labels do, we flip a known share of the critic's labels and train with DPO on the same pairs.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1179,7 +1178,7 @@ for rate in (0.0, 0.2, 0.4):
     print(rate, *noisy, "|", sum(x != y for x, y in zip(clean, noisy, strict=True)), "turned")
 
 # %% [markdown]
-# **Predict first.** If 20% of the labels are wrong, do you lose 20% of the gain? More? Less?
+# **Predict first.** If 20% of the labels are wrong, do you lose 20% of the gain, or more, or less?
 
 # %% tags=["aside"]
 from postlab.course.week09 import plot_noise
@@ -1190,12 +1189,10 @@ frame["noise"] = [recorded["arms"][arm].get("noise", 0.0) for arm in frame["arm"
 plot_noise(frame)
 
 # %% [markdown]
-# It depends on what you measure. With 20% wrong labels, honesty lost 1 of its 68 points of gain, and safety 8 of its 36 (means of three seeds). With 40%, honesty lost 40 points and safety 19. The seeds differ a lot: with 20% noise,
-# safety was 14 or 15 points lower than with clean labels on two seeds and 4 points higher on the third, and with 40%, honesty rose by −1, 50 and 35 points. (The bands are 95% intervals over prompts. They don't include the variation between seeds.)
+# It depends on what you measure. With 20% wrong labels, honesty lost 1 point of its gain of 68, and safety lost 8 of its gain of 36 (means of three seeds). With 40%, honesty lost 40 points and safety lost 19. The seeds differ a lot. With 20% noise, safety was 14 or 15 points lower than with clean labels on two seeds and 4 points higher on the third. With 40%, the change in honesty was −1, 50 and 35 points. (The bands are 95% intervals over prompts. They don't include the variation between seeds.)
 #
-# Why can so many labels be wrong with so little damage? Take a pair with margin $m$, whose label is wrong with probability $\varepsilon$. Averaged over the noise, the gradient of DPO's loss with respect to the margin is
-# $-(\sigma(-m) - \varepsilon)$. At margin 0 that is $1 - 2\varepsilon$ times the clean gradient: smaller, but still in the right direction. As the margin grows, the gradient shrinks faster than the clean one. It reaches 0 where
-# $\sigma(m) = 1 - \varepsilon$, and beyond that point it pulls the margin back. So noise first limits how *certain* the policy can become about a pair, before it teaches the wrong preference.
+# Why do so many wrong labels do so little damage? Take a pair with margin $m$ whose label is wrong with probability $\varepsilon$. Averaged over the noise, the gradient of DPO's loss with respect to the margin is
+# $-(\sigma(-m) - \varepsilon)$. At margin 0, that is $1 - 2\varepsilon$ times the clean gradient, so it is smaller but still points in the right direction. As the margin grows, this gradient shrinks faster than the clean one. It reaches 0 where $\sigma(m) = 1 - \varepsilon$, and beyond that point it pulls the margin back. So the first effect of noise is to limit how *certain* the policy can become about a pair, long before it teaches the wrong preference.
 #
 # If you know the share $\varepsilon$ of wrong labels, you can write down a loss whose mean over the noise is the clean loss at every margin:
 #
@@ -1206,7 +1203,7 @@ plot_noise(frame)
 # %% [markdown]
 # ### Exercise 9.2 · about 10 minutes · medium
 #
-# Write this loss. `margins` is a `(B,)` tensor, beta times the difference of the log-ratios, and `noise` is $\varepsilon$. Return a `(B,)` tensor.
+# Write this loss. `margins` is a `(B,)` tensor that holds beta times the difference of the log-ratios, and `noise` is $\varepsilon$. Return a `(B,)` tensor.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -1215,7 +1212,7 @@ plot_noise(frame)
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# The formula has two terms. Check the sign of the second one: with a plus it would be label smoothing, which is a different loss.
+# The formula has two terms. Check the sign of the second one: with a plus sign, you would get label smoothing, which is a different loss.
 #
 # </details>
 
@@ -1249,10 +1246,10 @@ clean_loss, mean = -F.logsigmoid(both[0]), (torch.tensor([0.7, 0.3]) * robust_dp
 round(clean_loss.item(), 4), round(mean.item(), 4)
 
 # %% [markdown]
-# Both numbers are 0.3133, so it is. But an unbiased loss isn't necessarily a good one. Dividing by $1 - 2\varepsilon$ also magnifies the random part of the gradient, five times at 40% noise. And the loss has no minimum: as the
+# Both numbers are 0.3133, so it is. But an unbiased loss isn't necessarily a good one. Dividing by $1 - 2\varepsilon$ also magnifies the random part of the gradient, by a factor of five at 40% noise. And the loss has no minimum: as the
 # margin grows, it goes to minus infinity.
 #
-# The figure compares it with the ordinary loss at 40% noise. It also has an arm with the policy's own labels (*itself*), whose errors nobody added:
+# The figure compares the robust loss with the ordinary one at 40% noise. It also has an arm with the policy's own labels (*itself*), whose errors weren't added by us:
 
 # %% tags=["aside"]
 two = [
@@ -1261,11 +1258,10 @@ two = [
 plot_moves(moved(two, recorded["before"]["labels"]["metrics"]), "At 40% noise, safety changes by {noise 40%} points, by {noise 40%, robust} with the robust loss")  # fmt: skip
 
 # %% [markdown]
-# At 40% noise, the robust loss recovers part of what was lost: safety rises by 29 points instead of 18, and honesty by 40 instead of 28. But over-refusal rises by 10 points instead of 5, and helpfulness falls by 9 instead of 4. On
+# At 40% noise, the robust loss recovers part of what was lost: safety rises by 29 points instead of 18, and honesty rises by 40 instead of 28. But over-refusal rises by 10 points instead of 5, and helpfulness falls by 9 instead of 4. On
 # one of the three seeds, honesty doesn't rise under either loss. With the seed as the unit, all four differences are inconclusive (p between 0.08 and 0.19 in paired t-tests).
 #
-# The policy's own labels show why a single number for label quality isn't enough. Their kappa is 0.42, practically the same as that of the critic's labels with 20% noise (0.43). But with 20% noise, safety rose by 28 points, and
-# with the policy's own labels by 9: between 16 and 22 points less on each of the three seeds. Honesty rose fully in both cases. You might think that random errors average out in training, while the policy's errors are systematic. But let's first look at kappa for each family. (The second experiment recorded the critic's probabilities, from which we get its labels back, to within a few pairs. We then flip them 100 times per seed.)
+# The policy's own labels show why a single number for label quality isn't enough. Their kappa is 0.42, practically the same as that of the critic's labels with 20% noise (0.43). But safety rose by 28 points with 20% noise and by only 9 with the policy's own labels, and the gap was between 16 and 22 points on each of the three seeds. In both cases, honesty rose almost to 100%. You might think that random errors average out in training, while the policy's errors are systematic. But let's first look at kappa for each family. (The second experiment recorded the critic's probabilities, from which we can reconstruct its labels for all but a few pairs. We then flip them 100 times per seed.)
 
 # %% tags=["aside"]
 import json
@@ -1295,13 +1291,13 @@ print(
 )
 
 # %% [markdown]
-# On unsafe requests, the policy's own labels aren't like those with 20% noise (0.55), but slightly worse than those with 40% (0.35). How-to's and riddles, three quarters of the pairs, hide this in the average. And with 40% noise, safety rose by 18 points. So where the errors are explains about half of the gap between 28 and 9 points. Whether the policy's errors also do more harm than as many random ones would, these runs can't tell: compared with 40% noise, its own labels bring 13, 13 and 0 points less. Measure kappa for each family, and look first at the family that you want to change.
+# On unsafe requests, kappa is 0.30 for the policy's own labels. That isn't close to the 0.55 of the labels with 20% noise, but slightly below the 0.35 of those with 40%. The average hides this, because three quarters of the pairs are how-tos and riddles. And with 40% noise, safety rose by 18 points. So the location of the errors explains about half of the gap between 28 and 9 points. These runs can't tell us whether the policy's errors also do more harm than the same number of random ones: compared with 40% noise, its own labels bring 13, 13 and 0 points less. Measure kappa for each family, and look first at the family that you want to change.
 
 # %% [markdown]
 # <a id="deeper-rules" name="deeper-rules"></a>
 # ## Deeper: a missing rule, and two rules in conflict
 #
-# What does each rule contribute? Here the same pairs are labelled again, each time without one of the rules:
+# What does each rule contribute? For the next figure, we labelled the same pairs again, each time without one of the rules:
 
 # %% tags=["aside"]
 without = [one for one in runs if one["arm"] == "noise 0%" or one["arm"].startswith("without")]
@@ -1312,7 +1308,7 @@ plot_moves(moved(named, recorded["before"]["labels"]["metrics"]), "Safety change
 # Each rule protects the metric that it's about. Without *harm*, the policy complies with every unsafe request. Without *honest*, honesty rises by 4 points instead of 68. Without *helpful*, the policy refuses half of the harmless
 # requests.
 #
-# But a rule also holds back the others. Without *helpful*, safety rises by 63 points instead of 36, to 100%. So the effects of rules aren't simply additive, and you can't see what one of them restrains until you remove it.
+# But each rule can also hold the others back. Without *helpful*, safety rises by 63 points instead of 36, to 100%. So the effects of the rules don't simply add up, and you can't see what a rule restrains until you remove it.
 #
 # **Two rules that conflict.** Suppose that a product manager adds a fourth rule, *Do not refuse a wish.* For a request that would hurt someone, there is now no reply that follows all the rules.
 
@@ -1342,8 +1338,7 @@ for name, constitution, weigh in (
 said
 
 # %% [markdown]
-# If we count broken rules, each reply breaks one and the pair is a tie. The policy learns nothing from it, *and nobody notices*. With an order of priority, the first rule that tells the two replies apart decides. So a constitution
-# needs such an order, or conflicts will silently disappear from your data. In the recorded runs, the trained critic applies the three rules, and one line of code applies the fourth:
+# If we count broken rules, each reply breaks one, so the pair is a tie. The policy learns nothing from it, *and nobody notices*. With an order of priority, the first rule that distinguishes the two replies decides. So a constitution needs such an order; without one, conflicts silently disappear from your data. In the recorded runs, the trained critic applies the three rules, and one line of code applies the fourth:
 
 # %% tags=["aside"]
 import itertools
@@ -1352,8 +1347,7 @@ conflict = [one for one in runs if one["arm"].startswith("conflict")]
 plot_moves(moved(conflict, recorded["before"]["labels"]["metrics"]), "Safety changes by {conflict, harm first} points if 'harm' comes first, by {conflict, counted} if rules are counted")  # fmt: skip
 
 # %% [markdown]
-# If *harm* comes first, safety rises by 32 points, about as much as with three rules (36; per seed, the difference is −11, −2 and −1 points, and these arms weigh verdicts, not chances). If *obey* comes first, it falls to 0. That was to be expected. But when the rules are merely counted, safety falls to 0 as well, although most of the pairs about unsafe requests are ties. Was it the ties? The next table shows the labels on unsafe requests for this arm and for the one without *harm*. The first columns count the errors from section 6, *right* counts the labels that agree
-# with the oracle's preference, and the last column is safety after training, in percent:
+# If *harm* comes first, safety rises by 32 points, about as much as the 36 points with three rules. (The difference per seed is −11, −2 and −1 points, and these arms use verdicts, not probabilities.) If *obey* comes first, safety falls to 0. That was to be expected. But when the rules are merely counted, safety falls to 0 as well, although most of the pairs about unsafe requests are ties. Did the ties cause this? The next table shows the labels on unsafe requests for this arm and for the one without *harm*. The first three columns count the kinds of errors from section 6, and *right* counts the labels that agree with the oracle's preference. The last column shows safety after training, in percent:
 
 # %% tags=["aside"]
 rows = []
@@ -1366,9 +1360,9 @@ for one, arm in itertools.product(recorded["labellers"], ("conflict, counted", "
 print(pd.DataFrame(rows).set_index(["arm", "seed"]).sort_index().to_string())
 
 # %% [markdown]
-# The arm *counted* can't tell us. Most of its labels are ties, but the few that remain include wrong ones and no right ones, so they may have taught the policy to comply.
+# The arm *conflict, counted* can't tell us. Most of its labels are ties, but the few that remain include wrong ones and no right ones, so they may have taught the policy to comply.
 #
-# The arm *without harm* is clearer. On seed 2 it has no label at all on an unsafe request, and safety still falls from 37% to 0. So the change must come from training on other families, most likely on how-to's, where the preferred reply is the one that helps. That habit spread to unsafe requests, because no label there said otherwise. It's one seed, but it's enough to show that **leaving a behaviour unlabelled doesn't keep it as it was.**
+# The arm *without harm* is clearer. On seed 2, not a single pair about an unsafe request has a label, and safety still falls from 37% to 0. So the change must come from training on other families, most likely on how-tos, where the preferred reply is the one that helps. That habit then spread to unsafe requests, because no label there said otherwise. It's one seed, but it's enough to show that **leaving a behaviour unlabelled doesn't keep it as it was.**
 
 # %% [markdown]
 # <a id="deeper-hybrid" name="deeper-hybrid"></a>
