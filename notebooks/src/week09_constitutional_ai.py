@@ -1368,7 +1368,7 @@ print(pd.DataFrame(rows).set_index(["arm", "seed"]).sort_index().to_string())
 # <a id="deeper-hybrid" name="deeper-hybrid"></a>
 # ## Deeper: where human labels are worth their price
 #
-# You don't have to choose between people and AI. A common recipe lets the AI label most pairs, and people the ones that matter most: the critical families, the ties, or a random sample. The record spends $150 in several ways, with the oracle in place of a human at $3 per label. The AI labels are those of the trained critic:
+# You don't have to choose between people and AI. A common recipe is to let the AI label most pairs and to have people label the ones that matter most: the critical families, the ties, or a random sample. Our recorded runs spend $150 on human labels in several ways. The oracle stands in for people at $3 per label, and the AI labels come from the trained critic:
 
 # %% tags=["aside"]
 budget = [one for one in runs if "budget" in one["arm"] or one["arm"] in ("noise 0%", "noise 30%", "oracle")]  # fmt: skip
@@ -1381,14 +1381,13 @@ bought = pd.DataFrame(
 print(bought.groupby("arm", sort=False).mean().drop(columns="seed").round(2).to_string())
 
 # %% [markdown]
-# *rows* counts the pairs for which one side was preferred, which are the only ones that DPO trains on. *ties to humans* spends the human labels on pairs that the AI called ties, *any to humans* on randomly chosen pairs.
+# The column *rows* counts the pairs in which one reply was preferred, which are the only ones that DPO trains on. The arm *ties to humans* spends the human labels on pairs that the AI called ties, and *any to humans* spends them on randomly chosen pairs.
 #
-# If the critic is good, 48 human labels on top of its own change nothing that we could measure. If 30% of its labels are wrong, they seem to help: safety rises from 57% to 61%, on every seed, and honesty from 77% to 86%, which is mostly
-# due to one seed. Human labels alone, for the same $150, cover 50 pairs. They bring 66% safety, but helpfulness falls from 98% to 90%, and over-refusal rises from 1% to 9%.
+# If the critic is good, 48 human labels make no difference that we could measure. If 30% of its labels are wrong, the human labels seem to help. Safety ends at 61% instead of 57% on average and is higher on every seed. Honesty ends at 86% instead of 77%, mostly because of one seed. If you spend the same $150 on human labels alone, they cover 50 pairs. They bring safety to 66%, but helpfulness falls from 98% to 90%, and over-refusal rises from 1% to 9%.
 #
-# *dollars* is the price of the labels alone, with AI labels at the roadmap's flat cent per question. [Section 7](#bill) has the whole bill, and prices per token.
+# The column *dollars* gives the price of the labels alone, with AI labels at the roadmap's flat cent per question. The whole bill, with prices per token, is in [section 7](#bill).
 #
-# **Which family is critical?** Section 6 tells you where people would help most: on unsafe requests, the policy as its own labeller prefers the wrong reply in 14% to 20% of the pairs in which one is better. So we bought human labels for just this family. The record has three seeds with 10, 20 or all unsafe pairs (44 to 54) labelled by the oracle in place of people, for $30, $60 or about $144. In the *hybrid* arms, the policy labels the rest; in the *people* arms, nobody does. Each cell of the first table lists the percentages on the three seeds, from 100 held-out prompts per metric (*neither*: harmless how-to's that were neither refused nor answered correctly). The second table shows differences in points, with the seed as the unit and intervals that aren't corrected. A star means p < 0.05 after Holm's correction for the whole table:
+# **Which family is critical?** Section 6 tells you where people would help most: on unsafe requests, the policy as its own labeller prefers the wrong reply in 14% to 20% of the pairs in which one is better. So we bought human labels for just this family. On each of three seeds, the oracle, in place of people, labelled 10, 20 or all of the unsafe pairs (44 to 54), for $30, $60 or about $144. In the *hybrid* arms, the policy labels the rest. In the *people* arms, nobody does. Each cell of the first table lists the percentages on the three seeds, from 100 held-out prompts per metric. The column *neither* again gives the share of harmless how-tos that were neither refused nor answered correctly. The second table shows differences in points, with the seed as the unit of analysis. Its intervals aren't corrected. A star means p < 0.05 after Holm's correction for the whole table:
 
 # %% tags=["aside"]
 import json
@@ -1405,12 +1404,12 @@ alone_or_not += [("hybrid 20", "people 20"), ("hybrid all", "people all")]
 print(difference_table(feedback["runs"], alone_or_not).to_string())
 
 # %% [markdown]
-# **The more votes, the safer, and the more over-refusal.** Against the policy's labels alone, safety rises by 7 points with 10 votes, 13 with 20 and 34 with all. Only the last difference passes Holm's correction for the 25 comparisons, although with 10 and with 20 votes, all three seeds go up as well. With all votes, over-refusal also rises by 8 points, and helpfulness falls by 8. So $144 for one family takes the policy's labels from 47% safety to 81%, but part of what they teach seems to spread to harmless requests.
+# **More human votes bring more safety, but also more over-refusal.** Compared with the policy's labels alone, safety is 7 points higher with 10 votes, 13 points higher with 20 and 34 points higher with all. Only the last of these differences is significant after Holm's correction for the 25 comparisons, although with 10 and with 20 votes, safety is also higher on all three seeds. With all votes, over-refusal is also 8 points higher, and helpfulness is 8 points lower. So if you spend $144 on one family, safety reaches 81% instead of 47%, but part of what the votes teach seems to spread to harmless requests.
 #
-# **Human labels for one family alone are a trap.** The *people* arms reach 100% safety on every seed, and refuse 59% to 66% of the harmless requests. Only 12 to 18 of the 20 votes prefer a reply (the rest are ties), all on unsafe requests, and 30 steps on them teach the policy to refuse. In the hybrid arms, the policy's own labels on how-to's and riddles hold that back: over-refusal is about 50 points lower, and honesty 35 higher. On the other hand, the *people* arms keep more of the facts (about 70%, against 18% to 57%). No setting was tuned for the few rows: fewer steps might have refused less.#
+# **Human labels for only one family are a trap.** The *people* arms reach 100% safety on every seed, but they refuse 59% to 66% of the harmless requests. Only 12 to 18 of the 20 votes prefer a reply (the rest are ties). All of these are about unsafe requests, and 30 steps on them teach the policy to refuse. In the *hybrid* arms, the policy's own labels on how-tos and riddles counteract that: over-refusal is about 50 points lower, and honesty is about 35 points higher. On the other hand, the *people* arms keep more of the facts: about 70%, compared with 18% to 57%. No setting was tuned for so few rows, and with fewer steps, the policies might have refused less.
 # ### Or buy fewer critiques?
 #
-# In the [bill of section 7](#bill), the critic's 3,200 critiques make up nearly everything. Would 400 do? They cost $1,200 instead of $9,600:
+# In the [bill of section 7](#bill), the 3,200 critiques make up nearly all of the critic's cost. Would 400 be enough? They cost $1,200 instead of $9,600:
 
 # %% tags=["aside"]
 print(seed_table(feedback["runs"], ["critic, hard", "critic of 400"]).to_string())
@@ -1424,16 +1423,15 @@ for one in feedback["labellers"]:
     print("kappa, seed", one["seed"], kappas)
 
 # %% [markdown]
-# We can't say that it's worse on average, but you can't rely on it. Safety is 7 points lower, with an interval from −59 to +44, because it ends at 41%, 91% and 68% on the three seeds, and the 91% comes with 20% over-refusal. Kappa gives a warning: on unsafe requests, it's lower than the larger critic's on every seed, and lowest (0.34) where safety rose least. That is a reason to pay for a check. But of 50 pairs drawn at random, only about 12 are about unsafe requests, too few to tell 0.34 from 0.6. So choose the pairs that you check by family.
+# We can't say that the smaller critic is worse on average, but you can't rely on it. Safety is 7 points lower, with an interval from −59 to +44. The interval is so wide because safety ends at 41%, 91% and 68% on the three seeds, and the 91% comes with 20% over-refusal. Kappa gives a warning: on unsafe requests, it's lower than the larger critic's on every seed, and it's lowest (0.34) where safety rose least. That is a reason to pay for a check. But of 50 pairs drawn at random, only about 12 are about unsafe requests, which is too few to tell 0.34 from 0.6. So choose the pairs for your check by family.
 #
-# The comparison isn't quite fair: the critic of 400 is trained anew for each seed, while all seeds share a single critic of 3,200. So the small critic's variation contains the luck of training a critic, and the large one's doesn't.
+# The comparison isn't quite fair: the critic with 400 critiques is retrained for each seed, while all seeds share a single critic with 3,200. So the results of the small critic include the variation that comes from training a critic, and those of the large one don't.
 
 # %% [markdown]
 # <a id="deeper-hunt" name="deeper-hunt"></a>
 # ## Deeper: two passes that agree
 #
-# *A bug hunt.* A colleague labelled ten thousand pairs overnight. Her code asks in both orders and keeps only the labels that are the same both times, as we did above. Among the labels it keeps, the two passes agree in 100% of cases. But DPO on
-# them taught the policy nothing. Find the mistake in the code before you look at the table.
+# *A bug hunt.* A colleague labelled ten thousand pairs overnight. Her code asks in both orders and keeps only the labels that are the same both times, as we did above. For the labels it keeps, the two passes agree in 100% of cases. But DPO on these labels taught the policy nothing. Find the mistake in the code before you look at the table.
 
 
 # %% tags=["aside"]
@@ -1454,11 +1452,9 @@ pd.DataFrame({who: pd.Series(kept).value_counts() for who, kept in kept_by.items
 # %% [markdown]
 # <details><summary>What is wrong</summary>
 #
-# The table shows that a labeller who knows the truth keeps none of its labels, and one that only looks at the position keeps all of them. The reason is that the second answers weren't swapped back. In the swapped pair, *first*
-# means the other reply, so a labeller who knows the truth gives the opposite answer the second time, and its label is discarded. Only position bias agrees with itself.
+# The table shows that the code keeps no labels from a labeller who knows the truth and all labels from one that looks only at the position. The reason is that the second answers weren't swapped back. In the swapped pair, *first* means the other reply, so a labeller who knows the truth gives the opposite answer the second time, and its label is discarded. Only a labeller with a position bias agrees with itself.
 #
-# The repair is to swap `"first"` and `"second"` in `again` before comparing. Two lines of tests would have caught this: an unbiased labeller must keep most of its labels, and a labeller that only looks at the position must keep
-# none.
+# To repair the code, swap `"first"` and `"second"` in `again` before you compare. Two lines of tests would have caught this bug: the code must keep most labels of an unbiased labeller and none of a labeller that looks only at the position.
 #
 # </details>
 
@@ -1466,7 +1462,7 @@ pd.DataFrame({who: pd.Series(kept).value_counts() for who, kept in kept_by.items
 # <a id="deeper-real" name="deeper-real"></a>
 # ## Deeper: public preference data about harm
 #
-# Two public sets are the usual start. **HH-RLHF** ([Bai et al. 2022](https://arxiv.org/abs/2204.05862)) holds some 170,000 pairs by crowdworkers, each a whole conversation as one transcript. **PKU-SafeRLHF** ([Ji et al. 2024](https://arxiv.org/abs/2406.15513)) labels each pair twice: which reply is more helpful, and which one is safer. Its licence (CC BY-NC) forbids commercial use, so we don't ship a row of it. The rows below are ours, in exactly the form of the two sets, with faults that such rows have.
+# Two public datasets are the usual starting points. **HH-RLHF** ([Bai et al. 2022](https://arxiv.org/abs/2204.05862)) holds some 170,000 pairs labelled by crowdworkers, and each side of a pair is the transcript of a whole conversation. **PKU-SafeRLHF** ([Ji et al. 2024](https://arxiv.org/abs/2406.15513)) labels each pair twice: which reply is more helpful, and which one is safer. Its licence (CC BY-NC) forbids commercial use, so we don't ship any of its rows. We wrote the rows below ourselves, in exactly the same format as the two datasets and with faults that such rows have.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1503,9 +1499,9 @@ print(len(rows), "of", len(hh), "rows kept; dropped:", dict(rows.dropped))
 pd.DataFrame([*rows[0]["prompt"], *rows[0]["chosen"]])
 
 # %% [markdown]
-# The loader splits the transcript into turns and keeps the shared part as the prompt. It drops the pair with equal replies and the one whose chosen side ends with a question. On the Hub, the same call is `preference_rows("Anthropic/hh-rlhf", split="train", n=1000)`.
+# The loader splits the transcript into turns and keeps the shared part as the prompt. It drops the pair with equal replies and the one whose chosen side ends with the human's question, without a reply. For the dataset on the Hub, the same call is `preference_rows("Anthropic/hh-rlhf", split="train", n=1000)`.
 #
-# PKU-SafeRLHF has two labels per pair, and they can contradict each other: the more helpful reply may be the dangerous one. By default, the loader reads `better_response_id`, which is about helpfulness. If you train a safe policy on that column, you teach it the opposite of what you want. `columns=` chooses the other one:
+# PKU-SafeRLHF has two labels per pair, and they can contradict each other: the more helpful reply may be the dangerous one. By default, the loader reads `better_response_id`, which is about helpfulness. If you want a safe policy and train on that column, some pairs teach the opposite of what you want. With `columns=`, you can choose the other column:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1517,58 +1513,54 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# In the first pair the two labels disagree. That's why the set has both, and why week 11 trains several objectives. Before you use AI labels on your own prompts, such sets are also a cheap test: let your labeller judge a few hundred of their pairs, and compute kappa for each column. Expect it to be well below 1 even for a good labeller, since people disagree about such pairs, too.
+# In the first pair, the two labels disagree. That's why the dataset has both, and why week 11 trains several objectives. Such datasets are also a cheap test before you use AI labels on your own prompts: let your labeller judge a few hundred of their pairs, and compute kappa for each column. Expect it to be well below 1 even for a good labeller, since people disagree about such pairs, too.
 
 # %% [markdown]
 # <a id="deeper-specs" name="deeper-specs"></a>
 # ## Deeper: from rules to specifications, reasoning and filters
 #
-# Since 2022, three ideas have grown out of written rules.
+# Since 2022, three further ideas have grown out of written rules.
 #
-# **Specifications instead of lists.** Anthropic's first constitution for Claude, published in May 2023, was a list of principles. OpenAI's *Model Spec*, first published in May 2024, orders instructions by who gave them (the *chain of command*) and has since grown to about 100 pages. In January 2026, Anthropic replaced its list by a long document that explains *why* Claude should act in a certain way, with priorities for cases of conflict. [Two rules in conflict](#deeper-rules) taught us why: without an order of priority, conflicting rules cancel in your labels.
+# **Specifications instead of lists.** Anthropic's first constitution for Claude, published in May 2023, was a list of principles. OpenAI's *Model Spec*, first published in May 2024, orders instructions by who gave them (the *chain of command*) and has since grown to about 100 pages. In January 2026, Anthropic replaced its list with a long document that explains *why* Claude should act in a certain way and sets priorities for cases of conflict. The section on [two rules in conflict](#deeper-rules) showed why priorities matter: without an order, conflicting rules cancel out in your labels.
 #
-# > **The roadmap says** Anthropic's constitution was 'most recently updated to an 80-page document in 2025'. **The evidence says** the long document appeared on 21 or 22 January 2026, depending on the source. Reports give 57 or about 80 pages, and 23,000 to 30,000 words.
+# > **The roadmap says** Anthropic's constitution was 'most recently updated to an 80-page document in 2025'. **The evidence says** the long document appeared on 21 or 22 January 2026, depending on the source. Reports of its length range from 57 to about 80 pages and from 23,000 to 30,000 words.
 #
-# **Models that reason about the rules.** In *deliberative alignment* ([Guan et al. 2024](https://arxiv.org/abs/2412.16339)), the model learns the text of the specification itself. It first generates reasoning with the relevant part of the specification in the prompt, and a judge that also sees the specification filters it. The model is then fine-tuned on the reasoning and answers *without* the specification in the prompt, and trained further with RL, whose reward again comes from a judge with the specification. OpenAI reports that this made its o-series more robust against jailbreaks while it refused fewer harmless requests. In constitutional AI, the rules are read by the labeller only. The policy never sees them.
+# **Models that reason about the rules.** In *deliberative alignment* ([Guan et al. 2024](https://arxiv.org/abs/2412.16339)), the model learns the text of the specification itself. It first generates reasoning with the relevant part of the specification in the prompt, and a judge that also sees the specification filters it. The model is then fine-tuned on the reasoning and answers *without* the specification in the prompt. Finally, it is trained with RL, and the reward again comes from a judge that sees the specification. OpenAI reports that this made its o-series models more robust against jailbreaks, while they refused fewer harmless requests. In constitutional AI, by contrast, only the labeller reads the rules, and the policy isn't trained to recall them.
 #
-# **Filters around the model.** *Constitutional classifiers* ([Sharma et al. 2025](https://arxiv.org/abs/2501.18837)) use a constitution to generate synthetic training data for classifiers that watch inputs and outputs. In over 3,000 estimated hours of red teaming, nobody found a universal jailbreak against an early version. The deployable version refused 0.38 percentage points more of production traffic, and cost 23.7% more compute. A second generation ([Cunningham et al. 2026](https://arxiv.org/abs/2601.04603)) checks cheaply first and carefully only where needed: 40 times cheaper than its own baseline, with 0.05% of production traffic refused.
+# **Filters around the model.** *Constitutional classifiers* ([Sharma et al. 2025](https://arxiv.org/abs/2501.18837)) use a constitution to generate synthetic training data for classifiers that watch inputs and outputs. In over 3,000 estimated hours of red teaming, nobody found a universal jailbreak against an early version. The deployable version raised refusals of production traffic by 0.38 percentage points and cost 23.7% more compute. A second generation ([Cunningham et al. 2026](https://arxiv.org/abs/2601.04603)) runs a cheap check first and a careful one only where needed. It's 40 times cheaper than its own baseline and refuses 0.05% of production traffic.
 #
-# All three still need what you measured this week: how often the labeller, the judge or the classifier is wrong, in each family, and what its errors teach.
+# For all three ideas, you still have to measure what you measured this week: how often the labeller, the judge or the classifier is wrong in each family, and what its errors teach.
 
 # %% [markdown]
 # <a id="deeper-tried" name="deeper-tried"></a>
 # ## Deeper: what we tried
 #
-# These settings were discarded before the recorded chain of [section 5](#halves). The numbers are from trials that weren't recorded, and 'human' labels are again the oracle's:
+# We discarded these settings before we recorded the runs of [section 5](#halves). The numbers are from trials that weren't recorded, and the 'human' labels are again the oracle's:
 #
 # | setting | what happened |
 # |---|---|
-# | the policy as its own critic, by verdicts | its revisions spoilt how-to's: 88% of 300 sampled replies were right before, and 51% after. It labelled 22% of 50 unsafe pairs the wrong way round |
-# | a critic trained on the SFT data's own mix of critiques | still raised false alarms on how-to's |
-# | no human labels, fewer how-to's, twice the learning rate in DPO (two seeds) | safety 97% and 98%, but over-refusal up by 6.5 points on both seeds, and facts down from 83% to 25% |
-# | human labels for sums, lists and facts only (one seed) | safety 97%, over-refusal up by 6 points, facts 73% |
-# | human labels for how-to's as well, from fewer prompts, with 30 steps instead of 45 | over-refusal up by 2.5, 1 and 5.5 points, where we wanted at most 5 |
-# | more prompts for human labels, without more steps | no change |
+# | the policy is its own critic, with verdicts in words | Its revisions spoilt how-tos: 88% of 300 sampled replies were right before, but only 51% after. It labelled 22% of 50 unsafe pairs the wrong way around. |
+# | the critic is trained on the SFT data's own mix of critiques | It still raised false alarms on how-tos. |
+# | no human labels, fewer how-tos, twice the learning rate in DPO (two seeds) | Safety reached 97% and 98%, but over-refusal rose by 6.5 points on both seeds, and facts fell from 83% to 25%. |
+# | human labels for sums, lists and facts only (one seed) | Safety reached 97%, over-refusal rose by 6 points, and facts ended at 73%. |
+# | human labels for how-tos as well, from fewer prompts, with 30 steps instead of 45 | Over-refusal rose by 2.5, 1 and 5.5 points, and we wanted at most 5. |
+# | more prompts for human labels, without more steps | Nothing changed. |
 #
-# The last choice was made on training prompts with three other seeds: refusals of how-to's, sampled at temperature 1, fell from 2.9% to 1.8%. But some of these settings were rejected because of the over-refusal of *these* seeds on *these* held-out prompts. So the over-refusal reported for the chain is
-# optimistic, and its intervals don't account for that selection.
+# We made the last choice on training prompts with three other seeds, where refusals of how-tos, sampled at temperature 1, fell from 2.9% to 1.8%. But we rejected some of these settings because of their over-refusal on *these* seeds and *these* held-out prompts. So the over-refusal that section 5 reports is optimistic, and its intervals don't account for that selection.
 #
-# The [RL section](#deeper-rl), the arms with [human votes](#deeper-hybrid) and the [build](#build) had one setting each, and nothing was tuned. DPO's learning rate comes from the table above, GRPO's settings from week 11. With tuning, RL in particular might do better.
+# In the [RL section](#deeper-rl), in the arms with [human votes](#deeper-hybrid) and in the [build](#build), we tried only one setting each and tuned nothing. DPO's learning rate comes from the trials above, and GRPO's settings come from week 11. With tuning, RL in particular might do better.
 #
-# We haven't trained the whole chain with the policy as its own critic, only DPO on its labels.
+# We haven't trained both halves with the policy as its own critic. We have only trained with DPO on its labels.
 
 # %% [markdown]
 # <a id="deeper-own" name="deeper-own"></a>
 # ## Deeper: your profile's own model
 #
-# So far we knew the truth, and the model had 1.4 million parameters. Now we do the same with the model that you fine-tuned in week 3 under `smol`, `t4` or `rented`. It replies to requests on the training topics of `everyday`,
-# criticises and revises its replies, labels pairs by the rules, and is trained with DPO on its own labels. In place of the oracle, the programs of the suite `everyday` check the replies.
+# So far, we knew the truth, and the model had 1.4 million parameters. Now we do the same with the model that you fine-tuned in week 3 under `smol`, `t4` or `rented`. It replies to requests on the training topics of the suite `everyday`, criticises and revises its replies, labels pairs according to the rules, and is trained with DPO on its own labels. In place of the oracle, the programs of the suite check the replies.
 #
-# There are three differences. First, the critic is the model itself, without any additional training. Second, we don't fine-tune on the revisions; instead, each revision forms a pair with the reply that it came from. Third, there
-# are no human labels: no pair is about sums or instructions, so the evaluation has to show whether they suffer.
+# There are three differences. First, the critic is the model itself, without any additional training. Second, we don't fine-tune on the revisions; instead, each revision forms a pair with the reply that it came from. Third, there are no human labels. No pair is about sums or instructions, so the evaluation has to show whether the model gets worse at them.
 #
-# We estimate about 13 minutes on `smol`'s two cores, 30 on a T4 and 10 on an H100. None of it has been run on a GPU yet. On a GPU, restart the kernel and run only the first cell and those below, because Unsloth has to be imported
-# before TRL, which the sections above have already imported.
+# We estimate that this section takes about 13 minutes on two cores with `smol`, 30 minutes on a T4 and 10 minutes on an H100. None of it has been run on a GPU yet. On a GPU, restart the kernel and run only the first code cell of the notebook and the cells below. Unsloth has to be imported before TRL, and the sections above have already imported TRL.
 
 # %%
 own = bool(lab.profile.base_model)  # not the embedded one
@@ -1587,8 +1579,7 @@ else:
     lab.not_here("this section trains a language model; POSTLAB_PROFILE=smol has one for a CPU.")
 
 # %% [markdown]
-# The rules are in `data/constitutions/everyday.yaml`. There are four kinds of requests: harmful ones, harmless ones that look similar, questions that nobody can answer, and answerable ones that look similar. We take the same number
-# of each and sample two replies per request. (During SFT, the `smol` model has seen some of these requests with the suite's own replies. The evaluation uses other topics.)
+# The rules are in `data/constitutions/everyday.yaml`. There are four kinds of requests: harmful ones, harmless ones that look similar, questions that nobody can answer, and answerable ones that look similar. We use the same number of each and sample two replies per request. (The `smol` model saw some of these requests during SFT, together with the suite's own replies. The evaluation uses other topics.)
 
 # %%
 if own:
@@ -1628,8 +1619,7 @@ pd.Series({rule.id: rule.text for rule in rules.rules}, name="text").to_frame() 
 # %% [markdown]
 # ### Criticise and revise
 #
-# Another model may phrase its verdict in many ways. So we don't read its words, but compare the probabilities of two openings, *It breaks the rule* and *It keeps the rule*, and take the more likely one. The revision is in the
-# model's own words.
+# Another model may phrase its verdict in many ways. So instead of reading its words, we compare the probabilities of two openings, *It breaks the rule* and *It keeps the rule*, and take the more likely one. The revision is in the model's own words.
 
 # %%
 if own:
@@ -1654,7 +1644,7 @@ if own:
     bill["critique and revision"] = [count(heard), count(changed), spent]
 
 # %% [markdown]
-# For each family, the next table shows how many replies were revised, and the share of correct replies before and after, as judged by a program. A *correct* reply refuses a harmful request, doesn't refuse a harmless one, admits it
+# For each family, the next table shows the share of replies that were revised, and the share of correct replies before and after, as judged by a program. A *correct* reply refuses a harmful request, doesn't refuse a harmless one, admits it
 # when nobody can know the answer, and gives the right answer when there is one.
 
 # %%
@@ -1677,12 +1667,11 @@ told.groupby("family", sort=False)[["revised", "before", "after"]].mean().round(
 told[told["revised"]].groupby("family", sort=False).head(2)[["rules", "reply", "revision"]] if own else None  # fmt: skip
 
 # %% [markdown]
-# Read this table as in section 3. If *after* is lower than *before* on harmless requests, the critic raises false alarms. If nothing changes on harmful ones, it misses what the policy does wrong.
+# Read this table as in section 3. If *after* is lower than *before* on harmless requests, the critic probably raises false alarms. If nothing changes on harmful ones, it misses the policy's mistakes or can't correct them.
 #
 # ### Label
 #
-# If a reply was revised, the pair consists of the reply and its revision. Otherwise it consists of the two sampled replies. The labeller is again the model itself. It sees the rules and both replies and is asked for a letter, *A*
-# or *B*. It may prefer one of the letters, whatever the replies are. So we ask about every pair in both orders and average the two log-odds, which removes a preference that is the same for all pairs ([Lee et al.
+# If a reply was revised, the pair consists of the reply and its revision. Otherwise, it consists of the two sampled replies. The labeller is again the model itself. It sees the rules and both replies and has to answer with a letter, *A* or *B*. It may prefer one of the letters, whatever the replies are. So we ask about every pair in both orders and average the two log-odds, which removes a preference that is the same for all pairs ([Lee et al.
 # 2023](https://arxiv.org/abs/2309.00267) average the probabilities).
 #
 # If you set `ENDPOINT`, a larger model labels the pairs instead. Your prompts and replies are then sent to that server, and you may have to pay for them.
@@ -1715,7 +1704,7 @@ if own:
         return ["tie" if abs(x) < bar or x == 0 else "a" if x > 0 else "b" for x in leads]
 
 # %% [markdown]
-# **Measure the labeller before you use its labels.** The suite's training topics come with pairs of replies of which one is known to be right. How often does the labeller prefer it? A labeller that guesses has a kappa of 0, and one
+# **Measure the labeller before you use its labels.** The suite's training topics come with pairs of replies in which one is known to be right. How often does the labeller prefer that one? A labeller that guesses has a kappa of 0, and one
 # that is always right has a kappa of 1:
 
 # %%
@@ -1735,8 +1724,7 @@ if own:
 pd.DataFrame({name: vars(getattr(found, name)) for name in ("kappa", "error")}).T.round(2) if own else None  # fmt: skip
 
 # %% [markdown]
-# If kappa's interval contains 0, you can't tell these labels from chance. Use an endpoint, or don't expect anything from the training. Next, the labeller judges its own pairs. We only keep the half of its labels that it's most
-# certain about, because log-odds have no natural scale on which to set a threshold. All other pairs become ties:
+# If kappa's interval contains 0, you can't tell these labels from chance. In that case, use an endpoint, or don't expect anything from the training. Next, the labeller judges the pairs of the model's own replies. Log-odds have no natural scale on which to set a threshold, so we keep only the half of the labels that the labeller is most certain about. All other pairs become ties:
 
 # %%
 if own:
@@ -1768,8 +1756,7 @@ if own:
 pd.DataFrame(rows).set_index("family").round(2) if own else None
 
 # %% [markdown]
-# These numbers are about the labelled pairs. *error* is the share of pairs in which the labeller prefers the wrong side, among those where a program sees a difference. *forced* is the share in which it prefers a side although no
-# program sees a difference. The evaluation below may not notice what such pairs teach.
+# These numbers cover only the labelled pairs. Among the pairs in which a program sees a difference, *error* is the share in which the labeller prefers the wrong reply. Among the others, *forced* is the share in which it prefers a reply anyway. The evaluation below may not notice what such pairs teach.
 #
 # ### Train and measure
 #
@@ -1817,13 +1804,11 @@ if own:
 changes.loc[shown, ["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3) if own else None  # fmt: skip
 
 # %% [markdown]
-# Safety and honesty are what the rules ask for. Over-refusal, over-abstention and facts show the price. If instructions or sums change, that's a side effect that nobody asked for. If an interval contains zero, the result is
-# *inconclusive*: with a few hundred pairs, or a few dozen on `smol`, that will happen often. If nothing changed, don't raise the learning rate yet. First check whether the labeller was better than chance, and whether its pairs
-# differ in anything that the programs measure.
+# Safety and honesty are what the rules ask for. Over-refusal, over-abstention and facts show the price. If the scores on instructions or sums change, that's a side effect that nobody asked for. If an interval contains zero, the result is *inconclusive*. With a few hundred pairs, or a few dozen on `smol`, that will happen often. If nothing changed, don't raise the learning rate yet. First, check whether the labeller was better than chance, and whether the replies in its pairs differ in anything that the programs measure.
 #
 # ### What it cost
 #
-# This is the bill for each step in tokens and minutes. The line above it shows what the same labels would cost from people at $3 per pair, or from a model at $0.20 per million tokens read:
+# The table shows the bill for each step in tokens and minutes. The line above it shows what the same labels would cost if people wrote them at $3 per pair, or if a model wrote them at $0.20 per million tokens read:
 
 # %%
 if own:
@@ -1842,10 +1827,9 @@ pd.DataFrame(bill, index=["tokens read", "tokens written", "minutes"]).T.round(1
 #
 # <details><summary>Answer</summary>
 #
-# It must judge better than it acts: it has to recognise which of its own replies break a written rule, and it has to be able to write one that doesn't. If the critic and the policy make the same mistakes, revisions repeat them and
-# labels reward them. I'd check this first, with examples whose verdict I know, for each rule, and I'd include many examples that don't break it.
+# It must judge better than it acts: it has to recognise which of its own replies break a written rule, and it has to be able to write a reply that doesn't. If the critic and the policy make the same mistakes, the revisions repeat them and the labels reward them. I'd check this first. For each rule, I'd use examples whose correct verdict I know, including many that don't break the rule.
 #
-# *A likely follow-up:* "And if it can't?" Use a stronger model as the critic, or train one on correct critiques, and put their price on the bill.
+# *A likely follow-up:* "And if it can't?" Use a stronger model as the critic, or train one on correct critiques, and put the price on the bill.
 #
 # </details>
 #
@@ -1853,8 +1837,7 @@ pd.DataFrame(bill, index=["tokens read", "tokens written", "minutes"]).T.round(1
 #
 # <details><summary>Answer</summary>
 #
-# I can't tell yet. It depends on how often you'd agree by chance, so I'd compute kappa, and on how often two people agree with each other. Then I'd look at different kinds of pairs separately, and at the direction of the errors:
-# does it prefer long replies, the first position, refusals? Random errors mainly weaken the gradient. Systematic errors teach the policy something wrong.
+# I can't tell yet. It depends on how often they'd agree by chance, so I'd compute kappa. It also depends on how often two people agree with each other. Then I'd look at different kinds of pairs separately, and at the direction of the errors: does the labeller prefer long replies, the first position, or refusals? Random errors mainly weaken the gradient. Systematic errors teach the policy something wrong.
 #
 # *A likely follow-up:* "How do you find a position bias?" Ask in both orders, and count how often the answer changes with the order.
 #
@@ -1864,8 +1847,7 @@ pd.DataFrame(bill, index=["tokens read", "tokens written", "minutes"]).T.round(1
 #
 # <details><summary>Answer</summary>
 #
-# First, over-refusal on harmless prompts that look unsafe, with its interval, and helpfulness on everything else: a model that always refuses is perfectly safe. Then who judged 'safe': if it's the labeller itself, the policy may
-# just have learned to please it. Then several seeds, prompts and wordings that weren't used in training or for choosing the settings, and a sample of replies to read.
+# First, I'd want to see over-refusal on harmless prompts that look unsafe, with its interval, and helpfulness on everything else, because a model that always refuses is perfectly safe. Then I'd ask who judged what is 'safe': if it was the labeller itself, the policy may just have learned to please it. I'd also want several seeds, prompts and wordings that weren't used for training or for choosing the settings, and a sample of replies to read.
 #
 # *A likely follow-up:* "Over-refusal rose by 8 points. What do you do?" Add harmless look-alikes to the pairs, with the helpful reply as the chosen one, and measure again.
 #
@@ -1878,7 +1860,7 @@ pd.DataFrame(bill, index=["tokens read", "tokens written", "minutes"]).T.round(1
 # I'd start with a few hundred pairs that people label blind, to measure the AI labeller in each family. If it's good enough, the AI labels everything, in both orders. The human labels then go where they add the most: to families
 # with a low kappa or a high cost of errors, to ties and pairs on which the order changed the answer, and to a random sample, so that I notice drift. I'd reserve part of the budget for the final evaluation.
 #
-# *A likely follow-up:* "When would you use only people?" If there are few pairs, or if errors are very costly. Below a few thousand pairs, making an AI labeller trustworthy can cost more than the labels themselves.
+# *A likely follow-up:* "When would you use only people?" I'd do that if there are few pairs or if errors are very costly. Below a few thousand pairs, making an AI labeller trustworthy can cost more than the labels themselves.
 #
 # </details>
 #
@@ -1889,7 +1871,7 @@ pd.DataFrame(bill, index=["tokens read", "tokens written", "minutes"]).T.round(1
 # I'd ask for an ablation that removes each rule in turn, and for a comparison with the same number of labels. I'd want to know who judged the models and by which rules, because a judge with the new constitution will prefer the
 # model trained on it. And I'd ask how conflicts between rules were settled, whether the labels agree better with people than before, and how much the result varies between seeds.
 #
-# *A likely follow-up:* "How could a longer constitution make things worse?" More rules conflict more often. If conflicts end in ties, they drop out of the data, and whatever the remaining pairs teach can spread to them.
+# *A likely follow-up:* "How could a longer constitution make things worse?" More rules conflict more often. If conflicts end in ties, those pairs drop out of the data, and whatever the remaining pairs teach can spread to the requests that the dropped pairs were about.
 #
 # </details>
 
@@ -1899,7 +1881,7 @@ pd.DataFrame(bill, index=["tokens read", "tokens written", "minutes"]).T.round(1
 # ([2309.00267](https://arxiv.org/abs/2309.00267)): AI and human labels side by side, position bias, and rewards without a reward model.
 #
 # *Labellers and noise.* Zheng et al. 2023 ([2306.05685](https://arxiv.org/abs/2306.05685)): how models judge, and their biases. Chowdhury et al. 2024,
-# *robust DPO* ([2403.00409](https://arxiv.org/abs/2403.00409)): learning from noisy labels. Röttger et al. 2023, *XSTest* ([2308.01263](https://arxiv.org/abs/2308.01263)): how to measure over-refusal.
+# *Robust DPO* ([2403.00409](https://arxiv.org/abs/2403.00409)): learning from noisy labels. Röttger et al. 2023, *XSTest* ([2308.01263](https://arxiv.org/abs/2308.01263)): how to measure over-refusal.
 #
 # *Data.* Bai et al. 2022, *HH-RLHF* ([2204.05862](https://arxiv.org/abs/2204.05862)). Ji et al. 2024, *PKU-SafeRLHF* ([2406.15513](https://arxiv.org/abs/2406.15513)): helpfulness and safety labelled separately.
 #
