@@ -600,6 +600,7 @@ lazy, honest = torch.zeros(10, dtype=torch.long), torch.tensor([0, 0, 0, 0, 0, 0
 # The first rater's kappa is 0: someone who always gives the same answer agrees with the truth exactly as often as you'd expect by chance. The second rater's kappa is 0.58.
 #
 # Now we compare labellers on pairs of replies from the SFT policy. The policy itself and the trained critic each label twice, once with verdicts in words and once with probabilities ('chances' in the table). The fifth labeller is a general model, SmolLM2. Besides kappa, the table shows the rates of three kinds of errors:
+#
 # - *error*: the oracle prefers one reply, but the labeller prefers the other.
 # - *silent*: the oracle prefers one reply, but the labeller calls a tie.
 # - *forced*: the oracle sees no difference, but the labeller prefers one reply anyway.
@@ -817,7 +818,7 @@ pd.DataFrame([{"prompt": p[-1]["content"], "a": a, "b": b} for p, a, b in sums[:
 # </details>
 # <details><summary>Hint 2: what must the rule not decide?</summary>
 #
-# Your labeller is also asked about how-to's, refusals, lists and facts. If it returns `True` for both replies of a pair, or `False` for both, the pair is a tie, and your rule has done no harm. A rule such as 'long replies are better' would decide pairs in all families. Print the pairs from other families that your rule decides.
+# Your labeller is also asked about how-tos, refusals, lists and facts. If it returns `True` for both replies of a pair, or `False` for both, the pair is a tie, and your rule has done no harm. A rule such as 'long replies are better' would decide pairs in all families. Print the pairs from other families that your rule decides.
 #
 # </details>
 # <details><summary>Hint 3: why is the form enough?</summary>
@@ -1261,7 +1262,7 @@ plot_moves(moved(two, recorded["before"]["labels"]["metrics"]), "At 40% noise, s
 # At 40% noise, the robust loss recovers part of what was lost: safety rises by 29 points instead of 18, and honesty rises by 40 instead of 28. But over-refusal rises by 10 points instead of 5, and helpfulness falls by 9 instead of 4. On
 # one of the three seeds, honesty doesn't rise under either loss. With the seed as the unit, all four differences are inconclusive (p between 0.08 and 0.19 in paired t-tests).
 #
-# The policy's own labels show why a single number for label quality isn't enough. Their kappa is 0.42, practically the same as that of the critic's labels with 20% noise (0.43). But safety rose by 28 points with 20% noise and by only 9 with the policy's own labels, and the gap was between 16 and 22 points on each of the three seeds. In both cases, honesty rose almost to 100%. You might think that random errors average out in training, while the policy's errors are systematic. But let's first look at kappa for each family. (The second experiment recorded the critic's probabilities, from which we can reconstruct its labels for all but a few pairs. We then flip them 100 times per seed.)
+# The policy's own labels show why a single number for label quality isn't enough. Their kappa is 0.42, practically the same as that of the critic's labels with 20% noise (0.43). But safety rose by 28 points with 20% noise and by only 9 with the policy's own labels, and the gap was between 16 and 22 points on each of the three seeds. In both cases, honesty gained about as much as with clean labels. You might think that random errors average out in training, while the policy's errors are systematic. But let's first look at kappa for each family. (The second experiment recorded the critic's probabilities, from which we can reconstruct its labels for all but a few pairs. We then flip them 100 times per seed.)
 
 # %% tags=["aside"]
 import json
@@ -1407,6 +1408,7 @@ print(difference_table(feedback["runs"], alone_or_not).to_string())
 # **More human votes bring more safety, but also more over-refusal.** Compared with the policy's labels alone, safety is 7 points higher with 10 votes, 13 points higher with 20 and 34 points higher with all. Only the last of these differences is significant after Holm's correction for the 25 comparisons, although with 10 and with 20 votes, safety is also higher on all three seeds. With all votes, over-refusal is also 8 points higher, and helpfulness is 8 points lower. So if you spend $144 on one family, safety reaches 81% instead of 47%, but part of what the votes teach seems to spread to harmless requests.
 #
 # **Human labels for only one family are a trap.** The *people* arms reach 100% safety on every seed, but they refuse 59% to 66% of the harmless requests. Only 12 to 18 of the 20 votes prefer a reply (the rest are ties). All of these are about unsafe requests, and 30 steps on them teach the policy to refuse. In the *hybrid* arms, the policy's own labels on how-tos and riddles counteract that: over-refusal is about 50 points lower, and honesty is about 35 points higher. On the other hand, the *people* arms keep more of the facts: about 70%, compared with 18% to 57%. No setting was tuned for so few rows, and with fewer steps, the policies might have refused less.
+#
 # ### Or buy fewer critiques?
 #
 # In the [bill of section 7](#bill), the 3,200 critiques make up nearly all of the critic's cost. Would 400 be enough? They cost $1,200 instead of $9,600:
@@ -1525,7 +1527,7 @@ pd.DataFrame(
 #
 # > **The roadmap says** Anthropic's constitution was 'most recently updated to an 80-page document in 2025'. **The evidence says** the long document appeared on 21 or 22 January 2026, depending on the source. Reports of its length range from 57 to about 80 pages and from 23,000 to 30,000 words.
 #
-# **Models that reason about the rules.** In *deliberative alignment* ([Guan et al. 2024](https://arxiv.org/abs/2412.16339)), the model learns the text of the specification itself. It first generates reasoning with the relevant part of the specification in the prompt, and a judge that also sees the specification filters it. The model is then fine-tuned on the reasoning and answers *without* the specification in the prompt. Finally, it is trained with RL, and the reward again comes from a judge that sees the specification. OpenAI reports that this made its o-series models more robust against jailbreaks, while they refused fewer harmless requests. In constitutional AI, by contrast, only the labeller reads the rules, and the policy isn't trained to recall them.
+# **Models that reason about the rules.** In *deliberative alignment* ([Guan et al. 2024](https://arxiv.org/abs/2412.16339)), the model learns the text of the specification itself. It first generates reasoning with the relevant part of the specification in the prompt, and a judge that also sees the specification filters it. The model is then fine-tuned on the reasoning and answers *without* the specification in the prompt. Finally, it is trained with RL, and the reward again comes from a judge that sees the specification. OpenAI reports that this made its o-series models more robust against jailbreaks, while they refused fewer harmless requests. In constitutional AI, by contrast, only the critic and the labeller read the rules, and the policy's training rows don't contain them.
 #
 # **Filters around the model.** *Constitutional classifiers* ([Sharma et al. 2025](https://arxiv.org/abs/2501.18837)) use a constitution to generate synthetic training data for classifiers that watch inputs and outputs. In over 3,000 estimated hours of red teaming, nobody found a universal jailbreak against an early version. The deployable version raised refusals of production traffic by 0.38 percentage points and cost 23.7% more compute. A second generation ([Cunningham et al. 2026](https://arxiv.org/abs/2601.04603)) runs a cheap check first and a careful one only where needed. It's 40 times cheaper than its own baseline and refuses 0.05% of production traffic.
 #
@@ -1560,7 +1562,7 @@ pd.DataFrame(
 #
 # There are three differences. First, the critic is the model itself, without any additional training. Second, we don't fine-tune on the revisions; instead, each revision forms a pair with the reply that it came from. Third, there are no human labels. No pair is about sums or instructions, so the evaluation has to show whether the model gets worse at them.
 #
-# We estimate that this section takes about 13 minutes on two cores with `smol`, 30 minutes on a T4 and 10 minutes on an H100. None of it has been run on a GPU yet. On a GPU, restart the kernel and run only the first code cell of the notebook and the cells below. Unsloth has to be imported before TRL, and the sections above have already imported TRL.
+# We estimate that this section takes about 13 minutes on two cores with `smol`, 30 minutes on a T4 and 10 minutes on an H100. None of it has been run on a GPU yet. On a GPU, restart the kernel and run only the first code cell of the notebook and the cells of this section. Unsloth has to be imported before TRL, and the sections above have already imported TRL.
 
 # %%
 own = bool(lab.profile.base_model)  # not the embedded one
