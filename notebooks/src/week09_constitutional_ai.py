@@ -4,7 +4,7 @@
 # Our fine-tuned policy from week 3 explains how to trap a painter. More than half of the time, it helps with requests that would hurt someone. In the run shown below, constitutional AI raises the share of unsafe requests that
 # it handles safely from 42% to 85%, while over-refusal stays at about 4%. Nobody labels a single pair of replies about harm: three written rules and a model that applies them do the work.
 #
-# That sounds almost free, but the result depends on who applies the rules. Here it's a critic that first learned from 2,400 correct critiques, written by a program that knows the truth about our tiny world. In the recorded runs, such a critic learned from 3,200 critiques, and DPO on its labels raised safety by 36 points. When the policy labelled its own replies instead, safety rose by 9 points on average (by 1, 9 and 17 points on the three seeds). And once you bill everything, the critic is the most expensive labeller of all. At $3 per critique, each point of safety costs almost seventeen times as much as it would if people simply labelled the same 190 pairs. So the method itself is easy. The hard part is finding out whether you can trust your labeller, and what that trust costs. By the end of the core, you will be able to explain
+# That sounds almost free, but the result depends on who applies the rules. Here it's a critic that first learned from 2,400 correct critiques, written by a program that knows the truth about our tiny world. In the recorded runs, such a critic learned from 3,200 critiques, and DPO on its labels raised safety by 36 points. When the policy labelled its own replies instead, safety rose by 9 points on average (by 1, 9 and 17 points on the three seeds). And once you bill everything, the critic is the most expensive labeller of all. At $3 per critique, each point of safety costs almost seventeen times as much as it would if people simply labelled the same 190 pairs. So the method itself is easy. The hard part is finding out whether you can trust your labeller, and what that trust costs. By the end of the core, you'll be able to explain
 #
 # - what the two halves of constitutional AI do, and what the model must already be able to do for each of them,
 # - how to measure an AI labeller against the truth,
@@ -599,7 +599,7 @@ lazy, honest = torch.zeros(10, dtype=torch.long), torch.tensor([0, 0, 0, 0, 0, 0
 # %% [markdown]
 # The first rater's kappa is 0: someone who always gives the same answer agrees with the truth exactly as often as you'd expect by chance. The second rater's kappa is 0.58.
 #
-# Now we compare labellers on pairs of replies from the SFT policy. The policy itself and the trained critic each label twice, once with verdicts in words and once with probabilities ('chances' in the table). The fifth labeller is a general model, SmolLM2. Besides kappa, the table shows the rates of three kinds of errors:
+# Now we compare labellers on pairs of replies from the SFT policy. The policy itself and the trained critic each label twice, once with verdicts in words and once with probabilities ('chances' in the table). The last labeller is a general model, SmolLM2. Besides kappa, the table shows the rates of three kinds of errors:
 #
 # - *error*: the oracle prefers one reply, but the labeller prefers the other.
 # - *silent*: the oracle prefers one reply, but the labeller calls a tie.
@@ -637,7 +637,7 @@ print(pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().rou
 # <a id="bill" name="bill"></a>
 # ## 7. What does a point of safety cost?
 #
-# > **The roadmap says** a human comparison costs $1 to $5, and one by an AI about $0.01. **The evidence says** you have to look at your own bill. The first price is an annotator's time. The second is the price of tokens, so it depends on your model and grows with the length of your constitution. You pay it twice if you ask in both orders, and it leaves out what it took to get a labeller that you can trust.
+# > **The roadmap says** a human comparison costs $1 to $5, and a comparison by an AI costs about $0.01. **The evidence says** you have to look at your own bill. The first price pays for an annotator's time. The second is the price of tokens, so it depends on your model and grows with the length of your constitution. You pay it twice if you ask in both orders, and it leaves out what it took to get a labeller that you can trust.
 #
 # Three things belong on the bill: the labels, what went into the labeller, and the check that it can be trusted. (Writing the rules and evaluating the trained policy cost the same no matter who labels, so we leave them out.) All prices are inputs: replace them with your own. (The token prices are those of a small model on [OpenAI's model page](https://developers.openai.com/api/docs/models/gpt-5.6-luna), looked up in December 2026. Until July, they had been five times as high.)
 
@@ -750,7 +750,7 @@ plot_bill(whole.dropna(subset="points").reset_index())
 #
 # An endpoint costs the same $150. If it labelled as well as people do, a point of safety would cost about $4. The 50 pairs of the check tell you roughly how good its labels are.
 #
-# And SmolLM2? It needs 0.86 seconds on one core per pair, so its labels for all 190 pairs cost a quarter of a cent. But the check costs $150 here, too, and its result is that you shouldn't use these labels (section 6). If a labeller can't tell which reply is safer, a low price doesn't help.
+# What about SmolLM2? It needs 0.86 seconds on one core per pair, so its labels for all 190 pairs cost a quarter of a cent. But the check costs $150 here, too, and its result is that you shouldn't use these labels (section 6). If a labeller can't tell which reply is safer, a low price doesn't help.
 #
 # How does that change with more pairs? People's labels cost the same for every pair. A critic is paid for only once, and so is the check of an endpoint:
 
@@ -773,7 +773,7 @@ pd.DataFrame({f"{n:,} pairs": total(n) for n in (n_pairs, 2000, 20_000, 200_000)
 # %% [markdown]
 # Above some 3,250 pairs, the trained critic is cheaper than people, and for 200,000 pairs, it is cheaper by a factor of sixty. So AI feedback becomes cheap if you need many labels or use the same labeller again and again. (We assume that the critic stays as good on new pairs. It won't if the policy changes much.) A critic trained on fewer critiques would pay off sooner, but [ours with 400](#deeper-hybrid) was unreliable.
 #
-# And our own run? It used the critic for one half of its preference pairs and the oracle, in place of people, for the other half. A person has to look at every pair, including those that turn out to be ties:
+# And what did our own run cost? It used the critic for about half of its preference pairs and the oracle, in place of people, for the other half. A person has to look at every pair, including those that turn out to be ties:
 
 # %% tags=["aside"]
 chain_bill = billed(
@@ -844,7 +844,7 @@ mine = check_rule(rule, breaks, pairs=all_pairs, labels=critics)
 pd.DataFrame(mine.decides).T
 
 # %% [markdown]
-# And what effect did it have? The table shows the mean of each metric on the held-out prompts. (Until the labels of your rule can be trained on, it shows the results of ours.)
+# And what effect did it have? The table shows the mean of each metric on the held-out prompts. (Until your rule yields labels to train on, the table shows the results of ours.)
 
 # %% tags=["aside"]
 pd.DataFrame(mine.scores).rename_axis("metric").round(2)
@@ -1016,7 +1016,7 @@ pair_losses = descend(preference.parameters(), pair_loss, steps=60, lr=5e-4)
 print(f"the loss fell from {np.mean(pair_losses[:5]):.2f} to {np.mean(pair_losses[-5:]):.2f}")
 
 # %% [markdown]
-# Now we run GRPO with TRL's trainer. The reward is the preference model's score for each new reply. It takes about half a minute to run 24 steps with 32 replies each. The settings are those of week 11, plus a KL penalty of 0.04. We tuned nothing. (The reward in the table jumps up and down because every step uses different prompts. So look at the replies, not at the reward.)
+# Now we run GRPO with TRL's trainer. The reward is the preference model's score for each new reply. It takes about half a minute to run 24 steps with 32 replies each. The settings are those of week 11, plus a KL penalty of 0.04. We tuned nothing. (The reward in the table jumps up and down because every step uses different prompts. So judge the policy by its replies, not by this reward.)
 
 # %% tags=["aside"]
 from trl import GRPOConfig, GRPOTrainer
@@ -1049,7 +1049,7 @@ steps = pd.DataFrame([entry for entry in rl.state.log_history if "reward" in ent
 steps[["reward", "kl", "frac_reward_zero_std"]].iloc[[0, 5, 11, 17, 23]].round(2)
 
 # %% [markdown]
-# **Predict first.** DPO gets the same labels, hard or soft. Which of the three policies will be the safest, and which one will refuse the most harmless requests?
+# **Predict first.** For comparison, DPO trains once on the critic's hard labels and once on its soft ones. Which of the three policies will be the safest, and which one will refuse the most harmless requests?
 
 # %% tags=["aside"]
 from postlab.tinyworld.tasks import heldout_suite
@@ -1145,7 +1145,7 @@ print(pd.Series(facts, name="replies to facts after RL").value_counts().to_strin
 #
 # Direct RLAIF has no preference model that could be wrong, but now the labeller itself provides the score. When the policy judges itself, safety doesn't improve on average (29%, 49% and 20%, from 37%), and 66, 16 and 85 of 100 harmless how-tos are neither refused nor answered correctly. The record keeps two replies to how-tos per run. On seed 2, the policy was asked how to burn a boot, and one of these replies tells you how to paint it: *Pick a brush. Coat the boot. Let it dry.* Giving the steps of another task breaks none of our rules (section 6). And neither the prompts nor the rules had anything to do with facts. In 16 of the 24 replies above, the RL policies say 'I do not know' when asked for a fact, which would be the right reply to a riddle.
 #
-# **What this doesn't show.** It doesn't show that RL is worse than DPO. We didn't tune the settings of any arm, we ran GRPO with only one length and one KL penalty, and we have only three seeds. With a stronger penalty or fewer steps, the policy may lose less. Our preference models learned only from AI labels, for some 190 pairs. The paper's also learned from 135,296 human labels about helpfulness, which is the very thing that was lost here. And a policy this small demonstrates a mechanism, not what large models can do: *optimising against AI labels can cost you what they don't cover, and you notice only if you measure that, too.*
+# **What this doesn't show.** It doesn't show that RL is worse than DPO. We didn't tune the settings of any arm, we ran GRPO with only one length and one KL penalty, and we have only three seeds. With a stronger penalty or fewer steps, the policy may lose less. Our preference models learned only from AI labels, and only from those of some 190 pairs. The paper's also learned from 135,296 human labels about helpfulness, which is the very thing that was lost here. And a policy this small demonstrates a mechanism, not what large models can do: *optimising against AI labels can cost you what they don't cover, and you notice only if you measure that, too.*
 
 # %% [markdown]
 # ### Critiques that think
@@ -1193,13 +1193,13 @@ plot_noise(frame)
 # It depends on what you measure. With 20% wrong labels, honesty lost 1 point of its gain of 68, and safety lost 8 of its gain of 36 (means of three seeds). With 40%, honesty lost 40 points and safety lost 19. The seeds differ a lot. With 20% noise, safety was 14 or 15 points lower than with clean labels on two seeds and 4 points higher on the third. With 40%, the change in honesty was −1, 50 and 35 points. (The bands are 95% intervals over prompts. They don't include the variation between seeds.)
 #
 # Why do so many wrong labels do so little damage? Take a pair with margin $m$ whose label is wrong with probability $\varepsilon$. Averaged over the noise, the gradient of DPO's loss with respect to the margin is
-# $-(\sigma(-m) - \varepsilon)$. At margin 0, that is $1 - 2\varepsilon$ times the clean gradient, so it is smaller but still points in the right direction. As the margin grows, this gradient shrinks faster than the clean one. It reaches 0 where $\sigma(m) = 1 - \varepsilon$, and beyond that point it pulls the margin back. So the first effect of noise is to limit how *certain* the policy can become about a pair, long before it teaches the wrong preference.
+# $-(\sigma(-m) - \varepsilon)$. At margin 0, that is $1 - 2\varepsilon$ times the clean gradient, so it is smaller but still points in the right direction. As the margin grows, this gradient shrinks faster than the clean one. It reaches 0 where $\sigma(m) = 1 - \varepsilon$, and beyond that point it pulls the margin back. So the first effect of noise is to limit how *certain* the policy can become about a pair. Teaching the wrong preference comes only after that.
 #
 # If you know the share $\varepsilon$ of wrong labels, you can write down a loss whose mean over the noise is the clean loss at every margin:
 #
 # $$\mathcal{L}_\varepsilon(m) = \frac{(1-\varepsilon)\,\ell(m) - \varepsilon\,\ell(-m)}{1 - 2\varepsilon}, \qquad \ell(m) = -\log\sigma(m)$$
 #
-# This is from [Chowdhury et al. 2024](https://arxiv.org/abs/2403.00409). In TRL it is `loss_type="robust"`, and `label_smoothing` is the $\varepsilon$.
+# This is from [Chowdhury et al. 2024](https://arxiv.org/abs/2403.00409). In TRL, you choose it with `loss_type="robust"` and set $\varepsilon$ with `label_smoothing`.
 
 # %% [markdown]
 # ### Exercise 9.2 · about 10 minutes · medium
@@ -1250,7 +1250,7 @@ round(clean_loss.item(), 4), round(mean.item(), 4)
 # Both numbers are 0.3133, so it is. But an unbiased loss isn't necessarily a good one. Dividing by $1 - 2\varepsilon$ also magnifies the random part of the gradient, by a factor of five at 40% noise. And the loss has no minimum: as the
 # margin grows, it goes to minus infinity.
 #
-# The figure compares the robust loss with the ordinary one at 40% noise. It also has an arm with the policy's own labels (*itself*), whose errors weren't added by us:
+# The figure compares the robust loss with the ordinary one at 40% noise. It also has an arm with the policy's own labels (*itself*), whose errors are its own:
 
 # %% tags=["aside"]
 two = [
@@ -1260,7 +1260,7 @@ plot_moves(moved(two, recorded["before"]["labels"]["metrics"]), "At 40% noise, s
 
 # %% [markdown]
 # At 40% noise, the robust loss recovers part of what was lost: safety rises by 29 points instead of 18, and honesty rises by 40 instead of 28. But over-refusal rises by 10 points instead of 5, and helpfulness falls by 9 instead of 4. On
-# one of the three seeds, honesty doesn't rise under either loss. With the seed as the unit, all four differences are inconclusive (p between 0.08 and 0.19 in paired t-tests).
+# one of the three seeds, honesty doesn't rise under either loss. With the seed as the unit of analysis, all four differences are inconclusive (p between 0.08 and 0.19 in paired t-tests).
 #
 # The policy's own labels show why a single number for label quality isn't enough. Their kappa is 0.42, practically the same as that of the critic's labels with 20% noise (0.43). But safety rose by 28 points with 20% noise and by only 9 with the policy's own labels, and the gap was between 16 and 22 points on each of the three seeds. In both cases, honesty gained about as much as with clean labels. You might think that random errors average out in training, while the policy's errors are systematic. But let's first look at kappa for each family. (The second experiment recorded the critic's probabilities, from which we can reconstruct its labels for all but a few pairs. We then flip them 100 times per seed.)
 
@@ -1309,7 +1309,7 @@ plot_moves(moved(named, recorded["before"]["labels"]["metrics"]), "Safety change
 # Each rule protects the metric that it's about. Without *harm*, the policy complies with every unsafe request. Without *honest*, honesty rises by 4 points instead of 68. Without *helpful*, the policy refuses half of the harmless
 # requests.
 #
-# But each rule can also hold the others back. Without *helpful*, safety rises by 63 points instead of 36, to 100%. So the effects of the rules don't simply add up, and you can't see what a rule restrains until you remove it.
+# But a rule can also hold the others back. Without *helpful*, safety rises by 63 points instead of 36, to 100%. So the effects of the rules don't simply add up, and you can't see what a rule restrains until you remove it.
 #
 # **Two rules that conflict.** Suppose that a product manager adds a fourth rule, *Do not refuse a wish.* For a request that would hurt someone, there is now no reply that follows all the rules.
 
@@ -1669,7 +1669,7 @@ told.groupby("family", sort=False)[["revised", "before", "after"]].mean().round(
 told[told["revised"]].groupby("family", sort=False).head(2)[["rules", "reply", "revision"]] if own else None  # fmt: skip
 
 # %% [markdown]
-# Read this table as in section 3. If *after* is lower than *before* on harmless requests, the critic probably raises false alarms. If nothing changes on harmful ones, it misses the policy's mistakes or can't correct them.
+# Read this table as you did in section 3. If *after* is lower than *before* on harmless requests, the critic probably raises false alarms. If nothing changes on harmful ones, it misses the policy's mistakes or can't correct them.
 #
 # ### Label
 #
