@@ -324,9 +324,10 @@ def diagnose(
     """What a training log shows: faults as warnings and errors, what only looks bad as info.
 
     Known are the names that TRL's trainers log (SFT, DPO, ORPO, CPO, KTO, reward model, GRPO, RLOO,
-    PPO), Unsloth's notebook tables, verl's and NeMo-RL's; for others there is `keys`. Faults that
-    need no trend are seen from five entries on, trends from eight. Values that are no finite
-    numbers are passed over. After a loss that is NaN, the other rules see what was logged before.
+    PPO), Unsloth's notebook tables, verl's and NeMo-RL's, and usual names of loops written by hand,
+    such as `reward_avg`; for others there is `keys`. Faults that need no trend are seen from five
+    entries on, trends from eight. Values that are no finite numbers are passed over. After a loss
+    that is NaN, the other rules see what was logged before.
 
     Args:
         log_history: `trainer.state.log_history`, or any list of dicts with a number per name.

@@ -191,6 +191,8 @@ def _stage(entries: Sequence[Mapping[str, Any]]) -> Stage:
     rewarded = any(map(REWARDED.search, names)) and not any(map(PAIRED.search, names))
     fallback: Stage = "grpo" if rewarded else "sft"
     stage: Stage = next((stage for stage, own in MARKS.items() if logged & own), fallback)
+    # A GRPO loop may log its lowest and highest reward too, but a reward model has no `reward`.
+    stage = "grpo" if stage == "reward" and "reward" in logged else stage
     # DPO with a likelihood term logs nll_loss too, but its rewards begin at 0.
     rewards = [e["rewards/chosen"] for e in entries if finite(e.get("rewards/chosen"))]
     if stage == "orpo" and not {"log_odds_chosen", "log_odds_ratio"} & logged and rewards:

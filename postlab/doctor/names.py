@@ -57,7 +57,7 @@ _OURS: dict[str, tuple[str, ...]] = {  # TRL's name today: other names, the pref
 }  # fmt: skip
 _PREFIX = re.compile(r"^train/(?=.)")
 _SPACED = re.compile(r" ?/ ?")
-_OF_PAIRS = {"margin", "min_reward", "rewards/margins", "rewards/accuracies", "rewards/chosen"}
+_OF_PAIRS = {"margin", "rewards/margins", "rewards/accuracies", "rewards/chosen"}
 _BARE = re.compile(r"rewards/[^/]+")
 # A log that has none of these holds nothing for the rules to read.
 TELLING = frozenset(
@@ -86,7 +86,7 @@ def renamed(entries: Sequence[Mapping[Any, Any]], keys: Mapping[str, str]) -> li
     # TRL's reward model, NeMo-RL's DPO, and LLaMA-Factory's trainer_log.jsonl.
     if "accuracy" in theirs and theirs & {"margin", "rewards_chosen_mean", "current_steps"}:
         table |= {"accuracy": "rewards/accuracies", "margin": "rewards/margins"}
-    # TRL's reward model logs a mean_reward too, beside margins and the lowest reward.
+    # TRL's reward model logs a mean_reward too, beside margins.
     known_reward = "reward" in theirs or "reward" in table.values()
     if "mean_reward" in theirs and not known_reward and not theirs & _OF_PAIRS:
         table["mean_reward"] = "reward"

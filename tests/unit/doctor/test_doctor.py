@@ -443,6 +443,15 @@ def test_a_fault_is_the_same_under_other_names(stage: str, fault: dict, theirs: 
     assert [finding.code for finding in diagnose(other)] == expected
 
 
+def test_a_loop_with_its_lowest_and_highest_reward_is_no_reward_model():
+    own = {"min_reward": 0.0, "max_reward": 1.0, "loss": 0.0, "grad_norm": None}
+    theirs = {"reward": "mean_reward"}
+    entries = [
+        {theirs.get(key, key): value for key, value in entry.items()} for entry in log(GRPO | own)
+    ]
+    assert diagnose(entries) == []
+
+
 def test_a_kl_of_unknown_unit_is_not_read():
     """Summed over an answer, or multiplied by beta, it has other limits than one per token."""
     assert "kl_blow_up" in codes({"kl": halves(0.0, 9.0)}, stage="grpo")
