@@ -319,7 +319,7 @@ def entropy_collapse(log: Log) -> str:
     )
 
 
-RANDOM = 4.0  # nats a token, as if 55 tokens were equally likely; healthy runs stay below 2
+RANDOM = 4.0  # nats a token, as if 55 tokens were equally likely; our runs stay below 2.1
 PARTS = 16  # of the run, so that a stretch is seen that is over before the end
 
 
