@@ -172,11 +172,23 @@ _ADVICE: dict[str, tuple[Severity, str, str]] = {  # code: severity, why, fix
         "read answers with their rewards: is the better one paid more? Then look at the share of "
         "cut answers, the number of groups a step and the rate",
     ),
+    "reward_forgotten": (
+        "warning",
+        "what the policy had learned is lost again, and its last checkpoint is not its best",
+        "take the checkpoint with the best held-out score; then lower the rate or raise beta, and "
+        "see what entropy, KL and length did where the fall began",
+    ),
     "entropy_collapse": (
         "error",
         "a group has become one answer, G times: sampling finds nothing better any more",
         "sample at temperature 1, lower the rate, add a KL term or raise epsilon_high, and go back "
         "to a checkpoint before the fall",
+    ),
+    "entropy_high": (
+        "error",
+        "the policy writes nearly at random, so its answers teach little and its language is lost",
+        "go back to a checkpoint before the rise, with a lower rate and max_grad_norm of 1; if it "
+        "is high from the start, check the weights, the temperature and the chat template",
     ),
     "entropy_rises": (
         "error",
@@ -260,7 +272,9 @@ _EXPLAINS: dict[str, frozenset[str]] = {
     "nothing_trained": _MOVES
     | {"nan_metric", "adapter_still", "lr_too_high", "averages_over_too_little"},
     "loss_at_chance": _MOVES | {"lr_too_high", "overfitting"},
-    "lr_too_high": _MOVES | _CALMS | {"prefers_rejected", "reference_differs", "entropy_rises"},
+    "lr_too_high": _MOVES
+    | _CALMS
+    | {"prefers_rejected", "reference_differs", "entropy_rises", "reward_forgotten"},
     "reference_differs": _MOVES | {"chosen_logp_falls"},
     "lr_too_low": frozenset({"reward_stuck"}),
     "adapter_still": _MOVES | {"pairs_told_apart"},
@@ -271,7 +285,9 @@ _EXPLAINS: dict[str, frozenset[str]] = {
     "no_learning_signal": _MOVES | _CALMS | {"averages_over_too_little", "reward_saturation"},
     "reward_saturation": _MOVES,
     "entropy_collapse": _MOVES | {"no_learning_signal"},
+    "entropy_high": _MOVES | _CALMS | {"entropy_rises"},
     "entropy_rises": _MOVES | _CALMS,
+    "reward_forgotten": _MOVES | _CALMS,
     "format_up_accuracy_down": _MOVES | {"reward_traded"},
     "reward_traded": _MOVES,
     "reward_with_length": frozenset({"length_drift"}),
@@ -280,7 +296,6 @@ _EXPLAINS: dict[str, frozenset[str]] = {
     "kl_blow_up": _MOVES | _CALMS,
     "too_much_clipped": _MOVES,
     "gradient_spikes": frozenset({"lr_too_low"}),
-    "reward_stuck": frozenset({"lr_too_high"}),
     "unknown_keys": frozenset({"too_short"}),
 }
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -309,9 +324,10 @@ def diagnose(
     """What a training log shows: faults as warnings and errors, what only looks bad as info.
 
     Known are the names that TRL's trainers log (SFT, DPO, ORPO, CPO, KTO, reward model, GRPO, RLOO,
-    PPO), Unsloth's notebook tables, verl's and NeMo-RL's; for others there is `keys`. Faults that
-    need no trend are seen from five entries on, trends from eight. Values that are no finite
-    numbers are passed over. After a loss that is NaN, the other rules see what was logged before.
+    PPO), Unsloth's notebook tables, verl's and NeMo-RL's, and usual names of loops written by hand,
+    such as `reward_avg`; for others there is `keys`. Faults that need no trend are seen from five
+    entries on, trends from eight. Values that are no finite numbers are passed over. After a loss
+    that is NaN, the other rules see what was logged before.
 
     Args:
         log_history: `trainer.state.log_history`, or any list of dicts with a number per name.

@@ -44,6 +44,10 @@ MARKS: dict[Stage, set[str]] = {
     "dpo": {"rewards/margins", "rewards/chosen", "logps/chosen", "rewards/accuracies"},
     "grpo": {"reward", "frac_reward_zero_std", "completions/mean_length"},
 }
+# A trainer whose names are not known, but which has rewards or advantages, is not SFT: its loss may
+# well be 0. Nor is it GRPO if it has pairs.
+REWARDED = re.compile(r"^(?!eval).*(reward|advantage|\badv_|policy_ratio|rollout)", re.IGNORECASE)
+PAIRED = re.compile(r"chosen|reject|margin|prefer", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -183,7 +187,12 @@ def read(log_history: Sequence[Mapping[str, Any]], *, keys: Mapping[str, str] | 
 
 def _stage(entries: Sequence[Mapping[str, Any]]) -> Stage:
     logged = {key for entry in entries for key in entry}
-    stage: Stage = next((stage for stage, own in MARKS.items() if logged & own), "sft")
+    names = [key for key in logged if isinstance(key, str)]
+    rewarded = any(map(REWARDED.search, names)) and not any(map(PAIRED.search, names))
+    fallback: Stage = "grpo" if rewarded else "sft"
+    stage: Stage = next((stage for stage, own in MARKS.items() if logged & own), fallback)
+    # A GRPO loop may log its lowest and highest reward too, but a reward model has no `reward`.
+    stage = "grpo" if stage == "reward" and "reward" in logged else stage
     # DPO with a likelihood term logs nll_loss too, but its rewards begin at 0.
     rewards = [e["rewards/chosen"] for e in entries if finite(e.get("rewards/chosen"))]
     if stage == "orpo" and not {"log_odds_chosen", "log_odds_ratio"} & logged and rewards:

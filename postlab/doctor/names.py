@@ -1,7 +1,9 @@
 """The names under which trainers log one and the same value, mapped to TRL's of today.
 
 Covered are TRL (SFT, DPO, KTO, ORPO, CPO, reward model, GRPO, RLOO, and the PPO it had until 0.x),
-Unsloth's notebook tables, verl, NeMo-RL and OpenRLHF. Left out: values that no rule reads.
+Unsloth's notebook tables, verl, NeMo-RL and OpenRLHF, and the usual names in GRPO loops written by
+hand. Left out: values that no rule reads, and a KL whose unit its name does not tell: `kl_loss` may
+be summed over an answer, or multiplied by beta.
 """
 
 from __future__ import annotations
@@ -17,20 +19,36 @@ _OURS: dict[str, tuple[str, ...]] = {  # TRL's name today: other names, the pref
     "eval_loss": ("Validation Loss", "eval/loss", "validation/loss"),
     "step": ("Step", "global_step", "current_steps", "training/global_step"),
     "learning_rate": ("lr", "actor/lr", "actor_lr"),
-    "grad_norm": ("actor/grad_norm",),
-    "entropy": ("actor/entropy", "actor/entropy_loss", "approx_entropy", "policy/entropy_avg"),
+    "grad_norm": ("actor/grad_norm", "gradient_norm"),
+    "entropy": (
+        "actor/entropy", "actor/entropy_loss", "approx_entropy", "policy/entropy_avg",
+        "entropy_avg", "avg_entropy", "entropy_mean", "mean_entropy", "entropy/mean",
+        "policy_entropy", "token_entropy",
+    ),
     # pairs
     "rewards/chosen": ("rewards_chosen_mean",),
     "rewards/rejected": ("rewards_rejected_mean",),
     # groups of completions
-    "reward": ("critic/score/mean", "critic/rewards/mean", "objective/scores", "env/reward_mean"),
+    "reward": (
+        "critic/score/mean", "critic/rewards/mean", "objective/scores", "env/reward_mean",
+        "reward_avg", "avg_reward", "reward_mean", "reward/mean", "train_reward",
+    ),
+    "reward_std": ("std_reward", "reward/std"),
     "completions/mean_length": (
         "completion_length", "response_length/mean", "response_length",
-        "mean_gen_tokens_per_sample",
+        "mean_gen_tokens_per_sample", "avg_response_len", "avg_response_length",
+        "response_length_mean", "mean_response_length", "response_length_avg", "response_len",
+        "avg_completion_length", "mean_completion_length", "completion_length_mean",
     ),
-    "completions/clipped_ratio": ("response_length/clip_ratio", "truncation_rate"),
-    "kl": ("actor/kl_loss", "kl_penalty"),
-    "clip_ratio/region_mean": ("clip_ratio", "actor/pg_clipfrac", "policy/clipfrac_avg"),
+    "completions/clipped_ratio": (
+        "response_length/clip_ratio", "truncation_rate", "truncated_ratio", "truncated_fraction",
+        "frac_truncated",
+    ),
+    "kl": ("actor/kl_loss", "kl_penalty", "kl_per_token", "per_token_kl", "token_kl"),
+    "clip_ratio/region_mean": (
+        "clip_ratio", "actor/pg_clipfrac", "policy/clipfrac_avg", "clipfrac", "clip_frac",
+        "clip_fraction",
+    ),
     # how far the sampler's probabilities are from the trainer's
     "sampling/sampling_logp_difference/mean": ("rollout_corr/log_ppl_abs_diff",),
     "sampling/importance_sampling_ratio/mean": ("rollout_corr/rollout_is_mean",),
@@ -39,6 +57,7 @@ _OURS: dict[str, tuple[str, ...]] = {  # TRL's name today: other names, the pref
 }  # fmt: skip
 _PREFIX = re.compile(r"^train/(?=.)")
 _SPACED = re.compile(r" ?/ ?")
+_OF_PAIRS = {"margin", "rewards/margins", "rewards/accuracies", "rewards/chosen"}
 _BARE = re.compile(r"rewards/[^/]+")
 # A log that has none of these holds nothing for the rules to read.
 TELLING = frozenset(
@@ -67,6 +86,10 @@ def renamed(entries: Sequence[Mapping[Any, Any]], keys: Mapping[str, str]) -> li
     # TRL's reward model, NeMo-RL's DPO, and LLaMA-Factory's trainer_log.jsonl.
     if "accuracy" in theirs and theirs & {"margin", "rewards_chosen_mean", "current_steps"}:
         table |= {"accuracy": "rewards/accuracies", "margin": "rewards/margins"}
+    # TRL's reward model logs a mean_reward too, beside margins.
+    known_reward = "reward" in theirs or "reward" in table.values()
+    if "mean_reward" in theirs and not known_reward and not theirs & _OF_PAIRS:
+        table["mean_reward"] = "reward"
     if "reward" in theirs and "rewards/chosen" not in theirs:  # single rewards in older logs
         bare = {key for key in theirs if isinstance(key, str) and _BARE.fullmatch(key)}
         table |= {key: f"{key}/mean" for key in bare if f"{key}/mean" not in theirs}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from itertools import pairwise, product
-from math import hypot, sqrt
+from math import exp, hypot, sqrt
 from statistics import fmean, median, stdev
 
 from postlab.doctor.log import (
@@ -249,8 +249,45 @@ def reward_lost(log: Log) -> str:
         least = max(LOST * best, APIECE * max(log.series("reward_std"), default=0.0))
         if best > max(quarters):
             least = max(least, 2 * _early_error(values, change))
-    lost = best - then >= max(least, 2 * change.noise)
+    lost = best - then >= max(least, 2 * change.noise, 1e-12)  # from 0 to 0 nothing is lost
     return f"reward from {best:.3g} to {then:.3g}" if lost else ""
+
+
+EIGHTHS = 8  # of the run: in an eighth of a long log the mean of a noisy reward is known
+LONG_ENOUGH = 5 * EIGHTHS
+FORGOT = 1 / 3  # of its best eighth; where rewards are negative, SPREADS deviations
+SURE = 4.0  # standard errors, as the best of eight is always higher than the others
+
+
+def reward_forgotten(log: Log) -> str:
+    """The reward rose, and then fell: the end of the run is worse than its middle.
+
+    Both in means of eighths; of the end the last quarter counts, and the last eighth has to agree.
+    """
+    values, change = log.series("reward"), log.change("reward")
+    if log.stage != "grpo" or change is None or len(values) < LONG_ENOUGH:
+        return ""
+    # 1. The best eighth before the last quarter.
+    cuts = [round(len(values) * i / EIGHTHS) for i in range(EIGHTHS + 1)]
+    means = [fmean(values[a:b]) for a, b in pairwise(cuts)]
+    best = max(means[: EIGHTHS * 3 // 4])
+    early, end = fmean(values[: _early(values)]), fmean(values[cuts[EIGHTHS * 3 // 4] :])
+    # 2. What it rose by and what it lost, against the noise of a step.
+    steps = fmean(abs(b - a) for a, b in pairwise(values)) / 1.13
+    noise = max(change.noise, steps)
+    error = noise * sqrt(1 / (len(values) // EIGHTHS) + 1 / (len(values) // 4))
+    risen = noise * sqrt(1 / _early(values) + 1 / (len(values) // EIGHTHS))
+    spread = log.typical("reward_std") or log.scale("reward")
+    least = FORGOT * best if min(values) >= 0 else SPREADS * spread
+    rose = best - early >= max(MOVED * log.scale("reward"), 2 * risen)
+    fell = best - end >= max(least, SURE * error) and best - means[-1] >= least / 2
+    if not (rose and fell):
+        return ""
+    step = cuts[means.index(best) + 1]
+    return (
+        f"reward {early:.3g} at first, {best:.3g} in its best eighth, which ends at the logged "
+        f"step {step} of {len(values)}, and {end:.3g} in the last quarter"
+    )
 
 
 LOW_ENTROPY = 0.05  # nats a token: about one token in a hundred is in doubt
@@ -280,6 +317,36 @@ def entropy_collapse(log: Log) -> str:
         f"entropy {entropy:.3g} nats a token in the second half (at first {start:.3g}); "
         f"{silent:.0%} of the groups agree, at a mean reward of {log.mean('reward', last=0.5):.3g}"
     )
+
+
+RANDOM = 4.0  # nats a token, as if 55 tokens were equally likely; our runs stay below 2.1
+PARTS = 16  # of the run, so that a stretch is seen that is over before the end
+
+
+def entropy_high(log: Log) -> Seen:
+    """The policy writes nearly at random for a part of the run, or since its start.
+
+    ln(151,936), where every token is equally likely, is 11.9. High only at first is a model that is
+    trained from scratch, if its reward rises.
+    """
+    values, reward = log.series("entropy"), log.change("reward")
+    if log.stage != "grpo" or len(values) < FEW_POINTS:
+        return ""
+    size = max(FEW_POINTS, len(values) // PARTS)
+    starts = range(0, len(values) - size + 1)
+    levels = [median(values[start : start + size]) for start in starts]
+    top, last = max(levels), levels[-1]
+    if top < RANDOM:
+        return ""
+    learned = reward is not None and reward.rises(by=MOVED * log.scale("reward"))
+    if learned and last < RANDOM and max(levels[len(levels) // 2 :]) < RANDOM:
+        return ""
+    evidence = (
+        f"entropy {levels[0]:.3g} nats a token at first, {top:.3g} at its highest and {last:.3g} "
+        f"at the end, in medians of {size} logged steps; {top:.3g} is as if {exp(top):,.0f} tokens "
+        f"were equally likely"
+    )
+    return ("error" if last >= RANDOM else "warning", evidence)
 
 
 GROWN, WILD = 2.0, 1.0  # times the entropy of the first quarter, and nats a token

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import random
 import re
 import subprocess
 import sys
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from modules import module_at
@@ -16,7 +18,7 @@ from modules import module_at
 from postlab.course import week_of
 from postlab.course.doctor_weeks import OF_ANY_STAGE, OF_CODE
 from postlab.doctor import Finding, diagnose
-from postlab.doctor.diagnosis import _ADVICE, CODES
+from postlab.doctor.diagnosis import _ADVICE, _EXPLAINS, CODES
 from postlab.doctor.rules import TREND_RULES
 from postlab.profile import data_dir
 
@@ -214,7 +216,25 @@ SIDES += [
 LONG = {"completions/mean_length": halves(100, 210), "frac_reward_zero_std": 0.0}
 JUDGE = {MATH: None, "rewards/reward_model/mean": ramp(0.1, 0.9), "reward": ramp(0.1, 0.9)}
 LOGP, RATIO = "sampling/sampling_logp_difference/mean", "sampling/importance_sampling_ratio/mean"
+WAVE = [0.2, 0.4, 0.8, 0.8, 0.7, 0.6, 0.5, 0.5]  # of the best 0.8, 0.3 is lost
 SIDES += [
+    ("entropy_high", "grpo", {"entropy": halves(0.3, 4.0)}, {"entropy": halves(0.3, 3.9)}),
+    ("entropy_high", "grpo",  # over before the end
+     {"entropy": [0.3] * 4 + [4.0] * 5 + [0.3] * 7},
+     {"entropy": [0.3] * 4 + [4.0] * 2 + [0.3] * 10}),
+    ("entropy_high", "grpo",  # from the first step on
+     FLAT | {"entropy": 11.9}, {"entropy": quick(8.0, 2.0)}),
+    ("entropy_high", "grpo",  # high only at first is no fault if the reward rises
+     FLAT | {"entropy": ramp(6.0, 1.0)}, {"entropy": ramp(6.0, 1.0)}),
+    ("reward_forgotten", "grpo", {"reward": [v for v in WAVE for _ in range(6)]},
+     {"reward": [v + 0.06 * (v == 0.5) for v in WAVE for _ in range(6)]}),
+    ("reward_forgotten", "grpo", {"reward": [v for v in WAVE for _ in range(6)]},
+     {"reward": [v for v in WAVE for _ in range(4)]}),  # too short
+    ("reward_forgotten", "grpo", {"reward": [v for v in WAVE for _ in range(6)]},
+     {"reward": [v for v in WAVE[2:] for _ in range(8)]}),  # had from the start, not learned
+    ("reward_forgotten", "grpo",  # a noise in which the fall is lost
+     {"reward": [v + 0.05 * (-1) ** i for v in WAVE for i in range(6)]},
+     {"reward": [max(0.0, v + 0.4 * (-1) ** i) for v in WAVE for i in range(6)]}),
     ("nan_metric", "grpo", {"kl": math.nan}, {"kl": halves(0.01, math.nan)}),
     ("nothing_trained", "sft", {"loss": 0.0, "grad_norm": 0.0, "mean_token_accuracy": 0.0},
      {"loss": 0.0, "mean_token_accuracy": 1.0}),
@@ -392,6 +412,25 @@ OTHERS = [  # stage, the fault, theirs for each of our names
 ]  # fmt: skip
 
 
+BY_HAND = [
+    {"reward": "reward_avg", "entropy": "entropy_avg", "completions/mean_length":
+     "avg_response_len"},
+    {"reward": "mean_reward", "reward_std": "std_reward", "entropy": "mean_entropy",
+     "completions/mean_length": "mean_response_length",
+     "completions/clipped_ratio": "truncated_fraction"},
+    {"reward": "train/reward_mean", "entropy": "train/entropy_mean", "kl": "train/kl_per_token",
+     "completions/mean_length": "train/response_length_mean"},
+    {"reward": "avg_reward", "entropy": "policy_entropy", "clip_ratio/region_mean": "clip_frac",
+     "completions/mean_length": "avg_completion_length"},
+]  # fmt: skip
+FORGOTTEN = {"reward": [v for v in WAVE for _ in range(6)], MATH: None}
+OTHERS += [
+    ("grpo", fault, theirs)
+    for theirs in BY_HAND
+    for fault in (CUT, {"entropy": ramp(0.3, 11.9)}, FORGOTTEN)
+]
+
+
 @pytest.mark.parametrize(("stage", "fault", "theirs"), OTHERS)
 def test_a_fault_is_the_same_under_other_names(stage: str, fault: dict, theirs: dict):
     ours = log(BASES[stage] | fault)
@@ -402,6 +441,70 @@ def test_a_fault_is_the_same_under_other_names(stage: str, fault: dict, theirs: 
     expected = [finding.code for finding in diagnose(ours)]
     assert expected
     assert [finding.code for finding in diagnose(other)] == expected
+
+
+def test_a_loop_with_its_lowest_and_highest_reward_is_no_reward_model():
+    own = {"min_reward": 0.0, "max_reward": 1.0, "loss": 0.0, "grad_norm": None}
+    theirs = {"reward": "mean_reward"}
+    entries = [
+        {theirs.get(key, key): value for key, value in entry.items()} for entry in log(GRPO | own)
+    ]
+    assert diagnose(entries) == []
+
+
+def test_a_kl_of_unknown_unit_is_not_read():
+    """Summed over an answer, or multiplied by beta, it has other limits than one per token."""
+    assert "kl_blow_up" in codes({"kl": halves(0.0, 9.0)}, stage="grpo")
+    assert "kl_blow_up" not in codes({"kl_loss": halves(0.0, 9.0)}, stage="grpo")
+
+
+@pytest.mark.parametrize("name", ["score_reward_x", "advantage_mean", "adv_std", "policy_ratio"])
+def test_a_loss_of_zero_means_nothing_where_there_are_rewards_of_any_name(name: str):
+    zero = [{"step": i, "loss": 0.0, name: 0.3} for i in range(20)]
+    assert diagnose(zero) == []
+    rises = [{"step": i, "loss": float(i), name: 0.3} for i in range(20)]
+    assert diagnose(rises) == []
+    for other in ("tokens_per_sec", "eval_reward", "margin_of_chosen_reward"):
+        plain = [{"step": i, "loss": 0.0, other: 0.3} for i in range(20)]
+        assert [finding.code for finding in diagnose(plain)] == ["nothing_trained"], other
+
+
+@pytest.mark.parametrize("every", [1, 2, 5, 10])
+def test_a_stretch_of_noise_and_a_lost_reward_are_seen_at_any_logging_interval(every: int):
+    """Also in means of as many steps, as trainers log them."""
+    rng = random.Random(0)
+    steps = 1000
+    wave = [WAVE[i * len(WAVE) // steps] for i in range(steps)]
+    reward = [fmean(rng.random() < p for _ in range(16)) for p in wave]
+    entropy = [0.3 + 6.0 * (i // 125 == 4) + 0.1 * rng.random() for i in range(steps)]
+    for thin in (lambda values: values[::every], lambda values: chunks(values, every)):
+        columns = {"reward": thin(reward), "entropy": thin(entropy), MATH: None}
+        assert {"reward_forgotten", "entropy_high"} <= codes(columns, stage="grpo")
+
+
+def chunks(values: list[float], size: int) -> list[float]:
+    return [fmean(values[i : i + size]) for i in range(0, len(values), size)]
+
+
+def test_a_noisy_reward_that_keeps_what_it_learned_is_not_forgotten():
+    """Two hundred runs that rise to a level and stay there, with groups of few answers."""
+    alarms = 0
+    for seed in range(200):
+        rng = random.Random(seed)
+        steps, top = rng.choice([40, 100, 400]), rng.uniform(0.3, 0.9)
+        levels = [min(top, 0.1 + 4 * top * i / steps) for i in range(steps)]
+        reward = [fmean(rng.random() < p for _ in range(8)) for p in levels]
+        alarms += "reward_forgotten" in codes({"reward": reward, MATH: None}, stage="grpo")
+    assert alarms <= 2
+
+
+def test_no_two_findings_explain_each_other_away():
+    """Else both were dropped, and a reward that is lost brought no finding at all."""
+    for code, others in _EXPLAINS.items():
+        assert not [other for other in others if code in _EXPLAINS.get(other, ())], code
+    lost = {"reward": [0.6] * 20 + [0.0] * 80, "reward_std": None, MATH: None,
+            "frac_reward_zero_std": None}  # fmt: skip
+    assert "lr_too_high" in codes(lost, stage="grpo")
 
 
 def test_text_is_read_as_the_number_it_is():
@@ -457,6 +560,9 @@ OPPOSED = [  # never in one report: their fixes contradict each other
     ("chosen_logp_falls", "pairs_told_apart"), ("chosen_logp_falls", "reference_differs"),
     ("nothing_trained", "adapter_still"), ("nothing_trained", "lr_too_low"),
     ("loss_at_chance", "lr_too_low"), ("sampler_differs", "lr_too_low"),
+    ("entropy_collapse", "entropy_high"), ("entropy_rises", "entropy_high"),
+    ("reward_forgotten", "reward_stuck"), ("reward_forgotten", "lr_too_high"),
+    ("lr_too_high", "reward_stuck"),
     ("grpo_zero_loss", "no_learning_signal"), ("reward_with_length", "length_drift"),
 ]  # fmt: skip
 
