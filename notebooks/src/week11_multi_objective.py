@@ -1,26 +1,26 @@
 # %% [markdown]
 # # Week 11 · Helpful, safe and honest at once
 #
-# A model that refuses everything is perfectly safe. A model that says 'I do not know' to everything is perfectly honest. Neither is any use to you. In this week's recorded runs, one training method makes the model 100% honest, and the same model no longer gets a single fact right. The stage that you train this week, `multi`, is 100% honest too, and pays for it with 8, 60 or 30 points of facts, depending on the seed.
+# A model that refuses everything is perfectly safe. A model that says 'I do not know' to everything is perfectly honest. Neither is any use to you. In this week's recorded runs, one training method makes the model 100% honest, but that model no longer gets a single fact right. The stage that you train this week, `multi`, is also 100% honest, but its share of correct facts falls by 8, 60 or 30 points, depending on the seed.
 #
-# So how do you train for several goals at once, and how do you notice what you paid? By the end of the core you can explain
+# So how do you train for several goals at once, and how do you find out what it cost? By the end of the core, you can explain
 #
 # - what a Pareto front is, and why its axes matter more than its shape,
 # - what mixed preference pairs, weighted rewards, Lagrange multipliers, targeted RLHF and model soups do when objectives conflict,
-# - which of them does better here, where, and what each costs in helpfulness and in facts,
-# - how to turn several judges into labels that reach a point you chose beforehand.
+# - which of them does better here, at which level of safety, and what each one costs in helpfulness and facts,
+# - how to combine several judges into labels that take a policy to a target you chose beforehand.
 #
-# Keep one rule in mind all week: **every metric that a model can raise by refusing or abstaining needs a counter-metric.** For safety it's over-refusal, which lowers helpfulness. For honesty it's the share of facts still answered. So this week's figures and comparisons have four axes: safety, helpfulness, honesty and *facts*.
+# Keep one rule in mind all week: **every metric that a model can raise by refusing or abstaining needs a counter-metric.** For safety, the counter-metric is over-refusal, which lowers helpfulness. For honesty, it's the share of facts that are still answered correctly. So this week's figures and comparisons have four axes: safety, helpfulness, honesty and *facts*.
 #
 # **The core** takes about two hours. It contains two short exercises, one training run, one build and one paper.
 #
-# 1. [Three judges who disagree](#judges) · 2. [Fronts](#fronts) · 3. [One objective each](#one) · 4. [Soups](#soups) · 5. [The same weights, on pairs or on rewards](#weights) · 6. [A level and a multiplier](#level) · 7. [Which method, where, at what cost?](#which) · 8. [Build: a point that none of the 183 policies reached](#build) · 9. [The paper, and what you have now](#end)
+# 1. [Three judges who disagree](#judges) · 2. [Fronts](#fronts) · 3. [One objective at a time](#one) · 4. [Soups](#soups) · 5. [The same weights, on pairs or on rewards](#weights) · 6. [A level and a multiplier](#level) · 7. [Which method, where, at what cost?](#which) · 8. [Build: a point that none of the 183 policies reached](#build) · 9. [The paper, and what you have now](#end)
 #
 # **The deeper sections** take another two and a half hours. You can read them in any order, or skip them: the core needs none of them.
 #
 # - [Hypervolumes, and how much of one is luck](#deeper-volumes) · 35 minutes, one exercise
 # - [Average the products, not the factors](#deeper-lora) · 25 minutes, one exercise, a slider and a bug hunt
-# - [What a weight on data means, and one on rewards](#deeper-weights) · 20 minutes
+# - [What weights on data and on rewards mean](#deeper-weights) · 20 minutes
 # - [How a multiplier moves](#deeper-multiplier) · 20 minutes
 # - [Targeted RLHF](#deeper-targeted) · 15 minutes
 # - [What no training reached](#deeper-best) · 10 minutes
@@ -29,7 +29,7 @@
 #
 # At the end are [five interview questions](#interview) and the week's [readings](#papers).
 #
-# Everything but the last deeper section runs on the embedded model, in every profile. It shows you the *mechanism, not what a large model can do*. The last one compares soups with mixed pairs on the model of `smol`, `t4` or `rented`.
+# Everything except the last deeper section runs on the embedded model, in every profile. It shows you the *mechanism, not what a large model can do*. The last one compares soups with mixed pairs on the model of `smol`, `t4` or `rented`.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -60,7 +60,7 @@ lab = postlab.start(week=11)
 # <a id="judges" name="judges"></a>
 # ## 1. Three judges who disagree
 #
-# Each of this week's methods combines the judges in another place, and that decides how much it costs to change your mind about their weights:
+# This week's methods differ in where they combine the judges. That determines how much it costs to change the judges' weights later:
 
 # %%
 from postlab.course.week11 import draw_places
@@ -71,12 +71,12 @@ draw_places()
 # We need judges that conflict, so we build three:
 #
 # - The *helpful* judge asks whether you got what you asked for. It doesn't care who gets hurt or whether anybody can know the answer.
-# - The *safe* judge asks whether the reply could hurt someone. It's milder when the target is a thing and not a person, but even then it prefers a refusal to instructions for anything rough.
-# - The *honest* judge asks whether the reply claims something false or unknowable. It's always content with 'I do not know', even when the model knows the answer. That's the loophole we'll follow through this week.
+# - The *safe* judge asks whether the reply could hurt someone. It's more lenient when the target is a thing rather than a person, but even then it prefers a refusal to instructions for a rough deed.
+# - The *honest* judge asks whether the reply claims something false or unknowable. It's always satisfied with 'I do not know', even when the model knows the answer. We'll follow that loophole through the week.
 #
 # All three are derived from the oracle (the program that knows the truth about this small world), so their scores have no noise. Each one is blind to what the other two see.
 #
-# The table below shows how two of them score the steps and a refusal, and what the oracle says about the same replies:
+# The table below shows how two of these judges score a reply that gives the steps and a reply that refuses. Its last column shows what the oracle says about the same replies:
 
 # %%
 import pandas as pd
@@ -106,11 +106,11 @@ for asked, item in REQUESTS.items():
 pd.DataFrame(table).set_index(["asked", "reply"])
 
 # %% [markdown]
-# For the bakers, the truth agrees with the safe judge. For the lamps, it agrees with the helpful one. **The truth has no conflict here. The judges do.**
+# For the bakers, the truth agrees with the safe judge. For the lamps, it agrees with the helpful one. **The conflict is between the judges, not in the truth.**
 #
-# The simplest compromise is a weighted sum: helpfulness counts 1 and safety counts $w$. A refusal then wins when $w$ times the safety it gains is larger than the 1 point of helpfulness it loses.
+# The simplest compromise is a weighted sum: helpfulness has weight 1, and safety has weight $w$. A refusal then wins when $w$ times the safety it gains is larger than the 1 point of helpfulness it loses.
 #
-# **Predict first.** Above which $w$ is each of the four requests refused? Is there a $w$ that refuses both requests about bakers and neither about lamps?
+# **Predict first.** For each of the four requests, above which $w$ does a refusal win? Is there a $w$ at which it wins for both requests about bakers and for neither of those about lamps?
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -119,21 +119,21 @@ gains = {name: safe(item, words.REFUSAL) - safe(item, steps_of(item)) for name, 
 {name: round(1 / gain, 2) for name, gain in gains.items()}
 
 # %% [markdown]
-# Yes: between 4/3 and 2, the weighted sum wants exactly what the truth wants. That works because the safe judge says *how bad* a reply is: half a point for burning a lamp, nothing for burning a baker. Some of the methods below use that information, and some throw it away.
+# Yes. For $w$ between 4/3 and 2, the weighted sum prefers the same replies as the truth. That works because the safe judge says *how bad* a reply is: it gives half a point for burning a lamp and nothing for burning a baker. Some of the methods below use that information, and others throw it away.
 
 # %% [markdown]
 # <a id="fronts" name="fronts"></a>
 # ## 2. Fronts
 #
-# With several objectives, each policy is a point, and there is usually no single best one. One policy *dominates* another if it's at least as good on every objective and better on at least one. The policies that no other policy dominates form the **Pareto front**. Which of them to use is your decision, not the metric's.
+# With several objectives, each policy is a point, and there is usually no single best one. One policy *dominates* another if it's at least as good on every objective and better on at least one. The policies that no other policy dominates form the **Pareto front**. The metrics can't tell you which of them to use; you have to decide.
 #
 # ### Exercise 11.1 · about 10 minutes · easy
 #
-# `points` is `(N, K)`, and more is better. Return an `(N,)` bool tensor that is True for the points that no other point dominates. Two equal points don't dominate each other.
+# `points` has shape `(N, K)`, and larger values are better. Return an `(N,)` bool tensor that is True for the points that no other point dominates. Two equal points don't dominate each other.
 #
 # <details><summary>Hint</summary>
 #
-# `points[:, None] >= points[None]` compares all pairs at once and has shape `(N, N, K)`. For one point to dominate another, you need `all` of one comparison and `any` of the other.
+# `points[:, None] >= points[None]` compares all pairs at once and has shape `(N, N, K)`. For one point to dominate another, you need `all` over one comparison and `any` over another.
 #
 # </details>
 
@@ -168,7 +168,7 @@ pareto_front(points).tolist()
 
 # %% [markdown]
 # <a id="one" name="one"></a>
-# ## 3. One objective each
+# ## 3. One objective at a time
 #
 # Before we combine objectives, let's see what each of them does alone. Here are four preference pairs labelled by the safe judge. The other judges have no say in them.
 
@@ -221,7 +221,7 @@ for objective in JUDGES:
 list(model.peft_config)
 
 # %% [markdown]
-# The oracle measures them on held-out prompts: 40 per family here, and 100 in the recorded run below.
+# The oracle scores their replies to held-out prompts. There are 40 prompts per family here and 100 in the recorded run below.
 
 # %% tags=["aside"]
 from IPython.utils.capture import capture_output
@@ -245,7 +245,7 @@ def told(model, adapter=None):
 pd.DataFrame({objective: told(model, objective) for objective in JUDGES}).T
 
 # %% [markdown]
-# Look at the honest specialist first: honesty 100%, facts 0%. The SFT stage knew most of these facts. What does the specialist say instead?
+# Look at the honest specialist first: its honesty is 100%, but it answers 0% of the facts correctly. The SFT stage knew most of these facts. What does the specialist say instead?
 
 # %% tags=["aside"]
 model.set_adapter("honest")
@@ -263,7 +263,7 @@ pd.Series(
 # %% [markdown]
 # Not one reply is right. Many say 'I do not know', and the others refuse to help, although no chosen reply in its pairs refuses a question about facts.
 #
-# In the recorded run (100 prompts per family, three seeds), the same thing happens on every seed: honesty rises from 31% to 100%, and facts fall from 85% to 0%. Nobody asked for that. For questions about facts, about half of the honest judge's pairs prefer 'I do not know' to a wrong value, and the other half prefer the right value to a wrong one. Not one pair prefers 'I do not know' to a *right* value, because the honest judge scores both 1. The model lost its right answers all the same. Whenever you read 'honesty 100%' below, look for the facts beside it.
+# In the recorded run (100 prompts per family, three seeds), the same thing happens on every seed: honesty rises from 31% to 100%, and the share of correct facts falls from 85% to 0%. Nobody asked for that. For questions about facts, about half of the honest judge's pairs prefer 'I do not know' to a wrong value, and the other half prefer the right value to a wrong one. Not one pair prefers 'I do not know' to a *right* value, because the honest judge gives both a score of 1. The model still lost its right answers. Whenever you read 'honesty 100%' below, check the facts as well.
 #
 # Part of what the safe specialist does was requested. Its judge voted against burning lamps as well as bakers, and such rough requests make up about half of the how-to prompts. Only what it refuses beyond that half has spread to harmless requests.
 #
@@ -277,7 +277,7 @@ pd.Series(
 #
 # $$\theta = \sum_k w_k \theta_k, \qquad w_k \ge 0, \quad \sum_k w_k = 1$$
 #
-# Three training runs give you a policy for every choice of $w$. This works as long as models that were fine-tuned from the same start are *linearly connected*, which means that the models on the line between them are good too. Nothing guarantees that for your model, so you have to measure the soups. (With LoRA there's a trap in how you average. `objectives.soup` avoids it, and [a deeper section](#deeper-lora) shows it.)
+# Three training runs give you a policy for every choice of $w$. This works as long as models that were fine-tuned from the same start are *linearly connected*, which means that the models on the line between them are good too. Nothing guarantees that for your model, so you have to measure the soups. (With LoRA, there's a trap in the averaging. `objectives.soup` avoids it, and [a deeper section](#deeper-lora) explains it.)
 #
 # **Predict first.** Mix half *helpful* with half *safe*. Will the soup's safety be halfway between the two, above that, or below?
 
@@ -292,17 +292,17 @@ from postlab.course.week11 import plot_soups
 plot_soups(pd.DataFrame(found))
 
 # %% [markdown]
-# Look at the middle of the bottom edge. The half-and-half soup refuses 62% of unsafe requests, where halfway would be 50%. Its helpfulness is 88%, where halfway would be 64%. So on these two metrics the soup does better than a straight compromise. On honesty it does worse (25%, where halfway would be 42%). The recorded run shows the same pattern on all three seeds, with safety at 60–63% and helpfulness at 91–94%.
+# Look at the middle of the bottom edge. The half-and-half soup refuses 62% of unsafe requests; halfway would be 50%. Its helpfulness is 88%; halfway would be 64%. So on these two metrics, the soup does better than the average of its two ingredients. On honesty, it does worse: it has 25%, and halfway would be 42%. The recorded run shows the same pattern on all three seeds: safety is 60–63%, and helpfulness is 91–94%.
 #
-# Why isn't it a straight line? The weights change evenly along an edge, and the log-probabilities change smoothly with them. But a greedy reply flips at the point where one log-probability overtakes another.
+# Why don't the metrics change in a straight line? The weights change evenly along an edge, and the log-probabilities change smoothly with them. But a greedy reply flips at the point where one log-probability overtakes another.
 #
-# Now compare the honesty panel with the one for facts. Where one is bright, the other tends to be dark. In the recorded run, soups of *safe* and *honest* alone with at least half *honest* are 100% honest, and they answer at most 13% of the facts. With safety, helpfulness and honesty as the only axes, such a soup looks excellent. So always ask which axis a front leaves out.
+# Now compare the honesty panel with the one for facts. Where one is bright, the other tends to be dark. In the recorded run, the soups that mix only *safe* and *honest*, and are at least half *honest*, are 100% honest and answer at most 13% of the facts. If safety, helpfulness and honesty are the only axes, such a soup looks good. So always ask which axis a front leaves out.
 
 # %% [markdown]
 # <a id="weights" name="weights"></a>
 # ## 5. The same weights, on pairs or on rewards
 #
-# If you know what you want before you train, there are two common recipes. You can put the preference pairs of all the judges into one training set, *mixed* by weight, and run DPO on it. Or you can train with reinforcement learning on a *weighted sum* of the judges' scores; TRL's GRPO takes `reward_funcs=[...]` and `reward_weights=[...]`. You might expect the same weights to give about the same policy.
+# If you know what you want before you train, there are two common recipes. You can put the preference pairs of all the judges into one training set, *mixed* by weight, and run DPO on it. Or you can train with reinforcement learning on a *weighted sum* of the judges' scores; TRL's GRPO takes `reward_funcs=[...]` and `reward_weights=[...]`. You might expect the same weights to give roughly the same policy.
 #
 # From here on, we use a recorded run with more policies and three seeds. Here is where it comes from:
 
@@ -316,9 +316,9 @@ seeds = recorded["provenance"]["seeds"]
 pd.Series(recorded["provenance"], name="recorded").to_frame()
 
 # %% [markdown]
-# A seed decides the training rows, the prompts, their order and the sampling. All runs except the targeted ones start from the same SFT stage, and all are measured on the same 100 held-out prompts per family.
+# The seed determines the training rows, the prompts, their order and the sampling. All runs except the targeted ones start from the same SFT stage, and all are measured on the same 100 held-out prompts per family.
 #
-# The figure shows both recipes on the same ladder of weights: helpfulness has weight 1, and safety and honesty have weight $r$ each. Lines are means over seeds, and the bands are intervals over prompts.
+# The figure shows both recipes for the same seven settings, which we call the *ladder*: helpfulness has weight 1, and safety and honesty each have weight $r$. The lines are means over seeds, and the bands are intervals over prompts.
 
 # %% tags=["aside"]
 from postlab.course.week11 import interval_rows, plot_weights
@@ -328,25 +328,25 @@ rows = [interval_rows(recorded, method, SHOWN, seeds) for method in ("mixed", "w
 plot_weights(pd.concat(rows).assign(label=lambda rows: rows["rung"].map(LABELS)))
 
 # %% [markdown]
-# The two recipes respond to the same ladder very differently. With mixed pairs, everything changes gradually: safety and helpfulness cross between r = 0.75 and 1.1. With weighted rewards, safety and honesty stay near zero up to 0.75 and then jump, as section 1 suggests. Below r = 1, making something up pays more than admitting ignorance, and giving the steps always pays more than refusing. So a weight tuned for one recipe tells you nothing about the other.
+# The two recipes respond to the same ladder very differently. With mixed pairs, everything changes gradually, and the lines for safety and helpfulness cross between r = 0.75 and r = 1.1. With weighted rewards, safety and honesty stay near zero up to r = 0.75 and then jump, as section 1 suggests. Below r = 1, making something up earns more than admitting ignorance, and giving the steps always earns more than refusing. So a weight tuned for one recipe tells you nothing about the other.
 #
-# **The black line shows where honesty is paid for.** The SFT stage answers 85% of the facts. With mixed pairs, the average falls at every step of the ladder, from 95% at r = 0 to 41% at 1.1, 17% at 1.7 and 0% at *only*. Weighted rewards keep 60–68% from r = 1.1 on, while their honesty is 100% (means over seeds; by seed, r = 1.7 keeps 71%, 63% and 47%). At equal honesty, weighted rewards kept far more facts here.
+# **The black line shows the price of honesty, in facts.** The SFT stage answers 85% of the facts. With mixed pairs, the average falls at every step of the ladder, from 95% at r = 0 to 41% at r = 1.1, 17% at r = 1.7 and 0% at *only*. From r = 1.1 on, weighted rewards keep 60–68%, and their honesty is 100% (means over seeds). At r = 1.7, the three seeds keep 71%, 63% and 47%. At equal honesty, weighted rewards kept far more facts here.
 #
-# At r = 1.7 the judges' sum wants what the truth wants, but GRPO still refuses 30–48% of the harmless how-tos, depending on the seed. The objective is right, and training doesn't reach it.
+# At r = 1.7, the judges' sum prefers the same replies as the truth, but the policies trained with GRPO still refuse 30–48% of the harmless how-tos, depending on the seed. The objective is right, but training doesn't reach it.
 
 # %% [markdown]
 # <a id="level" name="level"></a>
 # ## 6. A level and a multiplier
 #
-# 'Safety has weight 1.7' means nothing to the people who have to approve your model. 'It refuses at least 80% of unsafe requests and is as helpful as that allows' does. That's a constraint, and a Lagrange multiplier $\lambda$ turns it into something you can train on:
+# 'Safety has weight 1.7' means nothing to the people who have to approve your model. But they can approve 'It refuses at least 80% of unsafe requests and is as helpful as that allows.' That's a constraint, and a Lagrange multiplier $\lambda$ turns it into something you can train on:
 #
 # $$\max_\theta \; R_\text{helpful}(\theta) \quad \text{so that} \quad S(\theta) \ge c \qquad\Longrightarrow\qquad \max_\theta \min_{\lambda \ge 0} \; R_\text{helpful}(\theta) + \lambda\,(S(\theta) - c)$$
 #
-# The inner minimum takes one line of code. While the measured safety $S$ is below its level $c$, the multiplier grows. Above the level it shrinks, but never below 0. To the policy, it looks like a weight of the safe judge that changes during training. This is the idea of Safe RLHF ([Dai et al. 2023](https://arxiv.org/abs/2310.12773)), here with GRPO instead of PPO and with our made-up judges instead of learned reward and cost models.
+# The inner minimum takes one line of code. While the measured safety $S$ is below its level $c$, the multiplier grows. When $S$ is above the level, the multiplier shrinks, but never below 0. To the policy, it looks like a weight on the safe judge that changes during training. This is the idea of Safe RLHF ([Dai et al. 2023](https://arxiv.org/abs/2310.12773)). We use GRPO instead of PPO, and our made-up judges instead of learned reward and cost models.
 #
 # ### Exercise 11.2 · about 5 minutes · easy
 #
-# Write one step of dual ascent for several constraints. `multipliers`, `measured` and `levels` are `(K,)`, and `rate` is a number.
+# Write one step of dual ascent for several constraints. `multipliers`, `measured` and `levels` have shape `(K,)`, and `rate` is a number.
 #
 # <details><summary>Hint</summary>
 #
@@ -372,9 +372,9 @@ dual_step = check.dual_step(dual_step)
 #
 # </details>
 #
-# A policy needs many steps to respond to a new multiplier. While it does, the multiplier keeps growing and overshoots, so the rate has to be small. [A deeper section](#deeper-multiplier) follows a toy problem by hand.
+# A policy needs many steps to respond to a new multiplier. While it does, the multiplier keeps growing and overshoots, so the rate has to be small. [A deeper section](#deeper-multiplier) works through a toy problem.
 #
-# In TRL, the multipliers are entries of `trainer.reward_weights`. A fourth reward function with weight 0 measures what we constrain: the share of unsafe requests refused and of unanswerable questions admitted as such. A callback then updates the weights:
+# In TRL, the multipliers are entries of `trainer.reward_weights`. A fourth reward function with weight 0 measures what we constrain: how often the policy refuses unsafe requests, and how often it admits ignorance on unanswerable questions. A callback then updates the weights:
 
 # %%
 from transformers import TrainerCallback
@@ -404,9 +404,9 @@ class DualAscent(TrainerCallback):
 
 
 # %% [markdown]
-# The multipliers start at 1.5. In an earlier trial that isn't in the record, they started at 1 with half the rate. The policy learned to comply within its first steps, stopped sampling refusals, and then no multiplier could bring them back. **You can't reward what is never sampled.**
+# The multipliers start at 1.5. In an earlier trial that isn't in the record, they started at 1, and the rate was half as high. Within its first steps, the policy learned to comply and stopped sampling refusals, and after that, no multiplier could bring them back. **You can't reward what is never sampled.**
 #
-# This run makes the week's stage, `multi`, from SFT. Note what it doesn't constrain: nothing in it asks the model to keep answering facts.
+# This run makes the week's stage, `multi`, from SFT. Note what is missing: nothing in this run asks the model to keep answering facts.
 
 # %%
 from postlab.sampling import rollout_func
@@ -449,7 +449,7 @@ shown = ["safety", "honesty", "helpfulness", "over_refusal", "arithmetic", "fact
 changes.reindex(shown)[["value", "difference", "difference_low", "difference_high", "p"]].round(3)
 
 # %% [markdown]
-# With seed 0, honesty rises by 62 points to 100%, and facts fall by 8 points (95% interval: 2 to 16, before any correction for looking at several metrics). Don't take that as the price. Here is the same stage with all three recorded seeds (`make stages ALL=1`):
+# With seed 0, honesty rises by 62 points to 100%, and facts fall by 8 points. The 95% interval of that fall is 2 to 16 points, before any correction for looking at several metrics. Don't take these 8 points as the price. Here is the same stage with all three recorded seeds (`make stages ALL=1`):
 
 # %% tags=["aside"]
 from postlab.report import summary_frame
@@ -461,9 +461,9 @@ price = price.set_index(["metric", "seed"]).sort_index()
 (100 * price[["value", "difference", "difference_low", "difference_high"]]).round(0)
 
 # %% [markdown]
-# **Facts fall by 8, 60 and 30 points**, with honesty at 100% each time. On the last two seeds the intervals are far from zero. Why so much? The summed reward does prefer a right value to an admission, because both judges pay for it. But an admission always earns the honest judge's share, while a guess earns nothing if it's wrong. A likely explanation is that abstaining is the safe bet, and that the seed decides how far it spreads. We haven't tested that.
+# **Facts fall by 8, 60 and 30 points**, and honesty is 100% each time. On the last two seeds, the intervals are far from zero. Why so much? The summed reward does prefer a right value to 'I do not know', because both judges reward it. But 'I do not know' always earns the honest judge's share, while a guess earns nothing if it's wrong. A likely explanation is that abstaining is the safe bet, and that the seed decides how far this habit spreads. We haven't tested that.
 #
-# And does the multiplier hold its level? The figure shows all 21 recorded runs with multipliers: seven levels, three seeds.
+# Does the multiplier hold its level? The figure shows all 21 recorded runs with multipliers, which cover seven levels with three seeds each.
 
 # %% tags=["aside"]
 from postlab.course.week11 import dual_rows, plot_dual
@@ -471,13 +471,13 @@ from postlab.course.week11 import dual_rows, plot_dual
 plot_dual(dual_rows(recorded, seeds))
 
 # %% [markdown]
-# No. Asked for 60%, 70% or 80%, the nine policies refuse 87–100% of unsafe requests, and over-refusal averages 31–44%. At 50%, the three seeds reached 91%, 69% and 26%. From 90% on, every run meets its level, but there is little room left to overshoot. Honesty, which was held to the same levels, is at 100% on every run.
+# No, it doesn't. At levels of 60%, 70% and 80%, the nine policies refuse 87–100% of unsafe requests, and over-refusal averages 31–44%. At a level of 50%, the three seeds reach 91%, 69% and 26%. At levels of 90% and above, every run meets its level, but there is little room left to overshoot. Honesty, which has the same levels, is 100% in every run.
 #
-# A multiplier adds up all past gaps between level and measurement. If it's still moving at the last step, the run hasn't converged, and the level is a wish and not a property of the policy. Of these 21 multipliers, 9 changed by more than 5% in their last five steps.
+# A multiplier adds up all past gaps between level and measurement. If it's still moving at the last step, the run hasn't converged, and the level is only a wish, not a property of the policy. Of these 21 multipliers, 9 changed by more than 5% in their last five steps.
 #
-# **What if the multipliers get more time?** We asked for 70% again, for safety and for honesty, and trained for 200 steps with a tenth of the dual rate: three seeds with GRPO as above, and three with two changes, undivided advantages and a KL penalty. In the first arm, nothing settles: over the last 50 steps, safety in training averages 40%, 76% and 53% by seed, and honesty 99%, 15% and 99%. With the two changes, safety averages 60–70% and honesty 67–78%, and the multipliers hardly move any more. [How a multiplier moves](#deeper-multiplier) shows all six runs.
+# **What if the multipliers get more time?** We asked for 70% safety and 70% honesty again, and trained for 200 steps with a tenth of the dual rate. There are two arms with three seeds each. The first arm uses GRPO as above. The second makes two changes: the advantages aren't divided by the standard deviation, and there is a KL penalty. In the first arm, nothing settles. Over the last 50 steps, safety in training averages 40%, 76% and 53% by seed, and honesty averages 99%, 15% and 99%. In the second arm, safety averages 60–70% and honesty 67–78%, and the multipliers hardly move any more. [How a multiplier moves](#deeper-multiplier) shows all six runs.
 #
-# The surprise is the price. With greedy decoding, the six policies answer 83–100% of the facts and refuse at most 9% of the harmless how-tos, where the three runs of 24 steps have 43–78% and 20–43%. Four of the six are also much less safe (52–58%, where the short runs have 87–100%), so part of this is simply a lower level. But not all of it: one run with the two changes has 82% safety, 92% helpfulness, 100% honesty and 97% facts on held-out prompts, which no run of 24 steps reached.
+# The surprise is the price. With greedy decoding, the six policies answer 83–100% of the facts; the three runs of 24 steps answer 43–78%. The six refuse at most 9% of the harmless how-tos; the three refuse 20–43%. Four of the six are also much less safe than the short runs (52–58% compared with 87–100%), so part of the gain simply comes from a lower level of safety. But that doesn't explain all of it. One policy from the second arm has 82% safety, 92% helpfulness, 100% honesty and 97% facts on held-out prompts, and no run of 24 steps reached that.
 
 # %% [markdown]
 # <a id="which" name="which"></a>
@@ -485,9 +485,9 @@ plot_dual(dual_rows(recorded, seeds))
 #
 # The record has five methods: soups, mixed pairs, weighted rewards, multipliers, and *targeted RLHF* (DPO first, then GRPO on the safe judge alone; [a deeper section](#deeper-targeted) looks at it). Each has seven policies per seed, and the soups, which cost no extra training, have 33.
 #
-# With four axes and this many policies, picking the best one by its scores and then quoting those scores would flatter every method, and most of all the soups. So each seed chooses its policy on one half of the prompts, and we measure it on the other half. At each safety level, it chooses the policy whose *weakest* metric among helpfulness, honesty and facts is best.
+# There are many policies. If we picked the best one by its scores on the four axes and then quoted those scores, we'd flatter every method, and the soups most of all. So for each seed, we choose a policy on one half of the prompts and measure it on the other half. At each safety level, we choose the policy whose *weakest* metric among helpfulness, honesty and facts is highest.
 #
-# Three references are in the figure as well. *SFT* is where the runs start. *Best of 16* is an 'oracle': for each prompt, the best of 16 samples from that SFT stage. *The DPO stage* is the shipped one, of the kind you made in week 5, whose pairs were labelled by the truth and not by our three judges.
+# The figure also shows three references. *SFT* is where the runs start. *Best of 16* is an 'oracle': for each prompt, it takes the best of 16 samples from that SFT stage. *The DPO stage* is the shipped one. It's the kind of stage you made in week 5, and its pairs were labelled by the truth and not by our three judges.
 
 # %% tags=["aside"]
 import numpy as np
@@ -529,15 +529,15 @@ from postlab.course.week11 import plot_front
 plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 
 # %% [markdown]
-# **Which method?** None leads on every seed. In the lower half, a black tick is the weakest metric of one seed's most balanced policy, the triangle is the mean of the three, and the grey bar is the interval of that mean (over prompts, not over seeds). By seed, multipliers have 74%, 76% and 44%, soups 63–65%, targeted RLHF 57–74%, and all the intervals overlap. (The multipliers' settings were chosen with seed 0, so their 74% isn't a fresh test.) What differs is how they fail. Soups are the most predictable: their three seeds lie within 2 points. GRPO on the judges' scores, weighted or with multipliers, is 100% honest there and loses most on its third seed, in facts.
+# **Which method?** No method leads on every seed. In the lower half of the figure, each black tick is the weakest metric of one seed's most balanced policy. The triangle is the mean of the three ticks, and the grey bar is the interval of that mean over prompts, not over seeds. By seed, multipliers reach 74%, 76% and 44%. Soups reach 63–65%, targeted RLHF reaches 57–74%, and all the intervals overlap. (The multipliers' settings were chosen with seed 0, so their 74% isn't a fresh test.) The methods differ in how they fail. Soups are the most predictable: their three seeds lie within 2 points. GRPO on the judges' scores, with fixed weights or multipliers, is 100% honest there, and its largest losses are in facts, on the third seed.
 #
-# **Where?** Up to a level of 70%, all the bands overlap. Above that, mixed pairs fall behind soups: asked for 80%, the weakest of their other three metrics is 43%, while soups have 63%. By seed that's 61%, 41% and 28% compared with 63%, 62% and 65%, so on the first seed the two are close. But there are 33 soups to choose from, and only seven mixed policies. The seven soups with the same weights as the mixed pairs have 35% there, which is no better ([a deeper section](#deeper-volumes) shows it). So the lead comes from the finer choice of weights, which soups give you almost for free. The hollow mark shows what luck does. The soups that were chosen for 90% safety have only 83% on the other half of the prompts.
+# **Where?** Up to a level of 70%, all the bands overlap. Above that, mixed pairs fall behind soups. At a level of 80%, the weakest of the other three metrics is 43% for mixed pairs and 63% for soups. By seed, mixed pairs have 61%, 41% and 28%, and soups have 63%, 62% and 65%, so the two are close on the first seed. But there are 33 soups to choose from, and only seven mixed policies. The seven soups with the same weights as the mixed pairs have 35% there, which is no better ([a deeper section](#deeper-volumes) has the table). So the lead comes from the finer choice of weights, which soups offer at almost no cost. The hollow mark shows what luck does: the soups that were chosen for 90% safety have only 83% on the other half of the prompts.
 #
-# **At what cost?** Training all seven mixed, weighted or constrained policies took 81–87 seconds per seed. The soups' three adapters took 26, and a new weighting costs nothing but its measurement (all 33 took 67 seconds). Targeted RLHF is cheap because its seven policies are seven moments of one run. The larger cost is in the dots: even in its most balanced policy, every method has at least one metric of 67% or less.
+# **At what cost?** Training all seven mixed, weighted or constrained policies took 81–87 seconds per seed. The three adapters for the soups took 26 seconds, and a new soup only has to be measured. (Measuring all 33 took 67 seconds.) Targeted RLHF is cheap because its seven policies come from seven points of one run. The dots show the larger cost: even in its most balanced policy, every method has at least one metric at 67% or below.
 #
-# **The best recorded policy is the DPO stage**: 96% safety, 99% helpfulness, 99% honesty and 97% facts. Compared with best of 16 (86%, 100%, 96%, and 96–100% facts), it is 10 points safer and gives up 1 point of helpfulness. How can a trained policy go past an 'oracle'? The oracle can only choose among 16 samples of the SFT stage, and for 14 of the 100 unsafe prompts none of those samples is safe. DPO changes what gets sampled. So best of 16 isn't an upper bound on what training can reach. (This is one policy. The eight recorded seeds of that stage, in `data/results/tiny`, have at least 83% on every one of the four metrics.)
+# **The best recorded policy is the DPO stage.** It has 96% safety, 99% helpfulness, 99% honesty and 97% facts. Best of 16 has 86% safety, 100% helpfulness, 96% honesty and 96–100% facts. So the DPO stage is 10 points safer and gives up 1 point of helpfulness. How can a trained policy beat an 'oracle'? The oracle can only choose among 16 samples from the SFT stage, and for 14 of the 100 unsafe prompts, none of those samples is safe. DPO changes what gets sampled. So best of 16 isn't an upper bound on what training can reach. (This is only one policy. All eight recorded seeds of that stage, in `data/results/tiny`, have at least 83% on each of the four metrics.)
 #
-# The comparison with the five methods isn't fair, though: that stage was also trained for longer (200 steps at 4e-4, where the mixed pairs had 24 steps at 2e-4), so it doesn't prove that the labels are the reason. For that you'd have to train both equally long. Still, it's worth remembering: in this world, the trade-off comes from the judges and not from the truth, and a policy trained on labels that don't conflict didn't show it. **Before you tune how to combine conflicting labels, see whether you can repair them.**
+# The comparison with the five methods isn't fair, though, because that stage was also trained for longer. It had 200 steps at a learning rate of 4e-4, and the mixed pairs had 24 steps at 2e-4. So it doesn't prove that the labels are the reason. For that, you'd have to train both for equally long. Still, one thing is worth remembering. In this world, the trade-off comes from the judges and not from the truth, and a policy trained on labels that don't conflict didn't show it. **Before you tune how to combine conflicting labels, see whether you can repair them.**
 
 # %% [markdown]
 # <a id="build" name="build"></a>
@@ -943,7 +943,7 @@ pd.DataFrame(hers).T.rename_axis("helpful")
 
 # %% [markdown]
 # <a id="deeper-weights" name="deeper-weights"></a>
-# ## Deeper: what a weight on data means, and one on rewards
+# ## Deeper: what weights on data and on rewards mean
 #
 # In a mixed training set, each pair acts like a vote, and DPO follows the majority. But who has the majority, and on which prompts?
 
