@@ -545,16 +545,16 @@ plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 #
 # ### Build 11.1 · about 25 minutes · medium
 #
-# The five methods made 183 policies, and none of them has 80% on all four metrics. The best has 78% as its weakest. (Two policies outside these 183 do have it: the DPO stage, whose labels came from the truth, and one of the runs of 200 steps in section 6.) Can you do better with the same three judges, the same SFT stage and the same 24 steps of DPO?
+# The five methods made 183 policies, and none of them has 80% on all four metrics. The best of them has 78% on its weakest metric. (Two policies outside these 183 do have 80% on all four: the DPO stage, whose labels came from the truth, and one of the runs of 200 steps in section 6.) Can you do better with the same three judges, the same SFT stage and the same 24 steps of DPO?
 #
 # **The target: at least 80% safety, helpfulness, honesty and facts.** You decide two things:
 #
-# - `worth(helpful, safe, honest)` turns the three judges' scores for *one reply* into one number. A judge without an opinion says `None`. In a pair, the reply with the larger number becomes *chosen*. If the numbers are equal, the pair isn't used, and another one is drawn in its place.
+# - `worth(helpful, safe, honest)` turns the three judges' scores for *one reply* into one number. A judge without an opinion gives `None`. In a pair, the reply with the larger number becomes *chosen*. If the numbers are equal, the pair isn't used, and another one is drawn in its place.
 # - `MIX` says how the 384 pairs are divided among five kinds of requests: `unsafe`, `rough` (how-tos that only sound unsafe), `howto` (all how-tos), `unknown` and `facts`. Only the ratios count.
 #
-# The check trains a policy on your pairs and measures it on tuning prompts, in about ten seconds on two idle cores. It judges what that policy does, and not how `worth` is written. It also answers the record's held-out prompts, but these play no part in the verdict. You can try as often as you like. Just remember that after many tries, the tuning prompts flatter you.
+# The check trains a policy on your pairs and measures it on tuning prompts, in about ten seconds on two idle cores. It judges what that policy does, not how `worth` is written. It also answers the record's held-out prompts, but these play no part in the verdict. You can try as often as you like, but after many tries, the results on the tuning prompts flatter you.
 #
-# These are the judges' scores for the kinds of replies that the pairs are made of:
+# The table shows how the judges score each kind of reply in the pairs:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -565,12 +565,12 @@ pd.DataFrame(front_build.score_table()).set_index(["request", "reply"])
 # %% [markdown]
 # <details><summary>Hint 1: begin with the sum</summary>
 #
-# Section 1 gives you a window of weights in which the sum wants what the truth wants. Start with a weight from that window. (`safe or 0` turns `None` into 0.) Then read the check's message: which metric is too low, and what do your pairs about it teach?
+# Section 1 gives you a range of weights in which the sum prefers the same replies as the truth. Start with a weight from that range. (`safe or 0` turns `None` into 0.) Then read the check's message: which metric is too low, and what do your pairs about it teach?
 #
 # </details>
 # <details><summary>Hint 2: two bad replies</summary>
 #
-# Look for pairs in which *both* replies are bad, such as an unsafe request with its own steps and with another deed's steps, or a fact with a wrong value and 'I do not know'. Your `worth` prefers one of them, and DPO learns from it. Which habit does each of these pairs teach? What happens if you give both replies the same number?
+# Look for pairs in which *both* replies are bad. For example, one reply to an unsafe request gives its steps, and the other gives the steps of another deed; or one reply to a known fact is a wrong value, and the other is 'I do not know'. Your `worth` prefers one of them, and DPO learns from that. Which habit does each of these pairs teach? What happens if you give both replies the same number?
 #
 # </details>
 # <details><summary>Hint 3: tell the kinds of requests apart</summary>
@@ -580,7 +580,7 @@ pd.DataFrame(front_build.score_table()).set_index(["request", "reply"])
 # </details>
 # <details><summary>Hint 4: the mix</summary>
 #
-# If all your labels are as you want them and a metric is still too low, give its requests a larger share. But watch the counter-metric: more pairs about unsafe requests teach refusing, and `rough` requests teach when not to.
+# If all your labels are as you want them and a metric is still too low, give its requests a larger share. But watch the counter-metric: more pairs about unsafe requests teach the policy to refuse, and `rough` requests teach it when not to.
 #
 # </details>
 #
@@ -597,7 +597,7 @@ def worth(helpful, safe, honest):
 worth, MIX = front_build.check(worth, MIX)
 
 # %% [markdown]
-# What did your `worth` achieve, and what the mix? For comparison, we label pairs of the same mix by the judges' sum, with a weight of 1.5 for safety and honesty. The table shows the four metrics in percent, on both sets of prompts. The last row is the policy of the record with the best weakest metric. (It's the best of 183 on these very prompts, so its numbers are flattering.)
+# How much did your `worth` achieve, and how much did the mix? For comparison, we label pairs of the same mix by the judges' sum, with a weight of 1.5 for safety and honesty. The table shows the four metrics in percent, on both sets of prompts. The last row is the recorded policy whose weakest metric is highest. (It's the best of 183 on these same prompts, so its numbers are flattering.)
 
 
 # %% tags=["aside"]
@@ -614,16 +614,16 @@ shown["multipliers, best of 183", "held-out"] = {m: np.mean(numbers(closest[m]))
 (100 * pd.DataFrame(shown).T[AXES]).round(0)
 
 # %% [markdown]
-# **In this run, our labels reach the target**, on both sets of prompts. The sum with the same mix doesn't: on the tuning prompts, it has 71% safety and 73% of the facts, where our `worth` has 90% and 89%. Both want the right reply in every pair that has one. The difference is in the pairs with two bad replies:
+# **In this run, our labels reach the target on both sets of prompts.** The sum with the same mix doesn't. On the tuning prompts, it has 71% safety, compared with 90% for our `worth`, and 73% of the facts, compared with 89%. Both prefer the right reply in every pair that has one. The difference is in the pairs with two bad replies:
 #
-# - For an unsafe request, the sum prefers its own steps to another deed's steps, because the helpful judge does. Such a pair teaches the policy to comply.
+# - For an unsafe request, the sum prefers that request's steps to another deed's steps, because the helpful judge does. Such a pair teaches the policy to comply.
 # - For a fact, it prefers 'I do not know' to a wrong value, because the honest judge does. Such a pair teaches it to abstain. That's the loophole of section 1.
 #
 # Our `worth` gives the two replies of such a pair the same number, so other pairs take their place. **Judges that disagree are one source of conflict. What you let them label is another.**
 #
-# Nothing is free, though. The sum's policy is more helpful (90%, ours has 82%), and ours has only 80% safety on the held-out prompts, 10 points less than on the tuning prompts. It meets the target there without any margin. And we chose this mix out of ten *after* looking at the held-out results, so for us those prompts aren't a fresh test any more. (With a third of the pairs about unsafe requests, safety on the held-out prompts was 88–90%, but helpfulness on the tuning prompts only 80–82%. With less than 30% of the pairs, safety was 70–77%.)
+# Nothing is free, though. On the tuning prompts, the sum's policy is more helpful (90% compared with 82%). On the held-out prompts, ours has only 80% safety, 10 points less than on the tuning prompts, so it meets the target there without any margin. And we chose this mix out of ten *after* looking at the held-out results, so for us those prompts aren't a fresh test any more. (When a third of the pairs were about unsafe requests, safety on the held-out prompts was 88–90%, but helpfulness on the tuning prompts was only 80–82%. When it was less than 30%, safety was 70–77%.)
 #
-# Does it hold with other seeds? In a recorded check, nothing changed but the seed, which decides which pairs are drawn, their order and the training. The table shows the lowest and the highest of four new seeds, in percent:
+# Does this hold with other seeds? In a recorded check, we changed only the seed, which determines which pairs are drawn, their order and the training. The table shows the lowest and the highest value over four new seeds, in percent:
 
 
 # %% tags=["aside"]
@@ -641,11 +641,11 @@ rows = [
 pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(spread)
 
 # %% [markdown]
-# **The target isn't reached with every seed.** Seeds 1 and 2 reach it on both sets of prompts. Seeds 3 and 4 miss it in helpfulness on both, with 72–78%. What holds on every seed is the comparison with the sum: our labels have more safety and more facts, the sum has more helpfulness, and the weakest of the four metrics on the held-out prompts is 75–83% for ours and 49–70% for the sum.
+# **The target isn't reached with every seed.** Seeds 1 and 2 reach it on both sets of prompts. Seeds 3 and 4 miss it on both, because helpfulness is only 72–78%. The comparison with the sum holds on every seed: our labels lead to more safety and more facts, and the sum leads to more helpfulness. On the held-out prompts, the weakest of the four metrics is 75–83% with our labels and 49–70% with the sum.
 #
-# So two points above the target are no margin. Another processor rounds differently, too, and your numbers may differ from ours by a few points. (The check accepts our own pairs wherever it runs.) If you need 80%, aim higher, train with several seeds, and confirm it on prompts that you haven't looked at.
+# So two points above the target aren't enough of a margin. Processors also round differently, so your numbers may differ from ours by a few points. (The check accepts our own pairs wherever it runs.) If you need 80%, aim higher, train with several seeds, and confirm the result on prompts that you haven't looked at.
 #
-# Notice what the comparison with section 7 says: the judges, the start, the number of steps and the learning rate are those of the mixed pairs. Only the pairs changed: which requests they are about, which replies they compare, and how they are labelled. Mixed pairs ask *one* judge per pair. `worth` asks all three about each reply.
+# Compare this with section 7. The judges, the starting point, the number of steps and the learning rate are the same as for the mixed pairs. Only the pairs are different: which requests they are about, which replies they compare, and how they are labelled. For a mixed pair, only *one* judge is asked. `worth` uses all three judges for each reply.
 #
 # <details><summary>Our worth and mix</summary>
 #
@@ -665,16 +665,16 @@ pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(sprea
 # <a id="end" name="end"></a>
 # ## 9. The paper, and what you have now
 #
-# **Read one paper this week: *Rewarded soups*** ([Ramé et al. 2023](https://arxiv.org/abs/2306.04488)), sections 2 and 3. Three questions to take along:
+# **Read one paper this week: *Rewarded soups*** ([Ramé et al. 2023](https://arxiv.org/abs/2306.04488)), sections 2 and 3. Keep three questions in mind:
 #
-# 1. What does the paper assume about the models on the line between two fine-tuned ones, and how does it check that?
+# 1. What does the paper assume about the models on the line between two fine-tuned models, and how does it check that?
 # 2. Which metrics are the axes of its fronts? Could a model raise one of them by abstaining?
 # 3. How many policies does each curve have, and were they chosen and measured on the same prompts?
 #
-# Here is how to use this week in a decision:
+# Here is how this week can help you decide:
 #
 # - *Will the users choose the trade-off themselves?* Then soups are attractive, because more choices don't need more training. Check the facts of each soup you offer.
-# - *Must a level be met?* A multiplier lets you state it, but see that it has converged, and verify the level on fresh prompts with the decoding you'll use. Ours overshot in 24 steps. In 200 steps with a slower multiplier, GRPO's default settings swung around the level, and with undivided advantages and a KL penalty we came near it, but only in training.
+# - *Must a level be met?* A multiplier lets you state it, but make sure that it has converged, and verify the level on fresh prompts with the decoding you'll use. Ours overshot in 24 steps. In 200 steps with a slower multiplier, safety swung around its level under GRPO's default settings. With undivided advantages and a KL penalty, we came near the levels, but only in training.
 # - *Do you know the weights already?* Then train for them directly.
 # - *Can you improve the labels?* Do that first.
 #
@@ -684,10 +684,10 @@ pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(sprea
 #
 # - `runs/tiny/seed-<n>/multi/`, a policy trained towards a safety level, whose price in facts you know;
 # - three specialists, and soups between them;
-# - a comparison of five methods on four axes that says what it can't decide;
+# - a comparison of five methods on four axes, including what it can't decide;
 # - a way to label pairs with several judges at once, aimed at a point that you chose.
 #
-# With your own models, use `objectives.soup` for LoRA adapters that share a start, and `best_rows` and `chosen_hypervolume` for any scores recorded per prompt.
+# With your own models, use `objectives.soup` for LoRA adapters that share a starting point, and `best_rows` and `chosen_hypervolume` for any scores recorded per prompt.
 #
 # This is the end of the core. The next sections go deeper. Skip any you like.
 
@@ -699,7 +699,7 @@ pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(sprea
 #
 # ### Exercise 11.3 · about 15 minutes · medium
 #
-# Compute the area that `points`, `(N, 2)`, cover together above `reference`, `(2,)`. Return a scalar tensor. The points come in any order, and some of them may be dominated. A point that isn't above the reference in both objectives covers nothing.
+# Compute the area that `points`, of shape `(N, 2)`, cover together above `reference`, of shape `(2,)`. Return a scalar tensor. The points come in any order, and some of them may be dominated. A point that isn't above the reference in both objectives covers nothing.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -708,7 +708,7 @@ pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(sprea
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# Walk to the left. Each strip is as wide as the distance to the next point and as high as the best height so far (`cummax`).
+# Go from right to left. Each strip is as wide as the distance to the next point and as high as the best height so far (`cummax`).
 #
 # </details>
 
@@ -738,7 +738,7 @@ hypervolume = check.hypervolume(hypervolume)
 round(hypervolume(points, torch.zeros(2)).item(), 2)
 
 # %% [markdown]
-# **The best of many is partly luck.** Each point is a mean over a limited number of prompts, so it's noisy. Take a policy that is right half the time in both objectives, so that its true hypervolume is 0.25. Now measure several copies of it, each on fresh random outcomes.
+# **The best of many is partly luck.** Each point is a mean over a limited number of prompts, so it's noisy. Take a policy that is right half the time on both objectives, so that its true hypervolume is 0.25. Now measure several copies of it, each on fresh random outcomes.
 #
 # **Predict first.** How much area do 1, 8 and 64 copies of the same policy seem to cover together?
 
@@ -765,12 +765,12 @@ pd.DataFrame({n: {how: covered(n, way) for how, way in WAYS.items()} for n in (1
 # %% [markdown]
 # With 64 copies, the measured hypervolume is 0.38, although the true value is 0.25. A method with many cheap points would win by this effect alone.
 #
-# The second row is a remedy. It selects the best points on one half of the prompts and measures them on the other half, so the luck of the selection doesn't carry over. For identical policies it's close to right: 0.24 to 0.26. When policies really differ, it's too low, because half of the prompts select less well than all of them would. **So the first estimate is too high and the second too low. Believe what both agree on.**
+# The second row shows a remedy. It selects the best points on one half of the prompts and measures them on the other half, so the luck of the selection doesn't carry over. For identical policies, the result is close to the true value: 0.24 to 0.26. When policies really differ, it's too low, because half of the prompts make for a poorer selection than all of them would. **So the first estimate is too high and the second is too low. Believe only what both agree on.**
 
 # %% [markdown]
 # ### Five methods, four axes
 #
-# Now the recorded policies. We compute the hypervolume twice: over safety, helpfulness and honesty, and with facts as the fourth axis. All sets use the same resampled prompts, so differences between them are paired. Because there are 33 soups and seven of everything else, we show them a second time with only the ladder's seven weights (*soups, 7*).
+# Now let's compare the recorded policies. We compute the hypervolume twice: over safety, helpfulness and honesty, and with facts as the fourth axis. All sets use the same resampled prompts, so differences between them are paired. Because there are 33 soups and only seven policies of each other method, we also show the soups with the ladder's seven weights alone (*soups, 7*).
 
 
 # %% tags=["aside"]
@@ -792,7 +792,7 @@ firsts = {
 pd.DataFrame(firsts, index=[f"first on seed {seed}" for seed in seeds]).T
 
 # %% [markdown]
-# Without facts, the soups come first on all three seeds as measured. With facts, they come first on two, and on one when measured on held-back prompts. Here are the four axes with their intervals:
+# Without facts, the soups come first on all three seeds as measured. With facts, they come first on two seeds as measured, and on one when the policies are *chosen elsewhere*, on other prompts. Here are the four axes with their intervals:
 
 # %% tags=["aside"]
 from postlab.course.week11 import plot_volumes
@@ -825,9 +825,9 @@ for where, who in said.items():
 table.sort_index().round(2)
 
 # %% [markdown]
-# No method is above the soups both ways and on every seed, and no other method is below them. (If *soups, 7* is named, that says only that 33 policies cover more than seven of the same kind.) Multipliers are the closest. As measured, soups and multipliers can't be told apart on seeds 0 and 1, and soups are ahead by 0.30 on seed 2, where the multiplier runs lost most of their facts. Measured on held-back prompts, multipliers are ahead on seed 0 (by 0.12), the interval just touches 0 on seed 1 (a difference of 0.07), and soups are ahead on seed 2 (by 0.20). So there is no winner, and the soups' lead on three axes came from the axis that was missing.
+# No method is above the soups both ways and on every seed, and no other method is below them. (If *soups, 7* is named, that shows only that 33 policies cover more than seven of the same kind.) Multipliers come closest to the soups. As measured, the two can't be told apart on seeds 0 and 1. On seed 2, where the multiplier runs lost the most facts, soups are ahead by 0.30. When the policies are chosen elsewhere, multipliers are ahead by 0.12 on seed 0. On seed 1, the difference is 0.07, and its interval just touches 0. On seed 2, soups are ahead by 0.20. So there is no winner, and the soups' lead on three axes depended on leaving out the fourth.
 #
-# More policies help in a second way, which isn't luck: they offer a finer choice of weights. In section 7, soups are ahead of mixed pairs if you ask for 80% safety. Here is that level again, also for the seven soups that have the same weights as the mixed pairs: the weakest of the other three metrics in percent, with its interval, and by seed.
+# More policies help in a second way, which isn't luck: they offer a finer choice of weights. In section 7, soups are ahead of mixed pairs at a level of 80% safety. The next table shows that level again and adds the seven soups that have the same weights as the mixed pairs. It gives the weakest of the other three metrics in percent, its interval, and the values by seed.
 
 # %% tags=["aside"]
 few = {m: {s: method_sets(recorded, [s], AXES)[m] for s in seeds} for m in ("soups", "soups, 7", "mixed")}  # fmt: skip
@@ -836,9 +836,9 @@ rows["seeds"] = [[round(share) for share in of_seed] for of_seed in rows["seeds"
 rows[["value", "low", "high", "seeds"]].round(0)
 
 # %% [markdown]
-# With the same seven weights, the soups' lead is gone: 35% for soups, 43% for mixed pairs, and the intervals overlap widely. We don't know whether mixed pairs with 33 weightings would catch up. Each of those would have to be trained for 12 seconds, while a new soup needs no training.
+# With the same seven weights, the soups' lead is gone: soups have 35%, mixed pairs have 43%, and the intervals overlap widely. We don't know whether mixed pairs with 33 weightings would catch up. Each of those would have to be trained for 12 seconds, while a new soup needs no training.
 #
-# Here is the trade-off in its plainest form. Among soups with at least 95% honesty, the best keeps 43–49% of the facts, depending on the seed (and refuses only 26–31% of unsafe requests). For mixed pairs it's 10–20%, for multipliers 47–84%, for weighted rewards 50–88%. But on two seeds, the weighted policy that keeps the most gives the steps for at most 12% of the how-tos, so this isn't a ranking either.
+# Here is the trade-off in its plainest form. Among soups with at least 95% honesty, the best keeps 43–49% of the facts, depending on the seed (and refuses only 26–31% of unsafe requests). The best mixed-pairs policies keep 10–20%, multipliers keep 47–84%, and weighted rewards keep 50–88%. But on two seeds, the weighted policy that keeps the most facts gives the steps for at most 12% of the how-tos, so this isn't a ranking either.
 
 # %% [markdown]
 # <a id="deeper-lora" name="deeper-lora"></a>
@@ -848,7 +848,7 @@ rows[["value", "low", "high", "seeds"]].round(0)
 #
 # ### Exercise 11.4 · about 10 minutes · medium
 #
-# Compute what the soup adds to one matrix. `a` is `(K, r, in)`, `b` is `(K, out, r)`, `weights` is `(K,)`, and `scaling` is $\alpha / r$. Return `(out, in)`.
+# Compute what the soup adds to one matrix. The shapes are `(K, r, in)` for `a`, `(K, out, r)` for `b` and `(K,)` for `weights`, and `scaling` is $\alpha / r$. Return a matrix of shape `(out, in)`.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -879,7 +879,7 @@ lora_soup = check.lora_soup(lora_soup)
 #
 # </details>
 #
-# PEFT's `add_weighted_adapter` offers about a dozen ways to combine adapters. *cat* puts the factors side by side: three adapters of rank 16 become one of rank 48, whose product is exactly the weighted sum. *svd* compresses that back to rank 16. *linear* averages the factors themselves. How far is each of them from your soup, on one matrix?
+# PEFT's `add_weighted_adapter` offers about a dozen ways to combine adapters. *cat* puts the factors side by side: three adapters of rank 16 become one of rank 48, whose product is exactly the weighted sum. *svd* compresses that back to rank 16. *linear* averages the factors themselves. For one matrix, how far is each of them from your soup?
 
 # %% tags=["aside"]
 layer = model.base_model.model.model.layers[0].mlp.down_proj
@@ -897,7 +897,7 @@ for way in ("cat", "svd", "linear"):
 pd.Series(gaps).map("{:.6f}".format).to_frame("largest difference")
 
 # %% [markdown]
-# *cat* is exact, apart from rounding. *svd* loses what doesn't fit into rank 16. *linear* is far off: its largest error is twice the largest entry of the average itself. It multiplies both A and B by the square root of each weight, so the A of one adapter also meets the B of another. That's especially harmful here. All three adapters started from SFT's factors, and these cross terms add up to about three times the SFT update instead of once.
+# *cat* is exact, apart from rounding. *svd* loses what doesn't fit into rank 16. *linear* is far off: its largest error is twice the largest entry of the average itself. It multiplies both A and B by the square root of each weight, so the A of one adapter also meets the B of another. That's especially harmful here. All three adapters started from SFT's factors, and with the cross terms, the SFT update counts about three times instead of once.
 #
 # `objectives.soup` therefore uses *cat* and requires weights that add up to 1. Each adapter contains the whole SFT stage, so the soup then contains it exactly once.
 #
@@ -937,7 +937,7 @@ pd.DataFrame(hers).T.rename_axis("helpful")
 #
 # <details><summary>Answer</summary>
 #
-# `add_weighted_adapter` returns silently if an adapter with that name already exists, so her first soup answers all three times. Delete the old adapter before you make a new one, as `objectives.soup` does. One habit would have caught this: after every merge, compare one matrix with the sum you meant.
+# `add_weighted_adapter` returns silently if an adapter with that name already exists, so her first soup answers all three times. Delete the old adapter before you make a new one, as `objectives.soup` does. One habit would have caught this: after every merge, compare one matrix with the sum you intended.
 #
 # </details>
 
@@ -955,14 +955,14 @@ judges = pd.Series([row["objective"] for row in rows], name="judge")
 pd.crosstab(judges, families, normalize="columns").round(2)
 
 # %% [markdown]
-# Each judge labelled the same number of rows, but they don't have the same influence. On unsafe requests, 73% of the votes are the safe judge's, because it spends all its rows on two families while the helpful judge spreads its rows over four. The honest judge has 72% of the votes on facts for the same reason. **A weight on data isn't a weight on objectives.**
+# Each judge labelled the same number of rows, but they don't have the same influence. On unsafe requests, 73% of the votes come from the safe judge, because it spends all its rows on two families while the helpful judge spreads its rows over four. The honest judge has 72% of the votes on facts for the same reason. **A weight on data isn't a weight on objectives.**
 #
-# A vote also has no size. 'Refuse, because it's a lamp but it sounds bad' counts as much as 'refuse, because it's a person'.
+# Votes also have no size. 'Refuse, because it sounds bad, although it's only a lamp' counts as much as 'refuse, because it's a person'.
 
 # %% [markdown]
-# ### Two orders of normalising
+# ### Two orders of normalisation
 #
-# In reinforcement learning, each judge returns one number per completion, or None if it has no opinion, and TRL leaves a None out of the sum. Then you have to choose between two orders (`multi_objective_aggregation` in TRL 1.14):
+# In reinforcement learning, each judge returns one number per completion, or `None` if it has no opinion, and TRL leaves `None` out of the sum. Then you have to choose between two orders (`multi_objective_aggregation` in TRL 1.14):
 #
 # - `"sum_then_normalize"`, the default, takes the weighted sum first and then normalises it within the group.
 # - `"normalize_then_sum"` normalises each reward within its group, takes the weighted sum, and then normalises over the batch ([GDPO](https://arxiv.org/abs/2601.05242)).
@@ -988,9 +988,9 @@ rewards = torch.tensor([[1.0, 0.5], [1.0, 0.5], [0.0, 1.0], [0.0, 1.0]])  # step
 {order: advantages(rewards, torch.tensor([1.0, 1.5]), order) for order in ORDERS}
 
 # %% [markdown]
-# With the default, the steps win: they gain 1 point of helpfulness and lose only 1.5 times a half in safety. If each reward is normalised first, the safe judge's half point is stretched to the same spread as the helpful judge's full point, so the larger weight decides and the refusals win. If your judges say *how much*, you need the first order. If your rewards are on different scales, you need the second.
+# With the default, the steps win: they gain 1 point of helpfulness and lose only 1.5 times half a point in safety. If each reward is normalised first, the safe judge's half point is stretched to the same spread as the helpful judge's full point, so the larger weight decides and the refusals win. If your judges say *how bad* a reply is, you need the first order. If your rewards are on different scales, you need the second.
 #
-# The default has a blind spot of its own. Here is a group in which only the safe judge's scores vary, with weight 1 and with weight 0.01:
+# The default has a blind spot of its own. Here is a group in which only the safe judge's scores vary, first with weight 1 and then with weight 0.01:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1000,7 +1000,7 @@ rewards = torch.tensor([[0.0, 1.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
 # %% [markdown]
 # The advantages are almost the same. Dividing by the group's standard deviation cancels the weight. **Weights only trade rewards off against each other within one group.** In groups where only one judge sees a difference, that judge has full force, whatever its weight is. (`scale_rewards="none"` avoids this.)
 #
-# Next, the recorded rung r = 1.7 with TRL's other order, seed by seed. From the four answers above you'd expect it to lose sight of the safe judge's half point for lamps:
+# The next table compares TRL's other order with the default at r = 1.7, seed by seed. From the four answers above, you'd expect the other order to lose sight of the safe judge's half point for lamps:
 
 # %% tags=["aside"]
 from postlab.course.week11 import paired_rows
@@ -1008,7 +1008,7 @@ from postlab.course.week11 import paired_rows
 paired_rows(recorded, ("weighted", 4), ("apart", 0), SHOWN, seeds).round(2)
 
 # %% [markdown]
-# That's what happens on two seeds: over-refusal rises by 21 and 33 points, and the third (+4) is inconclusive. Honesty doesn't change, because it's already at 100% in both. Facts don't fall: they are 86%, 96% and 49% by seed, compared with 71%, 63% and 47% for the default.
+# That's what happens on two seeds: over-refusal rises by 21 and 33 points. On the third, the change (+4 points) is inconclusive. Honesty doesn't change, because it's already at 100% with both orders. Facts don't fall: they are 86%, 96% and 49% by seed, compared with 71%, 63% and 47% for the default.
 #
 # > **The roadmap says** DAPO is *Decoupled Alignment and Policy Optimization*, which separates alignment from optimisation for safety. **The evidence says** it's *Decoupled Clip and Dynamic sAmpling Policy Optimization* ([2503.14476](https://arxiv.org/abs/2503.14476)). Its main ingredients are a higher upper clip, replacing zero-variance groups with new ones, and a token-level loss. None of it is about safety. Week 8 tests these ingredients.
 
@@ -1029,7 +1029,7 @@ track
 # %% [markdown]
 # The multiplier converges to 1, where $x$ is exactly 0.5. This toy responds at once to each change of $\lambda$. A policy needs many steps to respond, and while it does, the multiplier keeps growing and overshoots. That's why the rate has to be small.
 #
-# Does the doctor of week 8 find anything in the log of your run?
+# Does week 8's doctor find anything in the log of your run?
 
 # %% tags=["aside"]
 from postlab.course import week_of
@@ -1042,7 +1042,7 @@ if not findings:
     print("The doctor reports nothing.")
 
 # %% [markdown]
-# If the doctor reports a traded reward, it's right, but we ordered that trade: the multiplier raised the weight of one judge on purpose, and the log doesn't show multipliers. Another thing the log doesn't show is that the honest judge also pays for abstaining on facts.
+# If the doctor reports a traded reward, it's right, but we asked for that trade: the multiplier raised the weight of one judge on purpose, and the log doesn't show multipliers. It doesn't show either that the honest judge also rewards abstaining on facts.
 #
 # Here are the metrics of the recorded runs, by level (means over seeds):
 
@@ -1054,13 +1054,13 @@ table = pd.DataFrame({metric: 100 * one.mean(axis=1) for metric, one in held.ite
 table.set_index(pd.Index([100 * level for level in recorded["levels"]], name="level"))
 
 # %% [markdown]
-# The average at 50% looks as if the level were nearly held (62%), but it's an average of 91%, 69% and 26%. Facts are the price at every level: on average they fall from 85% to 56–64%. The seed matters more than the level: seed 0 keeps 61–84%, seed 1 64–74%, seed 2 only 35–47%.
+# At a level of 50%, the average safety of 62% looks as if the level were nearly held, but it's an average of 91%, 69% and 26%. Facts are the price at every level: on average they fall from 85% to 56–64%. The seed matters more than the level: seed 0 keeps 61–84%, seed 1 keeps 64–74%, and seed 2 keeps only 35–47%.
 #
 # ### With time to converge
 #
-# The recorded runs stop after 24 steps. What does a multiplier do if it gets the time? The next figure shows runs of 200 steps, three seeds each, with a dual rate of 0.02 instead of 0.2 and with running means over about ten batches. All are asked for 70% safety and 70% honesty.
+# The recorded runs stop after 24 steps. What does a multiplier do if it gets more time? The next figure shows runs of 200 steps on three seeds. The dual rate is 0.02 instead of 0.2, and the running means cover about ten batches. The levels are 70% safety and 70% honesty.
 #
-# The two columns differ in two settings. On the left (*switch* in the tables), GRPO divides the advantages by the group's standard deviation, as everywhere above. On the right (*dial*), it doesn't, and a KL penalty keeps the policy near SFT. Make a guess: which of them can hold a share of 70%?
+# The two columns differ in two settings. On the left (*switch* in the tables), GRPO divides the advantages by the group's standard deviation, as everywhere above. On the right (*dial*), it doesn't, and a KL penalty keeps the policy near SFT. Make a guess: on which side can the policy hold a share of 70%?
 
 # %% tags=["aside"]
 from postlab.course.week11 import (
@@ -1075,7 +1075,7 @@ rows = constraint_rows(constraint)
 plot_constraint(rows, level=100 * constraint["settings"]["level"])
 
 # %% [markdown]
-# And here is what was held over the last 50 steps, by seed: the average share in percent, the multiplier at the end, and how far the multiplier moved (its highest value above its lowest, in percent):
+# The next table is about the last 50 steps, by seed. It shows the average share in percent, the multiplier at the end, and how far the multiplier moved (by how many percent its highest value exceeds its lowest):
 
 # %% tags=["aside"]
 constraint_held(rows).unstack("seed").round(1)
@@ -1083,29 +1083,29 @@ constraint_held(rows).unstack("seed").round(1)
 # %% [markdown]
 # **On the left, nothing settles.** On every seed, safety climbs above 90%, falls to 21–35%, and rises again. Over the last 50 steps it averages 40%, 76% and 53%, while its multiplier moves by 5–24%.
 #
-# Honesty is held on no seed, either. On seeds 0 and 2 it averages 99%, and its multiplier keeps falling, to about 0.8. Below 1, making something up pays more than admitting ignorance, but these policies hardly ever sample it any more. In section 6 we couldn't reward a reply that is never sampled, and here the policy can't get back to one. On seed 1 it did get back: honesty fell from 99% to 6%, and it averages 15%. (The mean over the three seeds is 71%. It looks as if the level were held, so don't trust such a mean without its seeds.)
+# Honesty isn't held on any seed, either. On seeds 0 and 2 it averages 99%, and its multiplier keeps falling, to about 0.8. Below 1, making something up pays more than admitting ignorance, but these policies hardly ever sample a made-up answer any more. In section 6, we couldn't reward a reply that is never sampled, and here the policy can't return to one. On seed 1, it did return to making things up: honesty fell from 99% to 6%, and it averages 15%. (The mean over the three seeds is 71%, which looks as if the level were held. So don't trust such a mean without looking at each seed.)
 #
-# **On the right, the level is nearly held.** Safety averages 60%, 70% and 66% by seed, and honesty 67%, 75% and 78%. The means over seeds are 66% and 73%, with standard deviations of 5 and 6 points. The multipliers have flattened out, at about 2.0 for safety and 1.4–1.5 for honesty, and moved by 2–5% in these 50 steps. The running mean of safety still swings between 44% and 84%. Part of that is noise, because a batch contains about one unsafe request with eight samples.
+# **On the right, the level is nearly held.** By seed, safety averages 60%, 70% and 66%, and honesty averages 67%, 75% and 78%. The means over seeds are 66% for safety and 73% for honesty, and their standard deviations are 5 and 6 points. The multipliers have flattened out, at about 2.0 for safety and 1.4–1.5 for honesty, and moved by 2–5% in these 50 steps. The running mean of safety still swings between 44% and 84%. Part of that is noise, because a batch contains about one unsafe request with eight samples.
 #
-# **Why the difference?** A likely reason is the division. For half of the rough deeds, such as trapping somebody, the sum prefers a refusal if λ is above 4/3, and compliance if it's below. Dividing by the standard deviation leaves only this sign: [within a group](#deeper-weights), a small preference pushes as hard as a large one. So the policy has no reason to rest at 70%, whatever λ is. If the advantages aren't divided, a small preference is a small push, and the KL penalty pushes back, the harder the further the policy is from SFT. For each λ there can then be a share at which the two pushes balance. But these runs don't isolate that reason. The columns differ in both settings, and we haven't trained runs with only one of the two changed.
+# **Why do the two sides differ?** A likely reason is the division by the standard deviation. For half of the rough deeds, such as trapping somebody, the sum prefers a refusal if λ is above 4/3, and compliance if it's below. The division leaves only the sign of this preference: [within a group](#deeper-weights), a small preference pushes as hard as a large one. So the policy has no reason to settle at 70%, whatever λ is. If the advantages aren't divided, a small preference gives only a small push, and the KL penalty pushes back harder the further the policy is from SFT. For each λ there can then be a share at which the two pushes balance. But these runs don't isolate that reason. The columns differ in both settings, and we haven't trained runs with only one of the two changed.
 #
-# Here are the six policies on held-out prompts, in percent, with four samples per prompt and with greedy decoding. Each entry is the lowest and the highest of three seeds:
+# The next table measures the six policies on held-out prompts, once with four samples per prompt and once with greedy decoding. Each entry gives the lowest and the highest of three seeds, in percent:
 
 # %% tags=["aside"]
 constraint_ends(constraint, SHOWN).groupby(["arm", "decoded"]).agg(spread)
 
 # %% [markdown]
-# The level applies to what the multiplier sees: samples at temperature 1, on training prompts. On held-out prompts, the right-hand policies have 52–84% safety and 72–84% honesty if you sample. The highest safety, 84%, belongs to the seed that averaged 70% in training. With greedy decoding, honesty is 88–100%. Greedy decoding always takes the likelier reply, so a policy that admits ignorance 70% of the time on *every* question would be 100% honest. State a level together with the decoding and the prompts that it's about.
+# The level applies to what the multiplier sees: samples at temperature 1 on training prompts. On held-out prompts, the right-hand policies have 52–84% safety and 72–84% honesty when you sample. The highest safety, 84%, belongs to the seed that averaged 70% in training. With greedy decoding, honesty is 88–100%. Greedy decoding always takes the likelier reply, so a policy that admits ignorance 70% of the time on *every* question would be 100% honest. So whenever you state a level, say which decoding and which prompts it's about.
 #
-# And look at the price. After 24 steps, the three runs at this level answered 43–78% of the facts, and refused 20–43% of the harmless how-tos. After 200 steps, with greedy decoding, it's 83–100% and at most 9%. Did these policies lose their facts first and recover them later? Hardly: at step 24, the running mean of facts in training is 88–98% in all six runs, and its lowest value after that is 76% (seed 1 on the left). At step 24, the left-hand runs differ from the short ones only in the slower multiplier (its rate and its running mean) and in the prompts they were given. So it's probably the slower multiplier that spares the facts, and not the extra steps. Over-refusal is another matter: on seed 1 on the left, it rose to 64% at step 37 before it fell to 5%.
+# Look at the price, too. After 24 steps, the three runs at this level answered 43–78% of the facts and refused 20–43% of the harmless how-tos. After 200 steps, with greedy decoding, the six policies answer 83–100% of the facts and refuse at most 9% of the how-tos. Did they lose their facts first and recover them later? That's unlikely. At step 24, the running mean of facts in training is 88–98% in all six runs, and its lowest value after that is 76% (seed 1 on the left). At step 24, the left-hand runs differ from the short ones only in the slower multiplier (its rate and its running mean) and in the prompts they were given. So it's probably the slower multiplier that spares the facts, and not the extra steps. Over-refusal is a different matter: in the left-hand run of seed 1, it rose to 64% at step 37 before it fell to 5%.
 
 # %% [markdown]
 # <a id="deeper-targeted" name="deeper-targeted"></a>
 # ## Deeper: targeted RLHF
 #
-# The roadmap's recipe is DPO first, then RL on safety alone. The number of RL steps is the dose. In the recorded runs, GRPO trains on the safe judge, using unsafe requests and requests that only sound unsafe. There are two starting points: this week's DPO on pairs mixed at r = 0.5, which leans towards helpfulness, and the shipped DPO stage, the kind you made in week 5, whose pairs the oracle labelled.
+# The roadmap's recipe is DPO first, then RL on safety alone. We call the number of RL steps the *dose*. In the recorded runs, GRPO trains on the safe judge, using unsafe requests and requests that only sound unsafe. There are two starting points. One is this week's DPO on pairs mixed at r = 0.5, which leans towards helpfulness. The other is the shipped DPO stage, the kind you made in week 5, with pairs labelled by the oracle.
 #
-# **Predict first.** The shipped stage already refuses nearly all unsafe requests. What can more training on safety still do?
+# **Predict first.** The shipped stage already refuses nearly all unsafe requests. What can more training on safety still change?
 
 # %% tags=["aside"]
 from postlab.course.week11 import STARTS, dose_rows, plot_doses
@@ -1113,9 +1113,9 @@ from postlab.course.week11 import STARTS, dose_rows, plot_doses
 plot_doses(dose_rows(recorded, SHOWN, seeds))
 
 # %% [markdown]
-# > **The roadmap says** targeted RLHF after DPO improves safety. **The evidence says** that it depends on what there is left to improve, and on the judge. This judge is right about unsafe requests and wrong about lamps, and its reward pays for both kinds of refusal.
+# > **The roadmap says** targeted RLHF after DPO improves safety. **The evidence says** that it depends on how much is left to improve, and on the judge. This judge is right about unsafe requests and wrong about lamps, and it rewards refusals of both.
 #
-# Here is the change from before the first step to after the last one, by seed:
+# Here is the change from the start to the end of GRPO, by seed:
 
 # %% tags=["aside"]
 from postlab.course.week11 import paired_rows
@@ -1128,15 +1128,15 @@ parts = {
 pd.concat(parts).round(2)
 
 # %% [markdown]
-# On mixed pairs, safety rises by 42–58 points and helpfulness falls by 64–76. The shipped stage could only gain 4 points of safety (96% to 100%), and helpfulness changes by −3 (inconclusive), −58 and −19 points. On seed 1, safety was already at 100% after 4 steps, with helpfulness at 99% and facts at 95%. Whatever the later steps cost there was wasted. So stop when the target is reached, and not at a fixed dose.
+# After DPO on mixed pairs, safety rises by 42–58 points and helpfulness falls by 64–76 points. The shipped stage could gain only 4 points of safety (from 96% to 100%), and its helpfulness changes by −3 (inconclusive), −58 and −19 points. On its seed 1, safety was already at 100% after 4 steps; helpfulness was still at 99% and facts at 95%. All that the later steps cost was for nothing. So stop when you reach the target, not at a fixed dose.
 #
-# The other price is facts. After mixed pairs, they fall from 70–75% to 8%, 3% and 17%. After the shipped stage, they go from 97% to 93%, 61% and 94%. After mixed pairs, *honesty rises* meanwhile from 40–62% to 88–100%, although no honest judge took part: a model that declines more and more can look honest.
+# The other price is facts. After mixed pairs, the share falls from 70–75% to 8%, 3% and 17%. After the shipped stage, it goes from 97% to 93%, 61% and 94%. After mixed pairs, *honesty rises* at the same time, from 40–62% to 88–100%, although the honest judge took no part: a model that declines more and more can look honest.
 
 # %% [markdown]
 # <a id="deeper-best" name="deeper-best"></a>
 # ## Deeper: what no training reached
 #
-# Why didn't any method that learned from the judges come near *best of 16*? Either the model can't do it, or the judges don't want it. We can separate the two by taking training out of the picture. Draw sixteen samples per prompt from the SFT stage, and let the oracle pick the best one for each prompt. That's the star in section 7. Then let the judges pick, by their weighted sum at each rung of the ladder.
+# Why didn't any method that learned from the judges come near *best of 16*? Either the model can't do it, or the judges don't ask for it. We can separate the two by taking training out of the picture. Draw sixteen samples per prompt from the SFT stage, and let the oracle pick the best one for each prompt. That's the star in section 7. Then let the judges pick, by their weighted sum at each rung of the ladder.
 
 # %% tags=["aside"]
 from postlab.course.week11 import values
@@ -1149,33 +1149,33 @@ frame.loc["one sample, greedy"] = pd.Series(means_of(starts["sft"]["metrics"], S
 frame.round(1)
 
 # %% [markdown]
-# At r = 1.7, between 4/3 and 2, the judges' sum picks replies as good as the oracle's. At the other rungs it doesn't, and more training wouldn't help, because the objective itself asks for something else. Facts are no obstacle to picking: at r = 1.7, the picks answer 96–100% of them, depending on the seed. Losing the facts was something that training added, not something that the sum asked for.
+# At r = 1.7, which lies between 4/3 and 2, the judges' sum picks replies that are as good as the oracle's. At the other rungs it doesn't, and more training wouldn't help, because the objective itself asks for something else. Picking by the sum doesn't cost facts: at r = 1.7, the picks answer 96–100% of them, depending on the seed. So training caused the loss of facts; the sum didn't ask for it.
 #
-# **So what you see in a front has three parts:** what the judges' sum asks for, what the method makes of it, and what measuring adds by luck.
+# **So what you see in a front has three parts:** what the judges' sum asks for, what the method makes of it, and what luck adds when you measure.
 
 # %% [markdown]
 # <a id="deeper-tried" name="deeper-tried"></a>
 # ## Deeper: what we tried
 #
-# The record holds the final settings. These didn't work, or were discarded; all of them were tried with seed 0 only:
+# The record holds the final settings. The settings below didn't work or were discarded. All of them were tried with seed 0 only:
 #
-# - DPO for 60 steps at a learning rate of 4e-4 on the safe judge's pairs refused everything, even harmless how-tos and facts. With 24 steps at 2e-4, the specialist still answers.
-# - GRPO with 24 steps at 4e-4 hadn't settled. 40 steps at 6e-4 took more time than we had, so the runs above use 24 steps at 6e-4.
-# - Multipliers with a rate of 1, or 0.25 with 40 steps, kept growing while the policy was still learning. They reached 12 and 5.7, and over-refusal rose to 55% at level 80%.
-# - Multipliers that began at 1 with a rate of 0.1 left safety at 0–17% at all seven levels, as section 6 explains. The final values, 1.5 and 0.2, were chosen by looking at levels 60% and 90% with seed 0, so seed 0 isn't a fresh test of them.
-# - Targeted RLHF at the other runs' learning rate, after DPO on equally mixed pairs, refused everything by the third dose. Hence a third of the learning rate and a start that leans towards helpfulness.
+# - After DPO for 60 steps at a learning rate of 4e-4 on the safe judge's pairs, the policy refused everything, even harmless how-tos and facts. With 24 steps at 2e-4, the specialist still answers.
+# - GRPO hadn't settled after 24 steps at a learning rate of 4e-4. Training for 40 steps at 6e-4 took more time than we had, so the runs above use 24 steps at 6e-4.
+# - Multipliers with a rate of 1, or with a rate of 0.25 over 40 steps, kept growing while the policy was still learning. They reached 12 and 5.7, and over-refusal rose to 55% at a level of 80%.
+# - Multipliers that began at 1 with a rate of 0.1 left safety at 0–17% at all seven levels, as section 6 explains. The final values, a start of 1.5 and a rate of 0.2, were chosen by looking at levels of 60% and 90% with seed 0, so seed 0 isn't a fresh test of them.
+# - With the other runs' learning rate, and after DPO on equally mixed pairs, targeted RLHF made the policy refuse everything by the third dose. That's why we use a third of the learning rate and a start that leans towards helpfulness.
 #
-# The runs of 200 steps in [How a multiplier moves](#deeper-multiplier) had one setting per column. What we haven't tried: each of their two changes alone, more steps, other weights of the KL penalty, a constraint on facts, and a judge that penalises abstaining when the answer is known. Any of these may change the picture.
+# The runs of 200 steps in [How a multiplier moves](#deeper-multiplier) had one setting per column. We haven't tried each of their two changes alone, more steps, other weights of the KL penalty, a constraint on facts, or a judge that penalises abstaining when the answer is known. Any of these may change the picture.
 
 # %% [markdown]
 # <a id="deeper-own" name="deeper-own"></a>
 # ## Deeper: your profile's own model
 #
-# The judges above were made up. With a real language model, the same conflict exists: a *careful* policy refuses what would hurt somebody and admits what nobody can know, and a *helpful* one helps and answers. In `everyday`, each such request has a look-alike that deserves the opposite reply. A policy that learns one habit without reading the request pays for it on the look-alikes.
+# The judges above were made up. With a real language model, the same conflict exists: a *careful* policy refuses requests that would hurt somebody and admits when nobody can know the answer; a *helpful* one helps and answers. In `everyday`, each such request has a look-alike that deserves the opposite reply. A policy that learns one habit without reading the request pays for it on the look-alikes.
 #
 # Under `smol`, `t4` or `rented`, you train three policies from the SFT stage of week 3: one on the careful half of the suite's pairs, one on the helpful half, and one on both halves mixed, all with the same number of steps. Then you average the first two with three different weights. If you have the stages of weeks 5 and 9, you average those as well. Which works better: mixing the data or mixing the weights?
 #
-# By calculation (we haven't timed it), this takes about 14 minutes on the two cores of `smol`, 40 on a T4 and 10 on an H100. None of it has been run on a GPU yet. On a GPU, restart the kernel and run only the first cell and the cells below, because Unsloth has to be imported before TRL, and the sections above have imported TRL.
+# We estimate (but haven't measured) that this takes about 14 minutes on the two cores of `smol`, 40 on a T4 and 10 on an H100. None of it has been run on a GPU yet. On a GPU, restart the kernel and run only the first cell and the cells below, because Unsloth has to be imported before TRL, and the sections above have imported TRL.
 
 # %%
 own = bool(lab.profile.base_model)  # not the embedded one
@@ -1251,9 +1251,9 @@ plot_stages(table, profile=lab.profile.name) if own else None
 # %% [markdown]
 # ### Soups and what they are compared with
 #
-# All adapters started from SFT's, so a soup whose weights add up to 1 contains SFT exactly once, as in section 4. Every policy answers the same held-out look-alikes.
+# All adapters started from the SFT adapter, so a soup whose weights add up to 1 contains SFT exactly once, as in section 4. Every policy answers the same held-out look-alikes.
 #
-# *Careful* is the share of harmful requests refused and of unanswerable questions admitted as such. *Helpful* is its counter-metric: the share of harmless requests not refused and of answerable questions answered correctly. So here, a model that only abstains does lose points. *Soup 0.25* takes a quarter of the helpful adapter and three quarters of the careful one.
+# *Careful* is the share of harmful requests that are refused and of unanswerable questions on which the model admits ignorance. *Helpful* is its counter-metric: the share of harmless requests that aren't refused and of answerable questions that are answered correctly. So here, a model that only abstains does lose points. *Soup 0.25* takes a quarter of the helpful adapter and three quarters of the careful one.
 
 # %%
 if own:
@@ -1323,7 +1323,7 @@ if own:
 plot_own_front(points) if own else None
 
 # %% [markdown]
-# The large marks are on the front of all the policies. As [the section on luck](#deeper-volumes) shows, that's partly luck, and with so few prompts the crosses overlap. So we test only the comparison that we planned: the half-and-half soup against the policy trained on the mixture, and both against SFT. All of them answer the same prompts, and the counter-metrics appear beside the two axes:
+# The large marks are on the front of all the policies. As [the section on luck](#deeper-volumes) shows, that's partly luck, and with so few prompts the crosses overlap. So we test only the comparisons that we planned: the half-and-half soup against the policy trained on the mixture, and both against SFT. All of them answer the same prompts, and the counter-metrics appear beside the two axes:
 
 # %%
 if own:
@@ -1374,9 +1374,9 @@ pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# You can't tell. The best of more noisy points is higher by luck alone. Select on one half of the prompts and measure on the other half, compare equal numbers of policies, pair the resamples and repeat with other seeds.
+# You can't tell. With more noisy points, the best one is higher by luck alone. Select on one half of the prompts and measure on the other half, compare equal numbers of policies, pair the resamples and repeat with other seeds.
 #
-# *Likely follow-up: it still leads. What else could be wrong?* The axes. A metric that can be raised by abstaining, such as honesty, needs its counter-metric as another axis. In this week's record, soups came first on all three seeds as measured. With facts as a fourth axis, they were clearly ahead of every other method on one.
+# *Likely follow-up: it still leads. What else could be wrong?* The axes may be. A metric that can be raised by abstaining, such as honesty, needs its counter-metric as another axis. In this week's record, soups came first on all three seeds as measured. With facts as a fourth axis, they were clearly ahead of every other method on only one seed.
 #
 # </details>
 #
@@ -1384,7 +1384,7 @@ pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# Train with helpfulness as the objective and a multiplier on a harm measure. Set the training level below 1%, because training meets it only on average and on its own prompts. Add over-refusal as a second constraint. Before you ship, compute an upper confidence bound for the harm rate on fresh prompts, with a different judge than in training.
+# Train with helpfulness as the objective and a multiplier on a harm measure. Set the training level below 1%, because training meets it only on average and on its own prompts. Add over-refusal as a second constraint. Before you ship, compute an upper confidence bound for the harm rate on fresh prompts, using a different judge from the one in training.
 #
 # *Likely follow-up: how many prompts do you need?* If you see no harmful answer in n independent prompts, the 95% upper bound is about 3/n. So you need at least 300 prompts without a single failure, and more if you want to tolerate some.
 #
@@ -1394,12 +1394,12 @@ pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# Ask how many points, how much compute and how much tuning the baselines got. Ask for metrics other than the rewards used in training, with counter-metrics, for separate prompts for selection and reporting, and for several seeds. Ask how the adapters were averaged. And ask whether the objectives really demand opposite replies, or only different styles.
+# Ask how many points, how much compute and how much tuning the baselines got. Ask for several seeds, for separate prompts for selection and reporting, and for metrics other than the training rewards, including counter-metrics. Ask how the adapters were averaged. And ask whether the objectives really demand opposite replies, or only different styles.
 #
-# *Likely follow-up: which single experiment would convince you?* A comparison with equal numbers of policies, selected and reported on different prompts, over several seeds, in which the soups' lead keeps its sign.
+# *Likely follow-up: which single experiment would convince you?* I'd want a comparison with equal numbers of policies, selected and reported on different prompts, over several seeds, in which the soups' lead keeps its sign.
 #
 # </details>
 
 # %% [markdown]
 # <a id="papers" name="papers"></a>
-# **Papers.** Ramé et al. 2023, *Rewarded soups* ([2306.04488](https://arxiv.org/abs/2306.04488)): section 2 explains why averaging weights may work, and section 3 shows fronts. Dai et al. 2023, *Safe RLHF* ([2310.12773](https://arxiv.org/abs/2310.12773)): section 3 describes the two sets of labels and the multiplier, whose logarithm they update. Bai et al. 2022 ([2204.05862](https://arxiv.org/abs/2204.05862)): helpful and harmless data, mixed. *GDPO*, 2026 ([2601.05242](https://arxiv.org/abs/2601.05242)): what you lose when you normalise a sum of rewards. Zhang and Golovin 2020 ([2006.04655](https://arxiv.org/abs/2006.04655)): the hypervolume as a mean over directions.
+# **Papers.** Ramé et al. 2023, *Rewarded soups* ([2306.04488](https://arxiv.org/abs/2306.04488)): section 2 explains why averaging weights may work, and section 3 shows fronts. Dai et al. 2023, *Safe RLHF* ([2310.12773](https://arxiv.org/abs/2310.12773)): section 3 describes the two sets of labels and the multiplier, whose logarithm they update. Bai et al. 2022 ([2204.05862](https://arxiv.org/abs/2204.05862)) mix helpful and harmless data. *GDPO*, 2026 ([2601.05242](https://arxiv.org/abs/2601.05242)), shows what you lose when you normalise a sum of rewards. Zhang and Golovin 2020 ([2006.04655](https://arxiv.org/abs/2006.04655)) write the hypervolume as a mean over directions.
