@@ -76,7 +76,7 @@ draw_places()
 #
 # All three are derived from the oracle (the program that knows the truth about this small world), so their scores have no noise. Each one is blind to what the other two see.
 #
-# The table below shows how two of these judges score a reply that gives the steps and a reply that refuses. Its last column shows what the oracle says about the same replies:
+# The table below shows how two of them score the steps and a refusal, and what the oracle says about the same replies:
 
 # %%
 import pandas as pd
@@ -170,7 +170,7 @@ pareto_front(points).tolist()
 # <a id="one" name="one"></a>
 # ## 3. One objective at a time
 #
-# Before we combine objectives, let's see what each of them does alone. Here are four preference pairs labelled by the safe judge. The other judges have no say in them.
+# Before we combine objectives, let's see what each of them does alone. Here are four preference pairs labelled by the safe judge alone.
 
 # %% tags=["aside"]
 rows = objectives.objective_rows({"safe": 1.0}, n=4, seed=lab.seed)
@@ -292,7 +292,7 @@ from postlab.course.week11 import plot_soups
 plot_soups(pd.DataFrame(found))
 
 # %% [markdown]
-# Look at the middle of the bottom edge. The half-and-half soup refuses 62% of unsafe requests; halfway would be 50%. Its helpfulness is 88%; halfway would be 64%. So on these two metrics, the soup does better than the average of its two ingredients. On honesty, it does worse: it has 25%, and halfway would be 42%. The recorded run shows the same pattern on all three seeds: safety is 60–63%, and helpfulness is 91–94%.
+# Look at the middle of the bottom edge. The half-and-half soup refuses 62% of unsafe requests; halfway would be 50%. Its helpfulness is 88%; halfway would be 64%. So on these two metrics, the soup does better than the average of its ingredients. On honesty, it does worse: it has 25%, and halfway would be 42%. The recorded run shows the same pattern on all three seeds: safety is 60–63%, and helpfulness is 91–94%.
 #
 # Why don't the metrics change in a straight line? The weights change evenly along an edge, and the log-probabilities change smoothly with them. But a greedy reply flips at the point where one log-probability overtakes another.
 #
@@ -304,7 +304,7 @@ plot_soups(pd.DataFrame(found))
 #
 # If you know what you want before you train, there are two common recipes. You can put the preference pairs of all the judges into one training set, *mixed* by weight, and run DPO on it. Or you can train with reinforcement learning on a *weighted sum* of the judges' scores; TRL's GRPO takes `reward_funcs=[...]` and `reward_weights=[...]`. You might expect the same weights to give roughly the same policy.
 #
-# From here on, we use a recorded run with more policies and three seeds. Here is where it comes from:
+# From here on, we use a recorded run with more policies and three seeds:
 
 # %% tags=["aside"]
 import json
@@ -406,7 +406,7 @@ class DualAscent(TrainerCallback):
 # %% [markdown]
 # The multipliers start at 1.5. In an earlier trial that isn't in the record, they started at 1, and the rate was half as high. Within its first steps, the policy learned to comply and stopped sampling refusals, and after that, no multiplier could bring them back. **You can't reward what is never sampled.**
 #
-# This run makes the week's stage, `multi`, from SFT. Note what is missing: nothing in this run asks the model to keep answering facts.
+# This run makes the week's stage, `multi`, from SFT. Nothing in this run asks the model to keep answering facts.
 
 # %%
 from postlab.sampling import rollout_func
@@ -437,7 +437,7 @@ with freed_memory_kept(), without_padding(trainer.model):  # optional: a CPU tra
     log = run.train(trainer)
 
 # %% [markdown]
-# Now we measure the stage that you've just made, in the same way as every other stage:
+# Now we measure this stage in the same way as every other stage:
 
 # %%
 from postlab.evals import compare
@@ -449,7 +449,7 @@ shown = ["safety", "honesty", "helpfulness", "over_refusal", "arithmetic", "fact
 changes.reindex(shown)[["value", "difference", "difference_low", "difference_high", "p"]].round(3)
 
 # %% [markdown]
-# With seed 0, honesty rises by 62 points to 100%, and facts fall by 8 points. The 95% interval of that fall is 2 to 16 points, before any correction for looking at several metrics. Don't take these 8 points as the price. Here is the same stage with all three recorded seeds (`make stages ALL=1`):
+# With seed 0, honesty rises by 62 points to 100%, and facts fall by 8 points. The 95% interval of that fall is 2 to 16 points, before any correction for looking at several metrics. Don't take that as the price. Here is the same stage with all three recorded seeds (`make stages ALL=1`):
 
 # %% tags=["aside"]
 from postlab.report import summary_frame
@@ -477,7 +477,7 @@ plot_dual(dual_rows(recorded, seeds))
 #
 # **What if the multipliers get more time?** We asked for 70% safety and 70% honesty again, and trained for 200 steps with a tenth of the dual rate. There are two arms with three seeds each. The first arm uses GRPO as above. The second makes two changes: the advantages aren't divided by the standard deviation, and there is a KL penalty. In the first arm, nothing settles. Over the last 50 steps, safety in training averages 40%, 76% and 53% by seed, and honesty averages 99%, 15% and 99%. In the second arm, safety averages 60–70% and honesty 67–78%, and the multipliers hardly move any more. [How a multiplier moves](#deeper-multiplier) shows all six runs.
 #
-# The surprise is the price. With greedy decoding, the six policies answer 83–100% of the facts; the three runs of 24 steps answer 43–78%. The six refuse at most 9% of the harmless how-tos; the three refuse 20–43%. Four of the six are also much less safe than the short runs (52–58% compared with 87–100%), so part of the gain simply comes from a lower level of safety. But that doesn't explain all of it. One policy from the second arm has 82% safety, 92% helpfulness, 100% honesty and 97% facts on held-out prompts, and no run of 24 steps reached that.
+# The surprise is the price. With greedy decoding, the six policies answer 83–100% of the facts; the three runs of 24 steps answer 43–78%. The six refuse at most 9% of the harmless how-tos; the three refuse 20–43%. Four of the six are also much less safe than the short runs (52–58% compared with 87–100%), so part of the gain comes from less safety. But that doesn't explain all of it. One policy from the second arm has 82% safety, 92% helpfulness, 100% honesty and 97% facts on held-out prompts, and no run of 24 steps reached that.
 
 # %% [markdown]
 # <a id="which" name="which"></a>
@@ -485,9 +485,9 @@ plot_dual(dual_rows(recorded, seeds))
 #
 # The record has five methods: soups, mixed pairs, weighted rewards, multipliers, and *targeted RLHF* (DPO first, then GRPO on the safe judge alone; [a deeper section](#deeper-targeted) looks at it). Each has seven policies per seed, and the soups, which cost no extra training, have 33.
 #
-# There are many policies. If we picked the best one by its scores on the four axes and then quoted those scores, we'd flatter every method, and the soups most of all. So for each seed, we choose a policy on one half of the prompts and measure it on the other half. At each safety level, we choose the policy whose *weakest* metric among helpfulness, honesty and facts is highest.
+# If we picked the best of so many policies by its scores on four axes and then quoted those scores, we'd flatter every method, and the soups most of all. So for each seed, we choose a policy on one half of the prompts and measure it on the other half. At each safety level, we choose the policy whose *weakest* metric among helpfulness, honesty and facts is highest.
 #
-# The figure also shows three references. *SFT* is where the runs start. *Best of 16* is an 'oracle': for each prompt, it takes the best of 16 samples from that SFT stage. *The DPO stage* is the shipped one. It's the kind of stage you made in week 5, and its pairs were labelled by the truth and not by our three judges.
+# The figure also shows three references. *SFT* is where the runs start. *Best of 16* is an 'oracle': for each prompt, it takes the best of 16 samples from that SFT stage. *The DPO stage* is the shipped one. It's the kind of stage you made in week 5, and its pairs were labelled by the truth, not by our three judges.
 
 # %% tags=["aside"]
 import numpy as np
@@ -533,11 +533,11 @@ plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 #
 # **Where?** Up to a level of 70%, all the bands overlap. Above that, mixed pairs fall behind soups. At a level of 80%, the weakest of the other three metrics is 43% for mixed pairs and 63% for soups. By seed, mixed pairs have 61%, 41% and 28%, and soups have 63%, 62% and 65%, so the two are close on the first seed. But there are 33 soups to choose from, and only seven mixed policies. The seven soups with the same weights as the mixed pairs have 35% there, which is no better ([a deeper section](#deeper-volumes) has the table). So the lead comes from the finer choice of weights, which soups offer at almost no cost. The hollow mark shows what luck does: the soups that were chosen for 90% safety have only 83% on the other half of the prompts.
 #
-# **At what cost?** Training all seven mixed, weighted or constrained policies took 81–87 seconds per seed. The three adapters for the soups took 26 seconds, and a new soup only has to be measured. (Measuring all 33 took 67 seconds.) Targeted RLHF is cheap because its seven policies come from seven points of one run. The dots show the larger cost: even in its most balanced policy, every method has at least one metric at 67% or below.
+# **At what cost?** Training all seven mixed, weighted or constrained policies took 81–87 seconds per seed. The soups' three adapters took 26 seconds, and a new soup only has to be measured. (Measuring all 33 took 67 seconds.) Targeted RLHF is cheap because its seven policies come from seven points of one run. The dots show the larger cost: even in its most balanced policy, every method has at least one metric at 67% or below.
 #
 # **The best recorded policy is the DPO stage.** It has 96% safety, 99% helpfulness, 99% honesty and 97% facts. Best of 16 has 86% safety, 100% helpfulness, 96% honesty and 96–100% facts. So the DPO stage is 10 points safer and gives up 1 point of helpfulness. How can a trained policy beat an 'oracle'? The oracle can only choose among 16 samples from the SFT stage, and for 14 of the 100 unsafe prompts, none of those samples is safe. DPO changes what gets sampled. So best of 16 isn't an upper bound on what training can reach. (This is only one policy. All eight recorded seeds of that stage, in `data/results/tiny`, have at least 83% on each of the four metrics.)
 #
-# The comparison with the five methods isn't fair, though, because that stage was also trained for longer. It had 200 steps at a learning rate of 4e-4, and the mixed pairs had 24 steps at 2e-4. So it doesn't prove that the labels are the reason. For that, you'd have to train both for equally long. Still, one thing is worth remembering. In this world, the trade-off comes from the judges and not from the truth, and a policy trained on labels that don't conflict didn't show it. **Before you tune how to combine conflicting labels, see whether you can repair them.**
+# The comparison with the five methods isn't fair, though, because that stage was also trained for longer. It had 200 steps at a learning rate of 4e-4, and the mixed pairs had 24 steps at 2e-4. So it doesn't prove that the labels are the reason. For that, you'd have to train both for equally long. Still, remember one thing: in this world, the trade-off comes from the judges and not from the truth, and a policy trained on labels that don't conflict didn't show it. **Before you tune how to combine conflicting labels, see whether you can repair them.**
 
 # %% [markdown]
 # <a id="build" name="build"></a>
@@ -549,10 +549,10 @@ plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 #
 # **The target: at least 80% safety, helpfulness, honesty and facts.** You decide two things:
 #
-# - `worth(helpful, safe, honest)` turns the three judges' scores for *one reply* into one number. A judge without an opinion gives `None`. In a pair, the reply with the larger number becomes *chosen*. If the numbers are equal, the pair isn't used, and another one is drawn in its place.
+# - `worth(helpful, safe, honest)` turns the three judges' scores for *one reply* into one number. A judge without an opinion gives `None`. In a pair, the reply with the larger number becomes *chosen*. If the numbers are equal, the pair isn't used, and another one replaces it.
 # - `MIX` says how the 384 pairs are divided among five kinds of requests: `unsafe`, `rough` (how-tos that only sound unsafe), `howto` (all how-tos), `unknown` and `facts`. Only the ratios count.
 #
-# The check trains a policy on your pairs and measures it on tuning prompts, in about ten seconds on two idle cores. It judges what that policy does, not how `worth` is written. It also answers the record's held-out prompts, but these play no part in the verdict. You can try as often as you like, but after many tries, the results on the tuning prompts flatter you.
+# The check trains a policy on your pairs and measures it on tuning prompts, in about ten seconds on two idle cores. It judges what that policy does, not how `worth` is written. The policy also answers the record's held-out prompts, but these play no part in the verdict. You can try as often as you like, but after many tries, the results on the tuning prompts flatter you.
 #
 # The table shows how the judges score each kind of reply in the pairs:
 
@@ -570,7 +570,7 @@ pd.DataFrame(front_build.score_table()).set_index(["request", "reply"])
 # </details>
 # <details><summary>Hint 2: two bad replies</summary>
 #
-# Look for pairs in which *both* replies are bad. For example, one reply to an unsafe request gives its steps, and the other gives the steps of another deed; or one reply to a known fact is a wrong value, and the other is 'I do not know'. Your `worth` prefers one of them, and DPO learns from that. Which habit does each of these pairs teach? What happens if you give both replies the same number?
+# Look for pairs in which *both* replies are bad. For an unsafe request, these can be its own steps and another deed's steps; for a fact, a wrong value and 'I do not know'. Your `worth` prefers one of them, and DPO learns from that. Which habit does each of these pairs teach? What happens if you give both replies the same number?
 #
 # </details>
 # <details><summary>Hint 3: tell the kinds of requests apart</summary>
@@ -621,7 +621,7 @@ shown["multipliers, best of 183", "held-out"] = {m: np.mean(numbers(closest[m]))
 #
 # Our `worth` gives the two replies of such a pair the same number, so other pairs take their place. **Judges that disagree are one source of conflict. What you let them label is another.**
 #
-# Nothing is free, though. On the tuning prompts, the sum's policy is more helpful (90% compared with 82%). On the held-out prompts, ours has only 80% safety, 10 points less than on the tuning prompts, so it meets the target there without any margin. And we chose this mix out of ten *after* looking at the held-out results, so for us those prompts aren't a fresh test any more. (When a third of the pairs were about unsafe requests, safety on the held-out prompts was 88–90%, but helpfulness on the tuning prompts was only 80–82%. When it was less than 30%, safety was 70–77%.)
+# Nothing is free, though. On the tuning prompts, the sum's policy is more helpful (90% compared with 82%). On the held-out prompts, ours has only 80% safety, 10 points less than on the tuning prompts, so it meets the target without any margin. And we chose this mix out of ten *after* looking at the held-out results, so for us those prompts aren't a fresh test any more. (When a third of the pairs were about unsafe requests, safety on the held-out prompts was 88–90%, but helpfulness on the tuning prompts was only 80–82%. When it was less than 30%, safety was 70–77%.)
 #
 # Does this hold with other seeds? In a recorded check, we changed only the seed, which determines which pairs are drawn, their order and the training. The table shows the lowest and the highest value over four new seeds, in percent:
 
@@ -689,7 +689,7 @@ pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(sprea
 #
 # With your own models, use `objectives.soup` for LoRA adapters that share a starting point, and `best_rows` and `chosen_hypervolume` for any scores recorded per prompt.
 #
-# This is the end of the core. The next sections go deeper. Skip any you like.
+# This is the end of the core. The rest is optional.
 
 # %% [markdown]
 # <a id="deeper-volumes" name="deeper-volumes"></a>
@@ -827,7 +827,7 @@ table.sort_index().round(2)
 # %% [markdown]
 # No method is above the soups both ways and on every seed, and no other method is below them. (If *soups, 7* is named, that shows only that 33 policies cover more than seven of the same kind.) Multipliers come closest to the soups. As measured, the two can't be told apart on seeds 0 and 1. On seed 2, where the multiplier runs lost the most facts, soups are ahead by 0.30. When the policies are chosen elsewhere, multipliers are ahead by 0.12 on seed 0. On seed 1, the difference is 0.07, and its interval just touches 0. On seed 2, soups are ahead by 0.20. So there is no winner, and the soups' lead on three axes depended on leaving out the fourth.
 #
-# More policies help in a second way, which isn't luck: they offer a finer choice of weights. In section 7, soups are ahead of mixed pairs at a level of 80% safety. The next table shows that level again and adds the seven soups that have the same weights as the mixed pairs. It gives the weakest of the other three metrics in percent, its interval, and the values by seed.
+# More policies help in a second way, which isn't luck: they offer a finer choice of weights. In section 7, soups are ahead of mixed pairs at a level of 80% safety. The next table shows that level again and adds the seven soups with the same weights as the mixed pairs. It gives the weakest of the other three metrics in percent, its interval, and the values by seed.
 
 # %% tags=["aside"]
 few = {m: {s: method_sets(recorded, [s], AXES)[m] for s in seeds} for m in ("soups", "soups, 7", "mixed")}  # fmt: skip
@@ -838,7 +838,7 @@ rows[["value", "low", "high", "seeds"]].round(0)
 # %% [markdown]
 # With the same seven weights, the soups' lead is gone: soups have 35%, mixed pairs have 43%, and the intervals overlap widely. We don't know whether mixed pairs with 33 weightings would catch up. Each of those would have to be trained for 12 seconds, while a new soup needs no training.
 #
-# Here is the trade-off in its plainest form. Among soups with at least 95% honesty, the best keeps 43–49% of the facts, depending on the seed (and refuses only 26–31% of unsafe requests). The best mixed-pairs policies keep 10–20%, multipliers keep 47–84%, and weighted rewards keep 50–88%. But on two seeds, the weighted policy that keeps the most facts gives the steps for at most 12% of the how-tos, so this isn't a ranking either.
+# Here is the trade-off in its plainest form. Among soups with at least 95% honesty, the best keeps 43–49% of the facts, depending on the seed (and refuses only 26–31% of unsafe requests). Mixed pairs keep 10–20%, multipliers keep 47–84%, and weighted rewards keep 50–88%. But on two seeds, the weighted policy that keeps the most facts gives the steps for at most 12% of the how-tos, so this isn't a ranking either.
 
 # %% [markdown]
 # <a id="deeper-lora" name="deeper-lora"></a>
@@ -1075,7 +1075,7 @@ rows = constraint_rows(constraint)
 plot_constraint(rows, level=100 * constraint["settings"]["level"])
 
 # %% [markdown]
-# The next table is about the last 50 steps, by seed. It shows the average share in percent, the multiplier at the end, and how far the multiplier moved (by how many percent its highest value exceeds its lowest):
+# For the last 50 steps, the next table shows the average share in percent, the multiplier at the end, and how far it moved (by how many percent its highest value exceeds its lowest), by seed:
 
 # %% tags=["aside"]
 constraint_held(rows).unstack("seed").round(1)
@@ -1083,7 +1083,7 @@ constraint_held(rows).unstack("seed").round(1)
 # %% [markdown]
 # **On the left, nothing settles.** On every seed, safety climbs above 90%, falls to 21–35%, and rises again. Over the last 50 steps it averages 40%, 76% and 53%, while its multiplier moves by 5–24%.
 #
-# Honesty isn't held on any seed, either. On seeds 0 and 2 it averages 99%, and its multiplier keeps falling, to about 0.8. Below 1, making something up pays more than admitting ignorance, but these policies hardly ever sample a made-up answer any more. In section 6, we couldn't reward a reply that is never sampled, and here the policy can't return to one. On seed 1, it did return to making things up: honesty fell from 99% to 6%, and it averages 15%. (The mean over the three seeds is 71%, which looks as if the level were held. So don't trust such a mean without looking at each seed.)
+# Honesty isn't held on any seed, either. On seeds 0 and 2 it averages 99%, and its multiplier keeps falling, to about 0.8. Below 1, making something up pays more than admitting ignorance, but these policies hardly ever sample a made-up answer any more. In section 6, we couldn't reward a reply that is never sampled, and here the policy can't return to one. On seed 1, it did return: honesty fell from 99% to 6%, and it averages 15%. (The mean over the three seeds is 71%, which looks as if the level were held. So don't trust such a mean without looking at each seed.)
 #
 # **On the right, the level is nearly held.** By seed, safety averages 60%, 70% and 66%, and honesty averages 67%, 75% and 78%. The means over seeds are 66% for safety and 73% for honesty, and their standard deviations are 5 and 6 points. The multipliers have flattened out, at about 2.0 for safety and 1.4–1.5 for honesty, and moved by 2–5% in these 50 steps. The running mean of safety still swings between 44% and 84%. Part of that is noise, because a batch contains about one unsafe request with eight samples.
 #
@@ -1095,7 +1095,7 @@ constraint_held(rows).unstack("seed").round(1)
 constraint_ends(constraint, SHOWN).groupby(["arm", "decoded"]).agg(spread)
 
 # %% [markdown]
-# The level applies to what the multiplier sees: samples at temperature 1 on training prompts. On held-out prompts, the right-hand policies have 52–84% safety and 72–84% honesty when you sample. The highest safety, 84%, belongs to the seed that averaged 70% in training. With greedy decoding, honesty is 88–100%. Greedy decoding always takes the likelier reply, so a policy that admits ignorance 70% of the time on *every* question would be 100% honest. So whenever you state a level, say which decoding and which prompts it's about.
+# The level applies to what the multiplier sees: samples at temperature 1 on training prompts. On held-out prompts, the right-hand policies have 52–84% safety and 72–84% honesty when you sample. The highest safety, 84%, belongs to the seed that averaged 70% in training. With greedy decoding, honesty is 88–100%. Greedy decoding always takes the likelier reply, so a policy that admits ignorance 70% of the time on *every* question would be 100% honest. So state a level together with its decoding and its prompts.
 #
 # Look at the price, too. After 24 steps, the three runs at this level answered 43–78% of the facts and refused 20–43% of the harmless how-tos. After 200 steps, with greedy decoding, the six policies answer 83–100% of the facts and refuse at most 9% of the how-tos. Did they lose their facts first and recover them later? That's unlikely. At step 24, the running mean of facts in training is 88–98% in all six runs, and its lowest value after that is 76% (seed 1 on the left). At step 24, the left-hand runs differ from the short ones only in the slower multiplier (its rate and its running mean) and in the prompts they were given. So it's probably the slower multiplier that spares the facts, and not the extra steps. Over-refusal is a different matter: in the left-hand run of seed 1, it rose to 64% at step 37 before it fell to 5%.
 
@@ -1149,7 +1149,7 @@ frame.loc["one sample, greedy"] = pd.Series(means_of(starts["sft"]["metrics"], S
 frame.round(1)
 
 # %% [markdown]
-# At r = 1.7, which lies between 4/3 and 2, the judges' sum picks replies that are as good as the oracle's. At the other rungs it doesn't, and more training wouldn't help, because the objective itself asks for something else. Picking by the sum doesn't cost facts: at r = 1.7, the picks answer 96–100% of them, depending on the seed. So training caused the loss of facts; the sum didn't ask for it.
+# At r = 1.7, which lies between 4/3 and 2, the judges' sum picks replies as good as the oracle's. At the other rungs it doesn't, and more training wouldn't help, because the objective itself asks for something else. Picking by the sum doesn't cost facts: at r = 1.7, the picks answer 96–100% of them, depending on the seed. So the loss of facts came from training; the sum didn't ask for it.
 #
 # **So what you see in a front has three parts:** what the judges' sum asks for, what the method makes of it, and what luck adds when you measure.
 
@@ -1157,7 +1157,7 @@ frame.round(1)
 # <a id="deeper-tried" name="deeper-tried"></a>
 # ## Deeper: what we tried
 #
-# The record holds the final settings. The settings below didn't work or were discarded. All of them were tried with seed 0 only:
+# The record holds the final settings. The settings below, all tried with seed 0 only, didn't work or were discarded:
 #
 # - After DPO for 60 steps at a learning rate of 4e-4 on the safe judge's pairs, the policy refused everything, even harmless how-tos and facts. With 24 steps at 2e-4, the specialist still answers.
 # - GRPO hadn't settled after 24 steps at a learning rate of 4e-4. Training for 40 steps at 6e-4 took more time than we had, so the runs above use 24 steps at 6e-4.
@@ -1196,7 +1196,7 @@ else:
 pd.DataFrame({side: row[side][-1]["content"] for side in ("prompt", "chosen", "rejected")} for row in sets["mixed"][:4]) if own else None  # fmt: skip
 
 # %% [markdown]
-# Before you run it, think about this: no pair in the careful half shows a request that deserves help. Will a policy trained on that half still be able to distinguish a harmful request from its look-alike?
+# Think about this first: no pair in the careful half shows a request that deserves help. Will a policy trained on that half still be able to distinguish a harmful request from its look-alike?
 #
 # The trainer is the one from week 5 with the profile's own arguments, batches of eight pairs and fewer steps. The policy trained on both halves is this week's stage, `multi`. Like every stage, it's evaluated on the whole suite.
 
@@ -1296,7 +1296,7 @@ if own:
         policies[name], kinds[name] = measured("soup"), "soup"
 
 # %% [markdown]
-# Before you look, make a guess: will the soup of half *careful* and half *helpful* be closer to the policy trained on the mixture, or closer to SFT?
+# Make a guess: will the soup of half *careful* and half *helpful* be closer to the policy trained on the mixture, or closer to SFT?
 
 # %%
 if own:
