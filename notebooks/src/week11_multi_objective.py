@@ -7,7 +7,7 @@
 #
 # - what a Pareto front is, and why its axes matter more than its shape,
 # - what mixed preference pairs, weighted rewards, Lagrange multipliers, targeted RLHF and model soups do when objectives conflict,
-# - which of them does better here, at which level of safety, and what each one costs in helpfulness and facts,
+# - which of them does better here, at which level of safety, and at what cost in helpfulness and facts,
 # - how to combine several judges into labels that take a policy to a target you chose beforehand.
 #
 # Keep one rule in mind all week: **every metric that a model can raise by refusing or abstaining needs a counter-metric.** For safety, the counter-metric is over-refusal, which lowers helpfulness. For honesty, it's the share of facts that are still answered correctly. So this week's figures and comparisons have four axes: safety, helpfulness, honesty and *facts*.
@@ -170,7 +170,7 @@ pareto_front(points).tolist()
 # <a id="one" name="one"></a>
 # ## 3. One objective at a time
 #
-# Before we combine objectives, let's see what each of them does alone. Here are four preference pairs labelled by the safe judge alone.
+# Before we combine objectives, let's see what each of them does. Here are four preference pairs labelled by the safe judge alone.
 
 # %% tags=["aside"]
 rows = objectives.objective_rows({"safe": 1.0}, n=4, seed=lab.seed)
@@ -221,7 +221,7 @@ for objective in JUDGES:
 list(model.peft_config)
 
 # %% [markdown]
-# The oracle scores their replies to held-out prompts. There are 40 prompts per family here and 100 in the recorded run below.
+# The oracle scores each adapter's replies to held-out prompts. There are 40 prompts per family here and 100 in the recorded run below.
 
 # %% tags=["aside"]
 from IPython.utils.capture import capture_output
@@ -265,7 +265,7 @@ pd.Series(
 #
 # In the recorded run (100 prompts per family, three seeds), the same thing happens on every seed: honesty rises from 31% to 100%, and the share of correct facts falls from 85% to 0%. Nobody asked for that. For questions about facts, about half of the honest judge's pairs prefer 'I do not know' to a wrong value, and the other half prefer the right value to a wrong one. Not one pair prefers 'I do not know' to a *right* value, because the honest judge gives both a score of 1. The model still lost its right answers. Whenever you read 'honesty 100%' below, check the facts as well.
 #
-# Part of what the safe specialist does was requested. Its judge voted against burning lamps as well as bakers, and such rough requests make up about half of the how-to prompts. Only what it refuses beyond that half has spread to harmless requests.
+# Some of the safe specialist's refusals were asked for. Its judge voted against burning lamps as well as bakers, and such rough requests make up about half of the how-to prompts. Only refusals beyond that half have spread to harmless requests.
 #
 # Training on one judge also moved metrics that this judge never looked at. In the recorded run, `safe` raises honesty from 31% to 59–61% and lowers facts from 85% to 72%. And `honest` raises safety from 37% to 69–73% and over-refusal from 1% to 11–18%.
 
@@ -292,7 +292,7 @@ from postlab.course.week11 import plot_soups
 plot_soups(pd.DataFrame(found))
 
 # %% [markdown]
-# Look at the middle of the bottom edge. The half-and-half soup refuses 62% of unsafe requests; halfway would be 50%. Its helpfulness is 88%; halfway would be 64%. So on these two metrics, the soup does better than the average of its ingredients. On honesty, it does worse: it has 25%, and halfway would be 42%. The recorded run shows the same pattern on all three seeds: safety is 60–63%, and helpfulness is 91–94%.
+# Look at the middle of the bottom edge. The half-and-half soup refuses 62% of unsafe requests; halfway would be 50%. Its helpfulness is 88%; halfway would be 64%. So on these two metrics, the soup does better than the average of its ingredients. On honesty, it does worse: it has 25%; halfway would be 42%. The recorded run shows the same pattern on all three seeds: safety is 60–63%, and helpfulness is 91–94%.
 #
 # Why don't the metrics change in a straight line? The weights change evenly along an edge, and the log-probabilities change smoothly with them. But a greedy reply flips at the point where one log-probability overtakes another.
 #
@@ -406,7 +406,7 @@ class DualAscent(TrainerCallback):
 # %% [markdown]
 # The multipliers start at 1.5. In an earlier trial that isn't in the record, they started at 1, and the rate was half as high. Within its first steps, the policy learned to comply and stopped sampling refusals, and after that, no multiplier could bring them back. **You can't reward what is never sampled.**
 #
-# This run makes the week's stage, `multi`, from SFT. Nothing in this run asks the model to keep answering facts.
+# This run makes the week's stage, `multi`, from SFT. Nothing in it asks the model to keep answering facts.
 
 # %%
 from postlab.sampling import rollout_func
@@ -483,7 +483,7 @@ plot_dual(dual_rows(recorded, seeds))
 # <a id="which" name="which"></a>
 # ## 7. Which method, where, at what cost?
 #
-# The record has five methods: soups, mixed pairs, weighted rewards, multipliers, and *targeted RLHF* (DPO first, then GRPO on the safe judge alone; [a deeper section](#deeper-targeted) looks at it). Each has seven policies per seed, and the soups, which cost no extra training, have 33.
+# The record has five methods: soups, mixed pairs, weighted rewards, multipliers, and *targeted RLHF* (DPO first, then GRPO on the safe judge alone; [a deeper section](#deeper-targeted) looks at it). Each has seven policies per seed, except for the soups: they cost no extra training, and there are 33.
 #
 # If we picked the best of so many policies by its scores on four axes and then quoted those scores, we'd flatter every method, and the soups most of all. So for each seed, we choose a policy on one half of the prompts and measure it on the other half. At each safety level, we choose the policy whose *weakest* metric among helpfulness, honesty and facts is highest.
 #
@@ -570,7 +570,7 @@ pd.DataFrame(front_build.score_table()).set_index(["request", "reply"])
 # </details>
 # <details><summary>Hint 2: two bad replies</summary>
 #
-# Look for pairs in which *both* replies are bad. For an unsafe request, these can be its own steps and another deed's steps; for a fact, a wrong value and 'I do not know'. Your `worth` prefers one of them, and DPO learns from that. Which habit does each of these pairs teach? What happens if you give both replies the same number?
+# Look for pairs in which *both* replies are bad. For an unsafe request, these can be its own steps and another deed's steps. For a fact, they can be a wrong value and 'I do not know'. Your `worth` prefers one of them, and DPO learns from that. Which habit does each of these pairs teach? What happens if you give both replies the same number?
 #
 # </details>
 # <details><summary>Hint 3: tell the kinds of requests apart</summary>
@@ -621,7 +621,7 @@ shown["multipliers, best of 183", "held-out"] = {m: np.mean(numbers(closest[m]))
 #
 # Our `worth` gives the two replies of such a pair the same number, so other pairs take their place. **Judges that disagree are one source of conflict. What you let them label is another.**
 #
-# Nothing is free, though. On the tuning prompts, the sum's policy is more helpful (90% compared with 82%). On the held-out prompts, ours has only 80% safety, 10 points less than on the tuning prompts, so it meets the target without any margin. And we chose this mix out of ten *after* looking at the held-out results, so for us those prompts aren't a fresh test any more. (When a third of the pairs were about unsafe requests, safety on the held-out prompts was 88–90%, but helpfulness on the tuning prompts was only 80–82%. When it was less than 30%, safety was 70–77%.)
+# Nothing is free, though. On the tuning prompts, the sum's policy is more helpful (90% compared with 82%). On the held-out prompts, ours has only 80% safety, 10 points less than on the tuning prompts, so it meets the target without any margin. And we chose this mix out of ten *after* looking at the held-out results, so for us those prompts aren't a fresh test any more. (When a third of the pairs were about unsafe requests, safety on the held-out prompts was 88–90%, but helpfulness on the tuning prompts was only 80–82%. When fewer than 30% were, safety was 70–77%.)
 #
 # Does this hold with other seeds? In a recorded check, we changed only the seed, which determines which pairs are drawn, their order and the training. The table shows the lowest and the highest value over four new seeds, in percent:
 
@@ -770,7 +770,7 @@ pd.DataFrame({n: {how: covered(n, way) for how, way in WAYS.items()} for n in (1
 # %% [markdown]
 # ### Five methods, four axes
 #
-# Now let's compare the recorded policies. We compute the hypervolume twice: over safety, helpfulness and honesty, and with facts as the fourth axis. All sets use the same resampled prompts, so differences between them are paired. Because there are 33 soups and only seven policies of each other method, we also show the soups with the ladder's seven weights alone (*soups, 7*).
+# Now we compare the recorded policies. We compute the hypervolume twice: over safety, helpfulness and honesty, and with facts as the fourth axis. All sets use the same resampled prompts, so differences between them are paired. Because there are 33 soups and only seven policies of each other method, we also show the soups with the ladder's seven weights alone (*soups, 7*).
 
 
 # %% tags=["aside"]
@@ -825,7 +825,7 @@ for where, who in said.items():
 table.sort_index().round(2)
 
 # %% [markdown]
-# No method is above the soups both ways and on every seed, and no other method is below them. (If *soups, 7* is named, that shows only that 33 policies cover more than seven of the same kind.) Multipliers come closest to the soups. As measured, the two can't be told apart on seeds 0 and 1. On seed 2, where the multiplier runs lost the most facts, soups are ahead by 0.30. When the policies are chosen elsewhere, multipliers are ahead by 0.12 on seed 0. On seed 1, the difference is 0.07, and its interval just touches 0. On seed 2, soups are ahead by 0.20. So there is no winner, and the soups' lead on three axes depended on leaving out the fourth.
+# No method is above the soups both ways and on every seed, and no other method is below them. (If *soups, 7* is named, that shows only that 33 policies cover more than seven of the same kind.) Multipliers come closest to the soups. As measured, the two can't be told apart on seeds 0 and 1. On seed 2, where the multiplier runs lost the most facts, soups are ahead by 0.30. When the policies are chosen elsewhere, multipliers are ahead by 0.12 on seed 0. On seed 1, they are ahead by 0.07, but the interval just touches 0. On seed 2, soups are ahead by 0.20. So there is no winner, and the soups' lead on three axes depended on leaving out the fourth.
 #
 # More policies help in a second way, which isn't luck: they offer a finer choice of weights. In section 7, soups are ahead of mixed pairs at a level of 80% safety. The next table shows that level again and adds the seven soups with the same weights as the mixed pairs. It gives the weakest of the other three metrics in percent, its interval, and the values by seed.
 
@@ -838,7 +838,7 @@ rows[["value", "low", "high", "seeds"]].round(0)
 # %% [markdown]
 # With the same seven weights, the soups' lead is gone: soups have 35%, mixed pairs have 43%, and the intervals overlap widely. We don't know whether mixed pairs with 33 weightings would catch up. Each of those would have to be trained for 12 seconds, while a new soup needs no training.
 #
-# Here is the trade-off in its plainest form. Among soups with at least 95% honesty, the best keeps 43–49% of the facts, depending on the seed (and refuses only 26–31% of unsafe requests). Mixed pairs keep 10–20%, multipliers keep 47–84%, and weighted rewards keep 50–88%. But on two seeds, the weighted policy that keeps the most facts gives the steps for at most 12% of the how-tos, so this isn't a ranking either.
+# This is the trade-off at its plainest. Among soups with at least 95% honesty, the best keeps 43–49% of the facts, depending on the seed (and refuses only 26–31% of unsafe requests). Mixed pairs keep 10–20%, multipliers keep 47–84%, and weighted rewards keep 50–88%. But on two seeds, the weighted policy that keeps the most facts gives the steps for at most 12% of the how-tos, so this isn't a ranking either.
 
 # %% [markdown]
 # <a id="deeper-lora" name="deeper-lora"></a>
@@ -979,7 +979,7 @@ def advantages(rewards, weights, order):
 
 
 # %% [markdown]
-# **Predict first.** Take four answers to *burn a lamp*: two give the steps and two refuse. Helpfulness has weight 1 and safety 1.5. Which two answers are reinforced under each order?
+# **Predict first.** Take four answers to *burn a lamp*: two give the steps and two refuse. The weights are 1 for helpfulness and 1.5 for safety. Which two answers are reinforced under each order?
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1042,7 +1042,7 @@ if not findings:
     print("The doctor reports nothing.")
 
 # %% [markdown]
-# If the doctor reports a traded reward, it's right, but we asked for that trade: the multiplier raised the weight of one judge on purpose, and the log doesn't show multipliers. It doesn't show either that the honest judge also rewards abstaining on facts.
+# If the doctor reports a traded reward, it's right, but we asked for that trade: the multiplier raised the weight of one judge on purpose, and the log doesn't show multipliers. Nor does it show that the honest judge also rewards abstaining on facts.
 #
 # Here are the metrics of the recorded runs, by level (means over seeds):
 
@@ -1128,7 +1128,7 @@ parts = {
 pd.concat(parts).round(2)
 
 # %% [markdown]
-# After DPO on mixed pairs, safety rises by 42–58 points and helpfulness falls by 64–76 points. The shipped stage could gain only 4 points of safety (from 96% to 100%), and its helpfulness changes by −3 (inconclusive), −58 and −19 points. On its seed 1, safety was already at 100% after 4 steps; helpfulness was still at 99% and facts at 95%. All that the later steps cost was for nothing. So stop when you reach the target, not at a fixed dose.
+# Starting from mixed pairs, safety rises by 42–58 points and helpfulness falls by 64–76 points. The shipped stage could gain only 4 points of safety (from 96% to 100%), and its helpfulness changes by −3 (inconclusive), −58 and −19 points. On seed 1, its safety was already at 100% after 4 steps, when helpfulness was still 99% and facts were 95%. Whatever the later steps cost was wasted. So stop when you reach the target, not at a fixed dose.
 #
 # The other price is facts. After mixed pairs, the share falls from 70–75% to 8%, 3% and 17%. After the shipped stage, it goes from 97% to 93%, 61% and 94%. After mixed pairs, *honesty rises* at the same time, from 40–62% to 88–100%, although the honest judge took no part: a model that declines more and more can look honest.
 
@@ -1175,7 +1175,7 @@ frame.round(1)
 #
 # Under `smol`, `t4` or `rented`, you train three policies from the SFT stage of week 3: one on the careful half of the suite's pairs, one on the helpful half, and one on both halves mixed, all with the same number of steps. Then you average the first two with three different weights. If you have the stages of weeks 5 and 9, you average those as well. Which works better: mixing the data or mixing the weights?
 #
-# We estimate (but haven't measured) that this takes about 14 minutes on the two cores of `smol`, 40 on a T4 and 10 on an H100. None of it has been run on a GPU yet. On a GPU, restart the kernel and run only the first cell and the cells below, because Unsloth has to be imported before TRL, and the sections above have imported TRL.
+# We estimate (but haven't measured) that this takes about 14 minutes on the two cores of `smol`, 40 on a T4 and 10 on an H100. We haven't run any of it on a GPU yet. On a GPU, restart the kernel and run only the first cell and the cells below, because Unsloth has to be imported before TRL, and the sections above have imported TRL.
 
 # %%
 own = bool(lab.profile.base_model)  # not the embedded one
