@@ -1,26 +1,26 @@
 # %% [markdown]
 # # Week 11 · Helpful, safe and honest at once
 #
-# A model that refuses everything is perfectly safe. A model that says 'I do not know' to everything is perfectly honest. Neither is any use to you. In this week's recorded runs, one training method makes the model 100% honest, and the same model no longer gets a single fact right. The stage that you train this week, `multi`, is 100% honest too, and pays for it with 8, 60 or 30 points of facts, depending on the seed.
+# A model that refuses everything is perfectly safe. A model that says 'I do not know' to everything is perfectly honest. Neither is any use to you. In this week's recorded runs, one training method makes the model 100% honest, but that model no longer gets a single fact right. The stage that you train this week, `multi`, is also 100% honest, but its share of correct facts falls by 8, 60 or 30 points, depending on the seed.
 #
-# So how do you train for several goals at once, and how do you notice what you paid? By the end of the core you can explain
+# So how do you train for several goals at once, and how do you find out what it cost? By the end of the core, you can explain
 #
 # - what a Pareto front is, and why its axes matter more than its shape,
 # - what mixed preference pairs, weighted rewards, Lagrange multipliers, targeted RLHF and model soups do when objectives conflict,
-# - which of them does better here, where, and what each costs in helpfulness and in facts,
-# - how to turn several judges into labels that reach a point you chose beforehand.
+# - which of them does better here, at which level of safety, and at what cost in helpfulness and facts,
+# - how to combine several judges into labels that take a policy to a target you chose beforehand.
 #
-# Keep one rule in mind all week: **every metric that a model can raise by refusing or abstaining needs a counter-metric.** For safety it's over-refusal, which lowers helpfulness. For honesty it's the share of facts still answered. So this week's figures and comparisons have four axes: safety, helpfulness, honesty and *facts*.
+# Keep one rule in mind all week: **every metric that a model can raise by refusing or abstaining needs a counter-metric.** For safety, the counter-metric is over-refusal, which lowers helpfulness. For honesty, it's the share of facts that are still answered correctly. So this week's figures and comparisons have four axes: safety, helpfulness, honesty and *facts*.
 #
 # **The core** takes about two hours. It contains two short exercises, one training run, one build and one paper.
 #
-# 1. [Three judges who disagree](#judges) · 2. [Fronts](#fronts) · 3. [One objective each](#one) · 4. [Soups](#soups) · 5. [The same weights, on pairs or on rewards](#weights) · 6. [A level and a multiplier](#level) · 7. [Which method, where, at what cost?](#which) · 8. [Build: a point that none of the 183 policies reached](#build) · 9. [The paper, and what you have now](#end)
+# 1. [Three judges who disagree](#judges) · 2. [Fronts](#fronts) · 3. [One objective at a time](#one) · 4. [Soups](#soups) · 5. [The same weights, on pairs or on rewards](#weights) · 6. [A level and a multiplier](#level) · 7. [Which method, where, at what cost?](#which) · 8. [Build: a point that none of the 183 policies reached](#build) · 9. [The paper, and what you have now](#end)
 #
 # **The deeper sections** take another two and a half hours. You can read them in any order, or skip them: the core needs none of them.
 #
 # - [Hypervolumes, and how much of one is luck](#deeper-volumes) · 35 minutes, one exercise
 # - [Average the products, not the factors](#deeper-lora) · 25 minutes, one exercise, a slider and a bug hunt
-# - [What a weight on data means, and one on rewards](#deeper-weights) · 20 minutes
+# - [What weights on data and on rewards mean](#deeper-weights) · 20 minutes
 # - [How a multiplier moves](#deeper-multiplier) · 20 minutes
 # - [Targeted RLHF](#deeper-targeted) · 15 minutes
 # - [What no training reached](#deeper-best) · 10 minutes
@@ -29,7 +29,7 @@
 #
 # At the end are [five interview questions](#interview) and the week's [readings](#papers).
 #
-# Everything but the last deeper section runs on the embedded model, in every profile. It shows you the *mechanism, not what a large model can do*. The last one compares soups with mixed pairs on the model of `smol`, `t4` or `rented`.
+# Everything except the last deeper section runs on the embedded model, in every profile. It shows you the *mechanism, not what a large model can do*. The last one compares soups with mixed pairs on the model of `smol`, `t4` or `rented`.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -60,7 +60,7 @@ lab = postlab.start(week=11)
 # <a id="judges" name="judges"></a>
 # ## 1. Three judges who disagree
 #
-# Each of this week's methods combines the judges in another place, and that decides how much it costs to change your mind about their weights:
+# This week's methods differ in where they combine the judges. That determines how much it costs to change the judges' weights later:
 
 # %%
 from postlab.course.week11 import draw_places
@@ -71,8 +71,8 @@ draw_places()
 # We need judges that conflict, so we build three:
 #
 # - The *helpful* judge asks whether you got what you asked for. It doesn't care who gets hurt or whether anybody can know the answer.
-# - The *safe* judge asks whether the reply could hurt someone. It's milder when the target is a thing and not a person, but even then it prefers a refusal to instructions for anything rough.
-# - The *honest* judge asks whether the reply claims something false or unknowable. It's always content with 'I do not know', even when the model knows the answer. That's the loophole we'll follow through this week.
+# - The *safe* judge asks whether the reply could hurt someone. It's more lenient when the target is a thing rather than a person, but even then it prefers a refusal to instructions for a rough deed.
+# - The *honest* judge asks whether the reply claims something false or unknowable. It's always satisfied with 'I do not know', even when the model knows the answer. We'll follow that loophole through the week.
 #
 # All three are derived from the oracle (the program that knows the truth about this small world), so their scores have no noise. Each one is blind to what the other two see.
 #
@@ -106,11 +106,11 @@ for asked, item in REQUESTS.items():
 pd.DataFrame(table).set_index(["asked", "reply"])
 
 # %% [markdown]
-# For the bakers, the truth agrees with the safe judge. For the lamps, it agrees with the helpful one. **The truth has no conflict here. The judges do.**
+# For the bakers, the truth agrees with the safe judge. For the lamps, it agrees with the helpful one. **The conflict is between the judges, not in the truth.**
 #
-# The simplest compromise is a weighted sum: helpfulness counts 1 and safety counts $w$. A refusal then wins when $w$ times the safety it gains is larger than the 1 point of helpfulness it loses.
+# The simplest compromise is a weighted sum: helpfulness has weight 1, and safety has weight $w$. A refusal then wins when $w$ times the safety it gains is larger than the 1 point of helpfulness it loses.
 #
-# **Predict first.** Above which $w$ is each of the four requests refused? Is there a $w$ that refuses both requests about bakers and neither about lamps?
+# **Predict first.** For each of the four requests, above which $w$ does a refusal win? Is there a $w$ at which it wins for both requests about bakers and for neither of those about lamps?
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -119,21 +119,21 @@ gains = {name: safe(item, words.REFUSAL) - safe(item, steps_of(item)) for name, 
 {name: round(1 / gain, 2) for name, gain in gains.items()}
 
 # %% [markdown]
-# Yes: between 4/3 and 2, the weighted sum wants exactly what the truth wants. That works because the safe judge says *how bad* a reply is: half a point for burning a lamp, nothing for burning a baker. Some of the methods below use that information, and some throw it away.
+# Yes. For $w$ between 4/3 and 2, the weighted sum prefers the same replies as the truth. That works because the safe judge says *how bad* a reply is: it gives half a point for burning a lamp and nothing for burning a baker. Some of the methods below use that information, and others throw it away.
 
 # %% [markdown]
 # <a id="fronts" name="fronts"></a>
 # ## 2. Fronts
 #
-# With several objectives, each policy is a point, and there is usually no single best one. One policy *dominates* another if it's at least as good on every objective and better on at least one. The policies that no other policy dominates form the **Pareto front**. Which of them to use is your decision, not the metric's.
+# With several objectives, each policy is a point, and there is usually no single best one. One policy *dominates* another if it's at least as good on every objective and better on at least one. The policies that no other policy dominates form the **Pareto front**. The metrics can't tell you which of them to use; you have to decide.
 #
 # ### Exercise 11.1 · about 10 minutes · easy
 #
-# `points` is `(N, K)`, and more is better. Return an `(N,)` bool tensor that is True for the points that no other point dominates. Two equal points don't dominate each other.
+# `points` has shape `(N, K)`, and larger values are better. Return an `(N,)` bool tensor that is True for the points that no other point dominates. Two equal points don't dominate each other.
 #
 # <details><summary>Hint</summary>
 #
-# `points[:, None] >= points[None]` compares all pairs at once and has shape `(N, N, K)`. For one point to dominate another, you need `all` of one comparison and `any` of the other.
+# `points[:, None] >= points[None]` compares all pairs at once and has shape `(N, N, K)`. For one point to dominate another, you need `all` over one comparison and `any` over another.
 #
 # </details>
 
@@ -168,9 +168,9 @@ pareto_front(points).tolist()
 
 # %% [markdown]
 # <a id="one" name="one"></a>
-# ## 3. One objective each
+# ## 3. One objective at a time
 #
-# Before we combine objectives, let's see what each of them does alone. Here are four preference pairs labelled by the safe judge. The other judges have no say in them.
+# Before we combine objectives, let's see what each of them does. Here are four preference pairs labelled by the safe judge alone.
 
 # %% tags=["aside"]
 rows = objectives.objective_rows({"safe": 1.0}, n=4, seed=lab.seed)
@@ -221,7 +221,7 @@ for objective in JUDGES:
 list(model.peft_config)
 
 # %% [markdown]
-# The oracle measures them on held-out prompts: 40 per family here, and 100 in the recorded run below.
+# The oracle scores each adapter's replies to held-out prompts. There are 40 prompts per family here and 100 in the recorded run below.
 
 # %% tags=["aside"]
 from IPython.utils.capture import capture_output
@@ -245,7 +245,7 @@ def told(model, adapter=None):
 pd.DataFrame({objective: told(model, objective) for objective in JUDGES}).T
 
 # %% [markdown]
-# Look at the honest specialist first: honesty 100%, facts 0%. The SFT stage knew most of these facts. What does the specialist say instead?
+# Look at the honest specialist first: its honesty is 100%, but it answers 0% of the facts correctly. The SFT stage knew most of these facts. What does the specialist say instead?
 
 # %% tags=["aside"]
 model.set_adapter("honest")
@@ -263,9 +263,9 @@ pd.Series(
 # %% [markdown]
 # Not one reply is right. Many say 'I do not know', and the others refuse to help, although no chosen reply in its pairs refuses a question about facts.
 #
-# In the recorded run (100 prompts per family, three seeds), the same thing happens on every seed: honesty rises from 31% to 100%, and facts fall from 85% to 0%. Nobody asked for that. For questions about facts, about half of the honest judge's pairs prefer 'I do not know' to a wrong value, and the other half prefer the right value to a wrong one. Not one pair prefers 'I do not know' to a *right* value, because the honest judge scores both 1. The model lost its right answers all the same. Whenever you read 'honesty 100%' below, look for the facts beside it.
+# In the recorded run (100 prompts per family, three seeds), the same thing happens on every seed: honesty rises from 31% to 100%, and the share of correct facts falls from 85% to 0%. Nobody asked for that. For questions about facts, about half of the honest judge's pairs prefer 'I do not know' to a wrong value, and the other half prefer the right value to a wrong one. Not one pair prefers 'I do not know' to a *right* value, because the honest judge gives both a score of 1. The model still lost its right answers. Whenever you read 'honesty 100%' below, check the facts as well.
 #
-# Part of what the safe specialist does was requested. Its judge voted against burning lamps as well as bakers, and such rough requests make up about half of the how-to prompts. Only what it refuses beyond that half has spread to harmless requests.
+# Some of the safe specialist's refusals were asked for. Its judge voted against burning lamps as well as bakers, and such rough requests make up about half of the how-to prompts. Only refusals beyond that half have spread to harmless requests.
 #
 # Training on one judge also moved metrics that this judge never looked at. In the recorded run, `safe` raises honesty from 31% to 59–61% and lowers facts from 85% to 72%. And `honest` raises safety from 37% to 69–73% and over-refusal from 1% to 11–18%.
 
@@ -277,7 +277,7 @@ pd.Series(
 #
 # $$\theta = \sum_k w_k \theta_k, \qquad w_k \ge 0, \quad \sum_k w_k = 1$$
 #
-# Three training runs give you a policy for every choice of $w$. This works as long as models that were fine-tuned from the same start are *linearly connected*, which means that the models on the line between them are good too. Nothing guarantees that for your model, so you have to measure the soups. (With LoRA there's a trap in how you average. `objectives.soup` avoids it, and [a deeper section](#deeper-lora) shows it.)
+# Three training runs give you a policy for every choice of $w$. This works as long as models that were fine-tuned from the same start are *linearly connected*, which means that the models on the line between them are good too. Nothing guarantees that for your model, so you have to measure the soups. (With LoRA, there's a trap in the averaging. `objectives.soup` avoids it, and [a deeper section](#deeper-lora) explains it.)
 #
 # **Predict first.** Mix half *helpful* with half *safe*. Will the soup's safety be halfway between the two, above that, or below?
 
@@ -292,19 +292,19 @@ from postlab.course.week11 import plot_soups
 plot_soups(pd.DataFrame(found))
 
 # %% [markdown]
-# Look at the middle of the bottom edge. The half-and-half soup refuses 62% of unsafe requests, where halfway would be 50%. Its helpfulness is 88%, where halfway would be 64%. So on these two metrics the soup does better than a straight compromise. On honesty it does worse (25%, where halfway would be 42%). The recorded run shows the same pattern on all three seeds, with safety at 60–63% and helpfulness at 91–94%.
+# Look at the middle of the bottom edge. The half-and-half soup refuses 62% of unsafe requests; halfway would be 50%. Its helpfulness is 88%; halfway would be 64%. So on these two metrics, the soup does better than the average of its ingredients. On honesty, it does worse: it has 25%; halfway would be 42%. The recorded run shows the same pattern on all three seeds: safety is 60–63%, and helpfulness is 91–94%.
 #
-# Why isn't it a straight line? The weights change evenly along an edge, and the log-probabilities change smoothly with them. But a greedy reply flips at the point where one log-probability overtakes another.
+# Why don't the metrics change in a straight line? The weights change evenly along an edge, and the log-probabilities change smoothly with them. But a greedy reply flips at the point where one log-probability overtakes another.
 #
-# Now compare the honesty panel with the one for facts. Where one is bright, the other tends to be dark. In the recorded run, soups of *safe* and *honest* alone with at least half *honest* are 100% honest, and they answer at most 13% of the facts. With safety, helpfulness and honesty as the only axes, such a soup looks excellent. So always ask which axis a front leaves out.
+# Now compare the honesty panel with the one for facts. Where one is bright, the other tends to be dark. In the recorded run, the soups that mix only *safe* and *honest*, and are at least half *honest*, are 100% honest and answer at most 13% of the facts. If safety, helpfulness and honesty are the only axes, such a soup looks good. So always ask which axis a front leaves out.
 
 # %% [markdown]
 # <a id="weights" name="weights"></a>
 # ## 5. The same weights, on pairs or on rewards
 #
-# If you know what you want before you train, there are two common recipes. You can put the preference pairs of all the judges into one training set, *mixed* by weight, and run DPO on it. Or you can train with reinforcement learning on a *weighted sum* of the judges' scores; TRL's GRPO takes `reward_funcs=[...]` and `reward_weights=[...]`. You might expect the same weights to give about the same policy.
+# If you know what you want before you train, there are two common recipes. You can put the preference pairs of all the judges into one training set, *mixed* by weight, and run DPO on it. Or you can train with reinforcement learning on a *weighted sum* of the judges' scores; TRL's GRPO takes `reward_funcs=[...]` and `reward_weights=[...]`. You might expect the same weights to give roughly the same policy.
 #
-# From here on, we use a recorded run with more policies and three seeds. Here is where it comes from:
+# From here on, we use a recorded run with more policies and three seeds:
 
 # %% tags=["aside"]
 import json
@@ -316,9 +316,9 @@ seeds = recorded["provenance"]["seeds"]
 pd.Series(recorded["provenance"], name="recorded").to_frame()
 
 # %% [markdown]
-# A seed decides the training rows, the prompts, their order and the sampling. All runs except the targeted ones start from the same SFT stage, and all are measured on the same 100 held-out prompts per family.
+# The seed determines the training rows, the prompts, their order and the sampling. All runs except the targeted ones start from the same SFT stage, and all are measured on the same 100 held-out prompts per family.
 #
-# The figure shows both recipes on the same ladder of weights: helpfulness has weight 1, and safety and honesty have weight $r$ each. Lines are means over seeds, and the bands are intervals over prompts.
+# The figure shows both recipes for the same seven settings, which we call the *ladder*: helpfulness has weight 1, and safety and honesty each have weight $r$. The lines are means over seeds, and the bands are intervals over prompts.
 
 # %% tags=["aside"]
 from postlab.course.week11 import interval_rows, plot_weights
@@ -328,25 +328,25 @@ rows = [interval_rows(recorded, method, SHOWN, seeds) for method in ("mixed", "w
 plot_weights(pd.concat(rows).assign(label=lambda rows: rows["rung"].map(LABELS)))
 
 # %% [markdown]
-# The two recipes respond to the same ladder very differently. With mixed pairs, everything changes gradually: safety and helpfulness cross between r = 0.75 and 1.1. With weighted rewards, safety and honesty stay near zero up to 0.75 and then jump, as section 1 suggests. Below r = 1, making something up pays more than admitting ignorance, and giving the steps always pays more than refusing. So a weight tuned for one recipe tells you nothing about the other.
+# The two recipes respond to the same ladder very differently. With mixed pairs, everything changes gradually, and the lines for safety and helpfulness cross between r = 0.75 and r = 1.1. With weighted rewards, safety and honesty stay near zero up to r = 0.75 and then jump, as section 1 suggests. Below r = 1, making something up earns more than admitting ignorance, and giving the steps always earns more than refusing. So a weight tuned for one recipe tells you nothing about the other.
 #
-# **The black line shows where honesty is paid for.** The SFT stage answers 85% of the facts. With mixed pairs, the average falls at every step of the ladder, from 95% at r = 0 to 41% at 1.1, 17% at 1.7 and 0% at *only*. Weighted rewards keep 60–68% from r = 1.1 on, while their honesty is 100% (means over seeds; by seed, r = 1.7 keeps 71%, 63% and 47%). At equal honesty, weighted rewards kept far more facts here.
+# **The black line shows the price of honesty, in facts.** The SFT stage answers 85% of the facts. With mixed pairs, the average falls at every step of the ladder, from 95% at r = 0 to 41% at r = 1.1, 17% at r = 1.7 and 0% at *only*. From r = 1.1 on, weighted rewards keep 60–68%, and their honesty is 100% (means over seeds). At r = 1.7, the three seeds keep 71%, 63% and 47%. At equal honesty, weighted rewards kept far more facts here.
 #
-# At r = 1.7 the judges' sum wants what the truth wants, but GRPO still refuses 30–48% of the harmless how-tos, depending on the seed. The objective is right, and training doesn't reach it.
+# At r = 1.7, the judges' sum prefers the same replies as the truth, but the policies trained with GRPO still refuse 30–48% of the harmless how-tos, depending on the seed. The objective is right, but training doesn't reach it.
 
 # %% [markdown]
 # <a id="level" name="level"></a>
 # ## 6. A level and a multiplier
 #
-# 'Safety has weight 1.7' means nothing to the people who have to approve your model. 'It refuses at least 80% of unsafe requests and is as helpful as that allows' does. That's a constraint, and a Lagrange multiplier $\lambda$ turns it into something you can train on:
+# 'Safety has weight 1.7' means nothing to the people who have to approve your model. But they can approve 'It refuses at least 80% of unsafe requests and is as helpful as that allows.' That's a constraint, and a Lagrange multiplier $\lambda$ turns it into something you can train on:
 #
 # $$\max_\theta \; R_\text{helpful}(\theta) \quad \text{so that} \quad S(\theta) \ge c \qquad\Longrightarrow\qquad \max_\theta \min_{\lambda \ge 0} \; R_\text{helpful}(\theta) + \lambda\,(S(\theta) - c)$$
 #
-# The inner minimum takes one line of code. While the measured safety $S$ is below its level $c$, the multiplier grows. Above the level it shrinks, but never below 0. To the policy, it looks like a weight of the safe judge that changes during training. This is the idea of Safe RLHF ([Dai et al. 2023](https://arxiv.org/abs/2310.12773)), here with GRPO instead of PPO and with our made-up judges instead of learned reward and cost models.
+# The inner minimum takes one line of code. While the measured safety $S$ is below its level $c$, the multiplier grows. When $S$ is above the level, the multiplier shrinks, but never below 0. To the policy, it looks like a weight on the safe judge that changes during training. This is the idea of Safe RLHF ([Dai et al. 2023](https://arxiv.org/abs/2310.12773)). We use GRPO instead of PPO, and our made-up judges instead of learned reward and cost models.
 #
 # ### Exercise 11.2 · about 5 minutes · easy
 #
-# Write one step of dual ascent for several constraints. `multipliers`, `measured` and `levels` are `(K,)`, and `rate` is a number.
+# Write one step of dual ascent for several constraints. `multipliers`, `measured` and `levels` have shape `(K,)`, and `rate` is a number.
 #
 # <details><summary>Hint</summary>
 #
@@ -372,9 +372,9 @@ dual_step = check.dual_step(dual_step)
 #
 # </details>
 #
-# A policy needs many steps to respond to a new multiplier. While it does, the multiplier keeps growing and overshoots, so the rate has to be small. [A deeper section](#deeper-multiplier) follows a toy problem by hand.
+# A policy needs many steps to respond to a new multiplier. While it does, the multiplier keeps growing and overshoots, so the rate has to be small. [A deeper section](#deeper-multiplier) works through a toy problem.
 #
-# In TRL, the multipliers are entries of `trainer.reward_weights`. A fourth reward function with weight 0 measures what we constrain: the share of unsafe requests refused and of unanswerable questions admitted as such. A callback then updates the weights:
+# In TRL, the multipliers are entries of `trainer.reward_weights`. A fourth reward function with weight 0 measures what we constrain: how often the policy refuses unsafe requests, and how often it admits ignorance on unanswerable questions. A callback then updates the weights:
 
 # %%
 from transformers import TrainerCallback
@@ -404,9 +404,9 @@ class DualAscent(TrainerCallback):
 
 
 # %% [markdown]
-# The multipliers start at 1.5. In an earlier trial that isn't in the record, they started at 1 with half the rate. The policy learned to comply within its first steps, stopped sampling refusals, and then no multiplier could bring them back. **You can't reward what is never sampled.**
+# The multipliers start at 1.5. In an earlier trial that isn't in the record, they started at 1, and the rate was half as high. Within its first steps, the policy learned to comply and stopped sampling refusals, and after that, no multiplier could bring them back. **You can't reward what is never sampled.**
 #
-# This run makes the week's stage, `multi`, from SFT. Note what it doesn't constrain: nothing in it asks the model to keep answering facts.
+# This run makes the week's stage, `multi`, from SFT. Nothing in it asks the model to keep answering facts.
 
 # %%
 from postlab.sampling import rollout_func
@@ -437,7 +437,7 @@ with freed_memory_kept(), without_padding(trainer.model):  # optional: a CPU tra
     log = run.train(trainer)
 
 # %% [markdown]
-# Now we measure the stage that you've just made, in the same way as every other stage:
+# Now we measure this stage in the same way as every other stage:
 
 # %%
 from postlab.evals import compare
@@ -449,7 +449,7 @@ shown = ["safety", "honesty", "helpfulness", "over_refusal", "arithmetic", "fact
 changes.reindex(shown)[["value", "difference", "difference_low", "difference_high", "p"]].round(3)
 
 # %% [markdown]
-# With seed 0, honesty rises by 62 points to 100%, and facts fall by 8 points (95% interval: 2 to 16, before any correction for looking at several metrics). Don't take that as the price. Here is the same stage with all three recorded seeds (`make stages ALL=1`):
+# With seed 0, honesty rises by 62 points to 100%, and facts fall by 8 points. The 95% interval of that fall is 2 to 16 points, before any correction for looking at several metrics. Don't take that as the price. Here is the same stage with all three recorded seeds (`make stages ALL=1`):
 
 # %% tags=["aside"]
 from postlab.report import summary_frame
@@ -461,9 +461,9 @@ price = price.set_index(["metric", "seed"]).sort_index()
 (100 * price[["value", "difference", "difference_low", "difference_high"]]).round(0)
 
 # %% [markdown]
-# **Facts fall by 8, 60 and 30 points**, with honesty at 100% each time. On the last two seeds the intervals are far from zero. Why so much? The summed reward does prefer a right value to an admission, because both judges pay for it. But an admission always earns the honest judge's share, while a guess earns nothing if it's wrong. A likely explanation is that abstaining is the safe bet, and that the seed decides how far it spreads. We haven't tested that.
+# **Facts fall by 8, 60 and 30 points**, and honesty is 100% each time. On the last two seeds, the intervals are far from zero. Why so much? The summed reward does prefer a right value to 'I do not know', because both judges reward it. But 'I do not know' always earns the honest judge's share, while a guess earns nothing if it's wrong. A likely explanation is that abstaining is the safe bet, and that the seed decides how far this habit spreads. We haven't tested that.
 #
-# And does the multiplier hold its level? The figure shows all 21 recorded runs with multipliers: seven levels, three seeds.
+# Does the multiplier hold its level? The figure shows all 21 recorded runs with multipliers, which cover seven levels with three seeds each.
 
 # %% tags=["aside"]
 from postlab.course.week11 import dual_rows, plot_dual
@@ -471,23 +471,23 @@ from postlab.course.week11 import dual_rows, plot_dual
 plot_dual(dual_rows(recorded, seeds))
 
 # %% [markdown]
-# No. Asked for 60%, 70% or 80%, the nine policies refuse 87–100% of unsafe requests, and over-refusal averages 31–44%. At 50%, the three seeds reached 91%, 69% and 26%. From 90% on, every run meets its level, but there is little room left to overshoot. Honesty, which was held to the same levels, is at 100% on every run.
+# No, it doesn't. At levels of 60%, 70% and 80%, the nine policies refuse 87–100% of unsafe requests, and over-refusal averages 31–44%. At a level of 50%, the three seeds reach 91%, 69% and 26%. At levels of 90% and above, every run meets its level, but there is little room left to overshoot. Honesty, which has the same levels, is 100% in every run.
 #
-# A multiplier adds up all past gaps between level and measurement. If it's still moving at the last step, the run hasn't converged, and the level is a wish and not a property of the policy. Of these 21 multipliers, 9 changed by more than 5% in their last five steps.
+# A multiplier adds up all past gaps between level and measurement. If it's still moving at the last step, the run hasn't converged, and the level is only a wish, not a property of the policy. Of these 21 multipliers, 9 changed by more than 5% in their last five steps.
 #
-# **What if the multipliers get more time?** We asked for 70% again, for safety and for honesty, and trained for 200 steps with a tenth of the dual rate: three seeds with GRPO as above, and three with two changes, undivided advantages and a KL penalty. In the first arm, nothing settles: over the last 50 steps, safety in training averages 40%, 76% and 53% by seed, and honesty 99%, 15% and 99%. With the two changes, safety averages 60–70% and honesty 67–78%, and the multipliers hardly move any more. [How a multiplier moves](#deeper-multiplier) shows all six runs.
+# **What if the multipliers get more time?** We asked for 70% safety and 70% honesty again, and trained for 200 steps with a tenth of the dual rate. There are two arms with three seeds each. The first arm uses GRPO as above. The second makes two changes: the advantages aren't divided by the standard deviation, and there is a KL penalty. In the first arm, nothing settles. Over the last 50 steps, safety in training averages 40%, 76% and 53% by seed, and honesty averages 99%, 15% and 99%. In the second arm, safety averages 60–70% and honesty 67–78%, and the multipliers hardly move any more. [How a multiplier moves](#deeper-multiplier) shows all six runs.
 #
-# The surprise is the price. With greedy decoding, the six policies answer 83–100% of the facts and refuse at most 9% of the harmless how-tos, where the three runs of 24 steps have 43–78% and 20–43%. Four of the six are also much less safe (52–58%, where the short runs have 87–100%), so part of this is simply a lower level. But not all of it: one run with the two changes has 82% safety, 92% helpfulness, 100% honesty and 97% facts on held-out prompts, which no run of 24 steps reached.
+# The surprise is the price. With greedy decoding, the six policies answer 83–100% of the facts; the three runs of 24 steps answer 43–78%. The six refuse at most 9% of the harmless how-tos; the three refuse 20–43%. Four of the six are also much less safe than the short runs (52–58% compared with 87–100%), so part of the gain comes from less safety. But that doesn't explain all of it. One policy from the second arm has 82% safety, 92% helpfulness, 100% honesty and 97% facts on held-out prompts, and no run of 24 steps reached that.
 
 # %% [markdown]
 # <a id="which" name="which"></a>
 # ## 7. Which method, where, at what cost?
 #
-# The record has five methods: soups, mixed pairs, weighted rewards, multipliers, and *targeted RLHF* (DPO first, then GRPO on the safe judge alone; [a deeper section](#deeper-targeted) looks at it). Each has seven policies per seed, and the soups, which cost no extra training, have 33.
+# The record has five methods: soups, mixed pairs, weighted rewards, multipliers, and *targeted RLHF* (DPO first, then GRPO on the safe judge alone; [a deeper section](#deeper-targeted) looks at it). Each has seven policies per seed, except for the soups: they cost no extra training, and there are 33.
 #
-# With four axes and this many policies, picking the best one by its scores and then quoting those scores would flatter every method, and most of all the soups. So each seed chooses its policy on one half of the prompts, and we measure it on the other half. At each safety level, it chooses the policy whose *weakest* metric among helpfulness, honesty and facts is best.
+# If we picked the best of so many policies by its scores on four axes and then quoted those scores, we'd flatter every method, and the soups most of all. So for each seed, we choose a policy on one half of the prompts and measure it on the other half. At each safety level, we choose the policy whose *weakest* metric among helpfulness, honesty and facts is highest.
 #
-# Three references are in the figure as well. *SFT* is where the runs start. *Best of 16* is an 'oracle': for each prompt, the best of 16 samples from that SFT stage. *The DPO stage* is the shipped one, of the kind you made in week 5, whose pairs were labelled by the truth and not by our three judges.
+# The figure also shows three references. *SFT* is where the runs start. *Best of 16* is an 'oracle': for each prompt, it takes the best of 16 samples from that SFT stage. *The DPO stage* is the shipped one. It's the kind of stage you made in week 5, and its pairs were labelled by the truth, not by our three judges.
 
 # %% tags=["aside"]
 import numpy as np
@@ -529,15 +529,15 @@ from postlab.course.week11 import plot_front
 plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 
 # %% [markdown]
-# **Which method?** None leads on every seed. In the lower half, a black tick is the weakest metric of one seed's most balanced policy, the triangle is the mean of the three, and the grey bar is the interval of that mean (over prompts, not over seeds). By seed, multipliers have 74%, 76% and 44%, soups 63–65%, targeted RLHF 57–74%, and all the intervals overlap. (The multipliers' settings were chosen with seed 0, so their 74% isn't a fresh test.) What differs is how they fail. Soups are the most predictable: their three seeds lie within 2 points. GRPO on the judges' scores, weighted or with multipliers, is 100% honest there and loses most on its third seed, in facts.
+# **Which method?** No method leads on every seed. In the lower half of the figure, each black tick is the weakest metric of one seed's most balanced policy. The triangle is the mean of the three ticks, and the grey bar is the interval of that mean over prompts, not over seeds. By seed, multipliers reach 74%, 76% and 44%. Soups reach 63–65%, targeted RLHF reaches 57–74%, and all the intervals overlap. (The multipliers' settings were chosen with seed 0, so their 74% isn't a fresh test.) The methods differ in how they fail. Soups are the most predictable: their three seeds lie within 2 points. GRPO on the judges' scores, with fixed weights or multipliers, is 100% honest there, and its largest losses are in facts, on the third seed.
 #
-# **Where?** Up to a level of 70%, all the bands overlap. Above that, mixed pairs fall behind soups: asked for 80%, the weakest of their other three metrics is 43%, while soups have 63%. By seed that's 61%, 41% and 28% compared with 63%, 62% and 65%, so on the first seed the two are close. But there are 33 soups to choose from, and only seven mixed policies. The seven soups with the same weights as the mixed pairs have 35% there, which is no better ([a deeper section](#deeper-volumes) shows it). So the lead comes from the finer choice of weights, which soups give you almost for free. The hollow mark shows what luck does. The soups that were chosen for 90% safety have only 83% on the other half of the prompts.
+# **Where?** Up to a level of 70%, all the bands overlap. Above that, mixed pairs fall behind soups. At a level of 80%, the weakest of the other three metrics is 43% for mixed pairs and 63% for soups. By seed, mixed pairs have 61%, 41% and 28%, and soups have 63%, 62% and 65%, so the two are close on the first seed. But there are 33 soups to choose from, and only seven mixed policies. The seven soups with the same weights as the mixed pairs have 35% there, which is no better ([a deeper section](#deeper-volumes) has the table). So the lead comes from the finer choice of weights, which soups offer at almost no cost. The hollow mark shows what luck does: the soups that were chosen for 90% safety have only 83% on the other half of the prompts.
 #
-# **At what cost?** Training all seven mixed, weighted or constrained policies took 81–87 seconds per seed. The soups' three adapters took 26, and a new weighting costs nothing but its measurement (all 33 took 67 seconds). Targeted RLHF is cheap because its seven policies are seven moments of one run. The larger cost is in the dots: even in its most balanced policy, every method has at least one metric of 67% or less.
+# **At what cost?** Training all seven mixed, weighted or constrained policies took 81–87 seconds per seed. The soups' three adapters took 26 seconds, and a new soup only has to be measured. (Measuring all 33 took 67 seconds.) Targeted RLHF is cheap because its seven policies come from seven points of one run. The dots show the larger cost: even in its most balanced policy, every method has at least one metric at 67% or below.
 #
-# **The best recorded policy is the DPO stage**: 96% safety, 99% helpfulness, 99% honesty and 97% facts. Compared with best of 16 (86%, 100%, 96%, and 96–100% facts), it is 10 points safer and gives up 1 point of helpfulness. How can a trained policy go past an 'oracle'? The oracle can only choose among 16 samples of the SFT stage, and for 14 of the 100 unsafe prompts none of those samples is safe. DPO changes what gets sampled. So best of 16 isn't an upper bound on what training can reach. (This is one policy. The eight recorded seeds of that stage, in `data/results/tiny`, have at least 83% on every one of the four metrics.)
+# **The best recorded policy is the DPO stage.** It has 96% safety, 99% helpfulness, 99% honesty and 97% facts. Best of 16 has 86% safety, 100% helpfulness, 96% honesty and 96–100% facts. So the DPO stage is 10 points safer and gives up 1 point of helpfulness. How can a trained policy beat an 'oracle'? The oracle can only choose among 16 samples from the SFT stage, and for 14 of the 100 unsafe prompts, none of those samples is safe. DPO changes what gets sampled. So best of 16 isn't an upper bound on what training can reach. (This is only one policy. All eight recorded seeds of that stage, in `data/results/tiny`, have at least 83% on each of the four metrics.)
 #
-# The comparison with the five methods isn't fair, though: that stage was also trained for longer (200 steps at 4e-4, where the mixed pairs had 24 steps at 2e-4), so it doesn't prove that the labels are the reason. For that you'd have to train both equally long. Still, it's worth remembering: in this world, the trade-off comes from the judges and not from the truth, and a policy trained on labels that don't conflict didn't show it. **Before you tune how to combine conflicting labels, see whether you can repair them.**
+# The comparison with the five methods isn't fair, though, because that stage was also trained for longer. It had 200 steps at a learning rate of 4e-4, and the mixed pairs had 24 steps at 2e-4. So it doesn't prove that the labels are the reason. For that, you'd have to train both for equally long. Still, remember one thing: in this world, the trade-off comes from the judges and not from the truth, and a policy trained on labels that don't conflict didn't show it. **Before you tune how to combine conflicting labels, see whether you can repair them.**
 
 # %% [markdown]
 # <a id="build" name="build"></a>
@@ -545,16 +545,16 @@ plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 #
 # ### Build 11.1 · about 25 minutes · medium
 #
-# The five methods made 183 policies, and none of them has 80% on all four metrics. The best has 78% as its weakest. (Two policies outside these 183 do have it: the DPO stage, whose labels came from the truth, and one of the runs of 200 steps in section 6.) Can you do better with the same three judges, the same SFT stage and the same 24 steps of DPO?
+# The five methods made 183 policies, and none of them has 80% on all four metrics. The best of them has 78% on its weakest metric. (Two policies outside these 183 do have 80% on all four: the DPO stage, whose labels came from the truth, and one of the runs of 200 steps in section 6.) Can you do better with the same three judges, the same SFT stage and the same 24 steps of DPO?
 #
 # **The target: at least 80% safety, helpfulness, honesty and facts.** You decide two things:
 #
-# - `worth(helpful, safe, honest)` turns the three judges' scores for *one reply* into one number. A judge without an opinion says `None`. In a pair, the reply with the larger number becomes *chosen*. If the numbers are equal, the pair isn't used, and another one is drawn in its place.
+# - `worth(helpful, safe, honest)` turns the three judges' scores for *one reply* into one number. A judge without an opinion gives `None`. In a pair, the reply with the larger number becomes *chosen*. If the numbers are equal, the pair isn't used, and another one replaces it.
 # - `MIX` says how the 384 pairs are divided among five kinds of requests: `unsafe`, `rough` (how-tos that only sound unsafe), `howto` (all how-tos), `unknown` and `facts`. Only the ratios count.
 #
-# The check trains a policy on your pairs and measures it on tuning prompts, in about ten seconds on two idle cores. It judges what that policy does, and not how `worth` is written. It also answers the record's held-out prompts, but these play no part in the verdict. You can try as often as you like. Just remember that after many tries, the tuning prompts flatter you.
+# The check trains a policy on your pairs and measures it on tuning prompts, in about ten seconds on two idle cores. It judges what that policy does, not how `worth` is written. The policy also answers the record's held-out prompts, but these play no part in the verdict. You can try as often as you like, but after many tries, the results on the tuning prompts flatter you.
 #
-# These are the judges' scores for the kinds of replies that the pairs are made of:
+# The table shows how the judges score each kind of reply in the pairs:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -565,12 +565,12 @@ pd.DataFrame(front_build.score_table()).set_index(["request", "reply"])
 # %% [markdown]
 # <details><summary>Hint 1: begin with the sum</summary>
 #
-# Section 1 gives you a window of weights in which the sum wants what the truth wants. Start with a weight from that window. (`safe or 0` turns `None` into 0.) Then read the check's message: which metric is too low, and what do your pairs about it teach?
+# Section 1 gives you a range of weights in which the sum prefers the same replies as the truth. Start with a weight from that range. (`safe or 0` turns `None` into 0.) Then read the check's message: which metric is too low, and what do your pairs about it teach?
 #
 # </details>
 # <details><summary>Hint 2: two bad replies</summary>
 #
-# Look for pairs in which *both* replies are bad, such as an unsafe request with its own steps and with another deed's steps, or a fact with a wrong value and 'I do not know'. Your `worth` prefers one of them, and DPO learns from it. Which habit does each of these pairs teach? What happens if you give both replies the same number?
+# Look for pairs in which *both* replies are bad. For an unsafe request, these can be its own steps and another deed's steps. For a fact, they can be a wrong value and 'I do not know'. Your `worth` prefers one of them, and DPO learns from that. Which habit does each of these pairs teach? What happens if you give both replies the same number?
 #
 # </details>
 # <details><summary>Hint 3: tell the kinds of requests apart</summary>
@@ -580,7 +580,7 @@ pd.DataFrame(front_build.score_table()).set_index(["request", "reply"])
 # </details>
 # <details><summary>Hint 4: the mix</summary>
 #
-# If all your labels are as you want them and a metric is still too low, give its requests a larger share. But watch the counter-metric: more pairs about unsafe requests teach refusing, and `rough` requests teach when not to.
+# If all your labels are as you want them and a metric is still too low, give its requests a larger share. But watch the counter-metric: more pairs about unsafe requests teach the policy to refuse, and `rough` requests teach it when not to.
 #
 # </details>
 #
@@ -597,7 +597,7 @@ def worth(helpful, safe, honest):
 worth, MIX = front_build.check(worth, MIX)
 
 # %% [markdown]
-# What did your `worth` achieve, and what the mix? For comparison, we label pairs of the same mix by the judges' sum, with a weight of 1.5 for safety and honesty. The table shows the four metrics in percent, on both sets of prompts. The last row is the policy of the record with the best weakest metric. (It's the best of 183 on these very prompts, so its numbers are flattering.)
+# How much did your `worth` achieve, and how much did the mix? For comparison, we label pairs of the same mix by the judges' sum, with a weight of 1.5 for safety and honesty. The table shows the four metrics in percent, on both sets of prompts. The last row is the recorded policy whose weakest metric is highest. (It's the best of 183 on these same prompts, so its numbers are flattering.)
 
 
 # %% tags=["aside"]
@@ -614,16 +614,16 @@ shown["multipliers, best of 183", "held-out"] = {m: np.mean(numbers(closest[m]))
 (100 * pd.DataFrame(shown).T[AXES]).round(0)
 
 # %% [markdown]
-# **In this run, our labels reach the target**, on both sets of prompts. The sum with the same mix doesn't: on the tuning prompts, it has 71% safety and 73% of the facts, where our `worth` has 90% and 89%. Both want the right reply in every pair that has one. The difference is in the pairs with two bad replies:
+# **In this run, our labels reach the target on both sets of prompts.** The sum with the same mix doesn't. On the tuning prompts, it has 71% safety, compared with 90% for our `worth`, and 73% of the facts, compared with 89%. Both prefer the right reply in every pair that has one. The difference is in the pairs with two bad replies:
 #
-# - For an unsafe request, the sum prefers its own steps to another deed's steps, because the helpful judge does. Such a pair teaches the policy to comply.
+# - For an unsafe request, the sum prefers that request's steps to another deed's steps, because the helpful judge does. Such a pair teaches the policy to comply.
 # - For a fact, it prefers 'I do not know' to a wrong value, because the honest judge does. Such a pair teaches it to abstain. That's the loophole of section 1.
 #
 # Our `worth` gives the two replies of such a pair the same number, so other pairs take their place. **Judges that disagree are one source of conflict. What you let them label is another.**
 #
-# Nothing is free, though. The sum's policy is more helpful (90%, ours has 82%), and ours has only 80% safety on the held-out prompts, 10 points less than on the tuning prompts. It meets the target there without any margin. And we chose this mix out of ten *after* looking at the held-out results, so for us those prompts aren't a fresh test any more. (With a third of the pairs about unsafe requests, safety on the held-out prompts was 88–90%, but helpfulness on the tuning prompts only 80–82%. With less than 30% of the pairs, safety was 70–77%.)
+# Nothing is free, though. On the tuning prompts, the sum's policy is more helpful (90% compared with 82%). On the held-out prompts, ours has only 80% safety, 10 points less than on the tuning prompts, so it meets the target without any margin. And we chose this mix out of ten *after* looking at the held-out results, so for us those prompts aren't a fresh test any more. (When a third of the pairs were about unsafe requests, safety on the held-out prompts was 88–90%, but helpfulness on the tuning prompts was only 80–82%. When fewer than 30% were, safety was 70–77%.)
 #
-# Does it hold with other seeds? In a recorded check, nothing changed but the seed, which decides which pairs are drawn, their order and the training. The table shows the lowest and the highest of four new seeds, in percent:
+# Does this hold with other seeds? In a recorded check, we changed only the seed, which determines which pairs are drawn, their order and the training. The table shows the lowest and the highest value over four new seeds, in percent:
 
 
 # %% tags=["aside"]
@@ -641,11 +641,11 @@ rows = [
 pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(spread)
 
 # %% [markdown]
-# **The target isn't reached with every seed.** Seeds 1 and 2 reach it on both sets of prompts. Seeds 3 and 4 miss it in helpfulness on both, with 72–78%. What holds on every seed is the comparison with the sum: our labels have more safety and more facts, the sum has more helpfulness, and the weakest of the four metrics on the held-out prompts is 75–83% for ours and 49–70% for the sum.
+# **The target isn't reached with every seed.** Seeds 1 and 2 reach it on both sets of prompts. Seeds 3 and 4 miss it on both, because helpfulness is only 72–78%. The comparison with the sum holds on every seed: our labels lead to more safety and more facts, and the sum leads to more helpfulness. On the held-out prompts, the weakest of the four metrics is 75–83% with our labels and 49–70% with the sum.
 #
-# So two points above the target are no margin. Another processor rounds differently, too, and your numbers may differ from ours by a few points. (The check accepts our own pairs wherever it runs.) If you need 80%, aim higher, train with several seeds, and confirm it on prompts that you haven't looked at.
+# So two points above the target aren't enough of a margin. Processors also round differently, so your numbers may differ from ours by a few points. (The check accepts our own pairs wherever it runs.) If you need 80%, aim higher, train with several seeds, and confirm the result on prompts that you haven't looked at.
 #
-# Notice what the comparison with section 7 says: the judges, the start, the number of steps and the learning rate are those of the mixed pairs. Only the pairs changed: which requests they are about, which replies they compare, and how they are labelled. Mixed pairs ask *one* judge per pair. `worth` asks all three about each reply.
+# Compare this with section 7. The judges, the starting point, the number of steps and the learning rate are the same as for the mixed pairs. Only the pairs are different: which requests they are about, which replies they compare, and how they are labelled. For a mixed pair, only *one* judge is asked. `worth` uses all three judges for each reply.
 #
 # <details><summary>Our worth and mix</summary>
 #
@@ -665,16 +665,16 @@ pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(sprea
 # <a id="end" name="end"></a>
 # ## 9. The paper, and what you have now
 #
-# **Read one paper this week: *Rewarded soups*** ([Ramé et al. 2023](https://arxiv.org/abs/2306.04488)), sections 2 and 3. Three questions to take along:
+# **Read one paper this week: *Rewarded soups*** ([Ramé et al. 2023](https://arxiv.org/abs/2306.04488)), sections 2 and 3. Keep three questions in mind:
 #
-# 1. What does the paper assume about the models on the line between two fine-tuned ones, and how does it check that?
+# 1. What does the paper assume about the models on the line between two fine-tuned models, and how does it check that?
 # 2. Which metrics are the axes of its fronts? Could a model raise one of them by abstaining?
 # 3. How many policies does each curve have, and were they chosen and measured on the same prompts?
 #
-# Here is how to use this week in a decision:
+# Here is how this week can help you decide:
 #
 # - *Will the users choose the trade-off themselves?* Then soups are attractive, because more choices don't need more training. Check the facts of each soup you offer.
-# - *Must a level be met?* A multiplier lets you state it, but see that it has converged, and verify the level on fresh prompts with the decoding you'll use. Ours overshot in 24 steps. In 200 steps with a slower multiplier, GRPO's default settings swung around the level, and with undivided advantages and a KL penalty we came near it, but only in training.
+# - *Must a level be met?* A multiplier lets you state it, but make sure that it has converged, and verify the level on fresh prompts with the decoding you'll use. Ours overshot in 24 steps. In 200 steps with a slower multiplier, safety swung around its level under GRPO's default settings. With undivided advantages and a KL penalty, we came near the levels, but only in training.
 # - *Do you know the weights already?* Then train for them directly.
 # - *Can you improve the labels?* Do that first.
 #
@@ -684,12 +684,12 @@ pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(sprea
 #
 # - `runs/tiny/seed-<n>/multi/`, a policy trained towards a safety level, whose price in facts you know;
 # - three specialists, and soups between them;
-# - a comparison of five methods on four axes that says what it can't decide;
+# - a comparison of five methods on four axes, including what it can't decide;
 # - a way to label pairs with several judges at once, aimed at a point that you chose.
 #
-# With your own models, use `objectives.soup` for LoRA adapters that share a start, and `best_rows` and `chosen_hypervolume` for any scores recorded per prompt.
+# With your own models, use `objectives.soup` for LoRA adapters that share a starting point, and `best_rows` and `chosen_hypervolume` for any scores recorded per prompt.
 #
-# This is the end of the core. The next sections go deeper. Skip any you like.
+# This is the end of the core. The rest is optional.
 
 # %% [markdown]
 # <a id="deeper-volumes" name="deeper-volumes"></a>
@@ -699,7 +699,7 @@ pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(sprea
 #
 # ### Exercise 11.3 · about 15 minutes · medium
 #
-# Compute the area that `points`, `(N, 2)`, cover together above `reference`, `(2,)`. Return a scalar tensor. The points come in any order, and some of them may be dominated. A point that isn't above the reference in both objectives covers nothing.
+# Compute the area that `points`, of shape `(N, 2)`, cover together above `reference`, of shape `(2,)`. Return a scalar tensor. The points come in any order, and some of them may be dominated. A point that isn't above the reference in both objectives covers nothing.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -708,7 +708,7 @@ pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(sprea
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# Walk to the left. Each strip is as wide as the distance to the next point and as high as the best height so far (`cummax`).
+# Go from right to left. Each strip is as wide as the distance to the next point and as high as the best height so far (`cummax`).
 #
 # </details>
 
@@ -738,7 +738,7 @@ hypervolume = check.hypervolume(hypervolume)
 round(hypervolume(points, torch.zeros(2)).item(), 2)
 
 # %% [markdown]
-# **The best of many is partly luck.** Each point is a mean over a limited number of prompts, so it's noisy. Take a policy that is right half the time in both objectives, so that its true hypervolume is 0.25. Now measure several copies of it, each on fresh random outcomes.
+# **The best of many is partly luck.** Each point is a mean over a limited number of prompts, so it's noisy. Take a policy that is right half the time on both objectives, so that its true hypervolume is 0.25. Now measure several copies of it, each on fresh random outcomes.
 #
 # **Predict first.** How much area do 1, 8 and 64 copies of the same policy seem to cover together?
 
@@ -765,12 +765,12 @@ pd.DataFrame({n: {how: covered(n, way) for how, way in WAYS.items()} for n in (1
 # %% [markdown]
 # With 64 copies, the measured hypervolume is 0.38, although the true value is 0.25. A method with many cheap points would win by this effect alone.
 #
-# The second row is a remedy. It selects the best points on one half of the prompts and measures them on the other half, so the luck of the selection doesn't carry over. For identical policies it's close to right: 0.24 to 0.26. When policies really differ, it's too low, because half of the prompts select less well than all of them would. **So the first estimate is too high and the second too low. Believe what both agree on.**
+# The second row shows a remedy. It selects the best points on one half of the prompts and measures them on the other half, so the luck of the selection doesn't carry over. For identical policies, the result is close to the true value: 0.24 to 0.26. When policies really differ, it's too low, because half of the prompts make for a poorer selection than all of them would. **So the first estimate is too high and the second is too low. Believe only what both agree on.**
 
 # %% [markdown]
 # ### Five methods, four axes
 #
-# Now the recorded policies. We compute the hypervolume twice: over safety, helpfulness and honesty, and with facts as the fourth axis. All sets use the same resampled prompts, so differences between them are paired. Because there are 33 soups and seven of everything else, we show them a second time with only the ladder's seven weights (*soups, 7*).
+# Now we compare the recorded policies. We compute the hypervolume twice: over safety, helpfulness and honesty, and with facts as the fourth axis. All sets use the same resampled prompts, so differences between them are paired. Because there are 33 soups and only seven policies of each other method, we also show the soups with the ladder's seven weights alone (*soups, 7*).
 
 
 # %% tags=["aside"]
@@ -792,7 +792,7 @@ firsts = {
 pd.DataFrame(firsts, index=[f"first on seed {seed}" for seed in seeds]).T
 
 # %% [markdown]
-# Without facts, the soups come first on all three seeds as measured. With facts, they come first on two, and on one when measured on held-back prompts. Here are the four axes with their intervals:
+# Without facts, the soups come first on all three seeds as measured. With facts, they come first on two seeds as measured, and on one when the policies are *chosen elsewhere*, on other prompts. Here are the four axes with their intervals:
 
 # %% tags=["aside"]
 from postlab.course.week11 import plot_volumes
@@ -825,9 +825,9 @@ for where, who in said.items():
 table.sort_index().round(2)
 
 # %% [markdown]
-# No method is above the soups both ways and on every seed, and no other method is below them. (If *soups, 7* is named, that says only that 33 policies cover more than seven of the same kind.) Multipliers are the closest. As measured, soups and multipliers can't be told apart on seeds 0 and 1, and soups are ahead by 0.30 on seed 2, where the multiplier runs lost most of their facts. Measured on held-back prompts, multipliers are ahead on seed 0 (by 0.12), the interval just touches 0 on seed 1 (a difference of 0.07), and soups are ahead on seed 2 (by 0.20). So there is no winner, and the soups' lead on three axes came from the axis that was missing.
+# No method is above the soups both ways and on every seed, and no other method is below them. (If *soups, 7* is named, that shows only that 33 policies cover more than seven of the same kind.) Multipliers come closest to the soups. As measured, the two can't be told apart on seeds 0 and 1. On seed 2, where the multiplier runs lost the most facts, soups are ahead by 0.30. When the policies are chosen elsewhere, multipliers are ahead by 0.12 on seed 0. On seed 1, they are ahead by 0.07, but the interval just touches 0. On seed 2, soups are ahead by 0.20. So there is no winner, and the soups' lead on three axes depended on leaving out the fourth.
 #
-# More policies help in a second way, which isn't luck: they offer a finer choice of weights. In section 7, soups are ahead of mixed pairs if you ask for 80% safety. Here is that level again, also for the seven soups that have the same weights as the mixed pairs: the weakest of the other three metrics in percent, with its interval, and by seed.
+# More policies help in a second way, which isn't luck: they offer a finer choice of weights. In section 7, soups are ahead of mixed pairs at a level of 80% safety. The next table shows that level again and adds the seven soups with the same weights as the mixed pairs. It gives the weakest of the other three metrics in percent, its interval, and the values by seed.
 
 # %% tags=["aside"]
 few = {m: {s: method_sets(recorded, [s], AXES)[m] for s in seeds} for m in ("soups", "soups, 7", "mixed")}  # fmt: skip
@@ -836,9 +836,9 @@ rows["seeds"] = [[round(share) for share in of_seed] for of_seed in rows["seeds"
 rows[["value", "low", "high", "seeds"]].round(0)
 
 # %% [markdown]
-# With the same seven weights, the soups' lead is gone: 35% for soups, 43% for mixed pairs, and the intervals overlap widely. We don't know whether mixed pairs with 33 weightings would catch up. Each of those would have to be trained for 12 seconds, while a new soup needs no training.
+# With the same seven weights, the soups' lead is gone: soups have 35%, mixed pairs have 43%, and the intervals overlap widely. We don't know whether mixed pairs with 33 weightings would catch up. Each of those would have to be trained for 12 seconds, while a new soup needs no training.
 #
-# Here is the trade-off in its plainest form. Among soups with at least 95% honesty, the best keeps 43–49% of the facts, depending on the seed (and refuses only 26–31% of unsafe requests). For mixed pairs it's 10–20%, for multipliers 47–84%, for weighted rewards 50–88%. But on two seeds, the weighted policy that keeps the most gives the steps for at most 12% of the how-tos, so this isn't a ranking either.
+# This is the trade-off at its plainest. Among soups with at least 95% honesty, the best keeps 43–49% of the facts, depending on the seed (and refuses only 26–31% of unsafe requests). Mixed pairs keep 10–20%, multipliers keep 47–84%, and weighted rewards keep 50–88%. But on two seeds, the weighted policy that keeps the most facts gives the steps for at most 12% of the how-tos, so this isn't a ranking either.
 
 # %% [markdown]
 # <a id="deeper-lora" name="deeper-lora"></a>
@@ -848,7 +848,7 @@ rows[["value", "low", "high", "seeds"]].round(0)
 #
 # ### Exercise 11.4 · about 10 minutes · medium
 #
-# Compute what the soup adds to one matrix. `a` is `(K, r, in)`, `b` is `(K, out, r)`, `weights` is `(K,)`, and `scaling` is $\alpha / r$. Return `(out, in)`.
+# Compute what the soup adds to one matrix. The shapes are `(K, r, in)` for `a`, `(K, out, r)` for `b` and `(K,)` for `weights`, and `scaling` is $\alpha / r$. Return a matrix of shape `(out, in)`.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -879,7 +879,7 @@ lora_soup = check.lora_soup(lora_soup)
 #
 # </details>
 #
-# PEFT's `add_weighted_adapter` offers about a dozen ways to combine adapters. *cat* puts the factors side by side: three adapters of rank 16 become one of rank 48, whose product is exactly the weighted sum. *svd* compresses that back to rank 16. *linear* averages the factors themselves. How far is each of them from your soup, on one matrix?
+# PEFT's `add_weighted_adapter` offers about a dozen ways to combine adapters. *cat* puts the factors side by side: three adapters of rank 16 become one of rank 48, whose product is exactly the weighted sum. *svd* compresses that back to rank 16. *linear* averages the factors themselves. For one matrix, how far is each of them from your soup?
 
 # %% tags=["aside"]
 layer = model.base_model.model.model.layers[0].mlp.down_proj
@@ -897,7 +897,7 @@ for way in ("cat", "svd", "linear"):
 pd.Series(gaps).map("{:.6f}".format).to_frame("largest difference")
 
 # %% [markdown]
-# *cat* is exact, apart from rounding. *svd* loses what doesn't fit into rank 16. *linear* is far off: its largest error is twice the largest entry of the average itself. It multiplies both A and B by the square root of each weight, so the A of one adapter also meets the B of another. That's especially harmful here. All three adapters started from SFT's factors, and these cross terms add up to about three times the SFT update instead of once.
+# *cat* is exact, apart from rounding. *svd* loses what doesn't fit into rank 16. *linear* is far off: its largest error is twice the largest entry of the average itself. It multiplies both A and B by the square root of each weight, so the A of one adapter also meets the B of another. That's especially harmful here. All three adapters started from SFT's factors, and with the cross terms, the SFT update counts about three times instead of once.
 #
 # `objectives.soup` therefore uses *cat* and requires weights that add up to 1. Each adapter contains the whole SFT stage, so the soup then contains it exactly once.
 #
@@ -937,13 +937,13 @@ pd.DataFrame(hers).T.rename_axis("helpful")
 #
 # <details><summary>Answer</summary>
 #
-# `add_weighted_adapter` returns silently if an adapter with that name already exists, so her first soup answers all three times. Delete the old adapter before you make a new one, as `objectives.soup` does. One habit would have caught this: after every merge, compare one matrix with the sum you meant.
+# `add_weighted_adapter` returns silently if an adapter with that name already exists, so her first soup answers all three times. Delete the old adapter before you make a new one, as `objectives.soup` does. One habit would have caught this: after every merge, compare one matrix with the sum you intended.
 #
 # </details>
 
 # %% [markdown]
 # <a id="deeper-weights" name="deeper-weights"></a>
-# ## Deeper: what a weight on data means, and one on rewards
+# ## Deeper: what weights on data and on rewards mean
 #
 # In a mixed training set, each pair acts like a vote, and DPO follows the majority. But who has the majority, and on which prompts?
 
@@ -955,14 +955,14 @@ judges = pd.Series([row["objective"] for row in rows], name="judge")
 pd.crosstab(judges, families, normalize="columns").round(2)
 
 # %% [markdown]
-# Each judge labelled the same number of rows, but they don't have the same influence. On unsafe requests, 73% of the votes are the safe judge's, because it spends all its rows on two families while the helpful judge spreads its rows over four. The honest judge has 72% of the votes on facts for the same reason. **A weight on data isn't a weight on objectives.**
+# Each judge labelled the same number of rows, but they don't have the same influence. On unsafe requests, 73% of the votes come from the safe judge, because it spends all its rows on two families while the helpful judge spreads its rows over four. The honest judge has 72% of the votes on facts for the same reason. **A weight on data isn't a weight on objectives.**
 #
-# A vote also has no size. 'Refuse, because it's a lamp but it sounds bad' counts as much as 'refuse, because it's a person'.
+# Votes also have no size. 'Refuse, because it sounds bad, although it's only a lamp' counts as much as 'refuse, because it's a person'.
 
 # %% [markdown]
-# ### Two orders of normalising
+# ### Two orders of normalisation
 #
-# In reinforcement learning, each judge returns one number per completion, or None if it has no opinion, and TRL leaves a None out of the sum. Then you have to choose between two orders (`multi_objective_aggregation` in TRL 1.14):
+# In reinforcement learning, each judge returns one number per completion, or `None` if it has no opinion, and TRL leaves `None` out of the sum. Then you have to choose between two orders (`multi_objective_aggregation` in TRL 1.14):
 #
 # - `"sum_then_normalize"`, the default, takes the weighted sum first and then normalises it within the group.
 # - `"normalize_then_sum"` normalises each reward within its group, takes the weighted sum, and then normalises over the batch ([GDPO](https://arxiv.org/abs/2601.05242)).
@@ -979,7 +979,7 @@ def advantages(rewards, weights, order):
 
 
 # %% [markdown]
-# **Predict first.** Take four answers to *burn a lamp*: two give the steps and two refuse. Helpfulness has weight 1 and safety 1.5. Which two answers are reinforced under each order?
+# **Predict first.** Take four answers to *burn a lamp*: two give the steps and two refuse. The weights are 1 for helpfulness and 1.5 for safety. Which two answers are reinforced under each order?
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -988,9 +988,9 @@ rewards = torch.tensor([[1.0, 0.5], [1.0, 0.5], [0.0, 1.0], [0.0, 1.0]])  # step
 {order: advantages(rewards, torch.tensor([1.0, 1.5]), order) for order in ORDERS}
 
 # %% [markdown]
-# With the default, the steps win: they gain 1 point of helpfulness and lose only 1.5 times a half in safety. If each reward is normalised first, the safe judge's half point is stretched to the same spread as the helpful judge's full point, so the larger weight decides and the refusals win. If your judges say *how much*, you need the first order. If your rewards are on different scales, you need the second.
+# With the default, the steps win: they gain 1 point of helpfulness and lose only 1.5 times half a point in safety. If each reward is normalised first, the safe judge's half point is stretched to the same spread as the helpful judge's full point, so the larger weight decides and the refusals win. If your judges say *how bad* a reply is, you need the first order. If your rewards are on different scales, you need the second.
 #
-# The default has a blind spot of its own. Here is a group in which only the safe judge's scores vary, with weight 1 and with weight 0.01:
+# The default has a blind spot of its own. Here is a group in which only the safe judge's scores vary, first with weight 1 and then with weight 0.01:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1000,7 +1000,7 @@ rewards = torch.tensor([[0.0, 1.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
 # %% [markdown]
 # The advantages are almost the same. Dividing by the group's standard deviation cancels the weight. **Weights only trade rewards off against each other within one group.** In groups where only one judge sees a difference, that judge has full force, whatever its weight is. (`scale_rewards="none"` avoids this.)
 #
-# Next, the recorded rung r = 1.7 with TRL's other order, seed by seed. From the four answers above you'd expect it to lose sight of the safe judge's half point for lamps:
+# The next table compares TRL's other order with the default at r = 1.7, seed by seed. From the four answers above, you'd expect the other order to lose sight of the safe judge's half point for lamps:
 
 # %% tags=["aside"]
 from postlab.course.week11 import paired_rows
@@ -1008,7 +1008,7 @@ from postlab.course.week11 import paired_rows
 paired_rows(recorded, ("weighted", 4), ("apart", 0), SHOWN, seeds).round(2)
 
 # %% [markdown]
-# That's what happens on two seeds: over-refusal rises by 21 and 33 points, and the third (+4) is inconclusive. Honesty doesn't change, because it's already at 100% in both. Facts don't fall: they are 86%, 96% and 49% by seed, compared with 71%, 63% and 47% for the default.
+# That's what happens on two seeds: over-refusal rises by 21 and 33 points. On the third, the change (+4 points) is inconclusive. Honesty doesn't change, because it's already at 100% with both orders. Facts don't fall: they are 86%, 96% and 49% by seed, compared with 71%, 63% and 47% for the default.
 #
 # > **The roadmap says** DAPO is *Decoupled Alignment and Policy Optimization*, which separates alignment from optimisation for safety. **The evidence says** it's *Decoupled Clip and Dynamic sAmpling Policy Optimization* ([2503.14476](https://arxiv.org/abs/2503.14476)). Its main ingredients are a higher upper clip, replacing zero-variance groups with new ones, and a token-level loss. None of it is about safety. Week 8 tests these ingredients.
 
@@ -1029,7 +1029,7 @@ track
 # %% [markdown]
 # The multiplier converges to 1, where $x$ is exactly 0.5. This toy responds at once to each change of $\lambda$. A policy needs many steps to respond, and while it does, the multiplier keeps growing and overshoots. That's why the rate has to be small.
 #
-# Does the doctor of week 8 find anything in the log of your run?
+# Does week 8's doctor find anything in the log of your run?
 
 # %% tags=["aside"]
 from postlab.course import week_of
@@ -1042,7 +1042,7 @@ if not findings:
     print("The doctor reports nothing.")
 
 # %% [markdown]
-# If the doctor reports a traded reward, it's right, but we ordered that trade: the multiplier raised the weight of one judge on purpose, and the log doesn't show multipliers. Another thing the log doesn't show is that the honest judge also pays for abstaining on facts.
+# If the doctor reports a traded reward, it's right, but we asked for that trade: the multiplier raised the weight of one judge on purpose, and the log doesn't show multipliers. Nor does it show that the honest judge also rewards abstaining on facts.
 #
 # Here are the metrics of the recorded runs, by level (means over seeds):
 
@@ -1054,13 +1054,13 @@ table = pd.DataFrame({metric: 100 * one.mean(axis=1) for metric, one in held.ite
 table.set_index(pd.Index([100 * level for level in recorded["levels"]], name="level"))
 
 # %% [markdown]
-# The average at 50% looks as if the level were nearly held (62%), but it's an average of 91%, 69% and 26%. Facts are the price at every level: on average they fall from 85% to 56–64%. The seed matters more than the level: seed 0 keeps 61–84%, seed 1 64–74%, seed 2 only 35–47%.
+# At a level of 50%, the average safety of 62% looks as if the level were nearly held, but it's an average of 91%, 69% and 26%. Facts are the price at every level: on average they fall from 85% to 56–64%. The seed matters more than the level: seed 0 keeps 61–84%, seed 1 keeps 64–74%, and seed 2 keeps only 35–47%.
 #
 # ### With time to converge
 #
-# The recorded runs stop after 24 steps. What does a multiplier do if it gets the time? The next figure shows runs of 200 steps, three seeds each, with a dual rate of 0.02 instead of 0.2 and with running means over about ten batches. All are asked for 70% safety and 70% honesty.
+# The recorded runs stop after 24 steps. What does a multiplier do if it gets more time? The next figure shows runs of 200 steps on three seeds. The dual rate is 0.02 instead of 0.2, and the running means cover about ten batches. The levels are 70% safety and 70% honesty.
 #
-# The two columns differ in two settings. On the left (*switch* in the tables), GRPO divides the advantages by the group's standard deviation, as everywhere above. On the right (*dial*), it doesn't, and a KL penalty keeps the policy near SFT. Make a guess: which of them can hold a share of 70%?
+# The two columns differ in two settings. On the left (*switch* in the tables), GRPO divides the advantages by the group's standard deviation, as everywhere above. On the right (*dial*), it doesn't, and a KL penalty keeps the policy near SFT. Make a guess: on which side can the policy hold a share of 70%?
 
 # %% tags=["aside"]
 from postlab.course.week11 import (
@@ -1075,7 +1075,7 @@ rows = constraint_rows(constraint)
 plot_constraint(rows, level=100 * constraint["settings"]["level"])
 
 # %% [markdown]
-# And here is what was held over the last 50 steps, by seed: the average share in percent, the multiplier at the end, and how far the multiplier moved (its highest value above its lowest, in percent):
+# For the last 50 steps, the next table shows the average share in percent, the multiplier at the end, and how far it moved (by how many percent its highest value exceeds its lowest), by seed:
 
 # %% tags=["aside"]
 constraint_held(rows).unstack("seed").round(1)
@@ -1083,29 +1083,29 @@ constraint_held(rows).unstack("seed").round(1)
 # %% [markdown]
 # **On the left, nothing settles.** On every seed, safety climbs above 90%, falls to 21–35%, and rises again. Over the last 50 steps it averages 40%, 76% and 53%, while its multiplier moves by 5–24%.
 #
-# Honesty is held on no seed, either. On seeds 0 and 2 it averages 99%, and its multiplier keeps falling, to about 0.8. Below 1, making something up pays more than admitting ignorance, but these policies hardly ever sample it any more. In section 6 we couldn't reward a reply that is never sampled, and here the policy can't get back to one. On seed 1 it did get back: honesty fell from 99% to 6%, and it averages 15%. (The mean over the three seeds is 71%. It looks as if the level were held, so don't trust such a mean without its seeds.)
+# Honesty isn't held on any seed, either. On seeds 0 and 2 it averages 99%, and its multiplier keeps falling, to about 0.8. Below 1, making something up pays more than admitting ignorance, but these policies hardly ever sample a made-up answer any more. In section 6, we couldn't reward a reply that is never sampled, and here the policy can't return to one. On seed 1, it did return: honesty fell from 99% to 6%, and it averages 15%. (The mean over the three seeds is 71%, which looks as if the level were held. So don't trust such a mean without looking at each seed.)
 #
-# **On the right, the level is nearly held.** Safety averages 60%, 70% and 66% by seed, and honesty 67%, 75% and 78%. The means over seeds are 66% and 73%, with standard deviations of 5 and 6 points. The multipliers have flattened out, at about 2.0 for safety and 1.4–1.5 for honesty, and moved by 2–5% in these 50 steps. The running mean of safety still swings between 44% and 84%. Part of that is noise, because a batch contains about one unsafe request with eight samples.
+# **On the right, the level is nearly held.** By seed, safety averages 60%, 70% and 66%, and honesty averages 67%, 75% and 78%. The means over seeds are 66% for safety and 73% for honesty, and their standard deviations are 5 and 6 points. The multipliers have flattened out, at about 2.0 for safety and 1.4–1.5 for honesty, and moved by 2–5% in these 50 steps. The running mean of safety still swings between 44% and 84%. Part of that is noise, because a batch contains about one unsafe request with eight samples.
 #
-# **Why the difference?** A likely reason is the division. For half of the rough deeds, such as trapping somebody, the sum prefers a refusal if λ is above 4/3, and compliance if it's below. Dividing by the standard deviation leaves only this sign: [within a group](#deeper-weights), a small preference pushes as hard as a large one. So the policy has no reason to rest at 70%, whatever λ is. If the advantages aren't divided, a small preference is a small push, and the KL penalty pushes back, the harder the further the policy is from SFT. For each λ there can then be a share at which the two pushes balance. But these runs don't isolate that reason. The columns differ in both settings, and we haven't trained runs with only one of the two changed.
+# **Why do the two sides differ?** A likely reason is the division by the standard deviation. For half of the rough deeds, such as trapping somebody, the sum prefers a refusal if λ is above 4/3, and compliance if it's below. The division leaves only the sign of this preference: [within a group](#deeper-weights), a small preference pushes as hard as a large one. So the policy has no reason to settle at 70%, whatever λ is. If the advantages aren't divided, a small preference gives only a small push, and the KL penalty pushes back harder the further the policy is from SFT. For each λ there can then be a share at which the two pushes balance. But these runs don't isolate that reason. The columns differ in both settings, and we haven't trained runs with only one of the two changed.
 #
-# Here are the six policies on held-out prompts, in percent, with four samples per prompt and with greedy decoding. Each entry is the lowest and the highest of three seeds:
+# The next table measures the six policies on held-out prompts, once with four samples per prompt and once with greedy decoding. Each entry gives the lowest and the highest of three seeds, in percent:
 
 # %% tags=["aside"]
 constraint_ends(constraint, SHOWN).groupby(["arm", "decoded"]).agg(spread)
 
 # %% [markdown]
-# The level applies to what the multiplier sees: samples at temperature 1, on training prompts. On held-out prompts, the right-hand policies have 52–84% safety and 72–84% honesty if you sample. The highest safety, 84%, belongs to the seed that averaged 70% in training. With greedy decoding, honesty is 88–100%. Greedy decoding always takes the likelier reply, so a policy that admits ignorance 70% of the time on *every* question would be 100% honest. State a level together with the decoding and the prompts that it's about.
+# The level applies to what the multiplier sees: samples at temperature 1 on training prompts. On held-out prompts, the right-hand policies have 52–84% safety and 72–84% honesty when you sample. The highest safety, 84%, belongs to the seed that averaged 70% in training. With greedy decoding, honesty is 88–100%. Greedy decoding always takes the likelier reply, so a policy that admits ignorance 70% of the time on *every* question would be 100% honest. So state a level together with its decoding and its prompts.
 #
-# And look at the price. After 24 steps, the three runs at this level answered 43–78% of the facts, and refused 20–43% of the harmless how-tos. After 200 steps, with greedy decoding, it's 83–100% and at most 9%. Did these policies lose their facts first and recover them later? Hardly: at step 24, the running mean of facts in training is 88–98% in all six runs, and its lowest value after that is 76% (seed 1 on the left). At step 24, the left-hand runs differ from the short ones only in the slower multiplier (its rate and its running mean) and in the prompts they were given. So it's probably the slower multiplier that spares the facts, and not the extra steps. Over-refusal is another matter: on seed 1 on the left, it rose to 64% at step 37 before it fell to 5%.
+# Look at the price, too. After 24 steps, the three runs at this level answered 43–78% of the facts and refused 20–43% of the harmless how-tos. After 200 steps, with greedy decoding, the six policies answer 83–100% of the facts and refuse at most 9% of the how-tos. Did they lose their facts first and recover them later? That's unlikely. At step 24, the running mean of facts in training is 88–98% in all six runs, and its lowest value after that is 76% (seed 1 on the left). At step 24, the left-hand runs differ from the short ones only in the slower multiplier (its rate and its running mean) and in the prompts they were given. So it's probably the slower multiplier that spares the facts, and not the extra steps. Over-refusal is a different matter: in the left-hand run of seed 1, it rose to 64% at step 37 before it fell to 5%.
 
 # %% [markdown]
 # <a id="deeper-targeted" name="deeper-targeted"></a>
 # ## Deeper: targeted RLHF
 #
-# The roadmap's recipe is DPO first, then RL on safety alone. The number of RL steps is the dose. In the recorded runs, GRPO trains on the safe judge, using unsafe requests and requests that only sound unsafe. There are two starting points: this week's DPO on pairs mixed at r = 0.5, which leans towards helpfulness, and the shipped DPO stage, the kind you made in week 5, whose pairs the oracle labelled.
+# The roadmap's recipe is DPO first, then RL on safety alone. We call the number of RL steps the *dose*. In the recorded runs, GRPO trains on the safe judge, using unsafe requests and requests that only sound unsafe. There are two starting points. One is this week's DPO on pairs mixed at r = 0.5, which leans towards helpfulness. The other is the shipped DPO stage, the kind you made in week 5, with pairs labelled by the oracle.
 #
-# **Predict first.** The shipped stage already refuses nearly all unsafe requests. What can more training on safety still do?
+# **Predict first.** The shipped stage already refuses nearly all unsafe requests. What can more training on safety still change?
 
 # %% tags=["aside"]
 from postlab.course.week11 import STARTS, dose_rows, plot_doses
@@ -1113,9 +1113,9 @@ from postlab.course.week11 import STARTS, dose_rows, plot_doses
 plot_doses(dose_rows(recorded, SHOWN, seeds))
 
 # %% [markdown]
-# > **The roadmap says** targeted RLHF after DPO improves safety. **The evidence says** that it depends on what there is left to improve, and on the judge. This judge is right about unsafe requests and wrong about lamps, and its reward pays for both kinds of refusal.
+# > **The roadmap says** targeted RLHF after DPO improves safety. **The evidence says** that it depends on how much is left to improve, and on the judge. This judge is right about unsafe requests and wrong about lamps, and it rewards refusals of both.
 #
-# Here is the change from before the first step to after the last one, by seed:
+# Here is the change from the start to the end of GRPO, by seed:
 
 # %% tags=["aside"]
 from postlab.course.week11 import paired_rows
@@ -1128,15 +1128,15 @@ parts = {
 pd.concat(parts).round(2)
 
 # %% [markdown]
-# On mixed pairs, safety rises by 42–58 points and helpfulness falls by 64–76. The shipped stage could only gain 4 points of safety (96% to 100%), and helpfulness changes by −3 (inconclusive), −58 and −19 points. On seed 1, safety was already at 100% after 4 steps, with helpfulness at 99% and facts at 95%. Whatever the later steps cost there was wasted. So stop when the target is reached, and not at a fixed dose.
+# Starting from mixed pairs, safety rises by 42–58 points and helpfulness falls by 64–76 points. The shipped stage could gain only 4 points of safety (from 96% to 100%), and its helpfulness changes by −3 (inconclusive), −58 and −19 points. On seed 1, its safety was already at 100% after 4 steps, when helpfulness was still 99% and facts were 95%. Whatever the later steps cost was wasted. So stop when you reach the target, not at a fixed dose.
 #
-# The other price is facts. After mixed pairs, they fall from 70–75% to 8%, 3% and 17%. After the shipped stage, they go from 97% to 93%, 61% and 94%. After mixed pairs, *honesty rises* meanwhile from 40–62% to 88–100%, although no honest judge took part: a model that declines more and more can look honest.
+# The other price is facts. After mixed pairs, the share falls from 70–75% to 8%, 3% and 17%. After the shipped stage, it goes from 97% to 93%, 61% and 94%. After mixed pairs, *honesty rises* at the same time, from 40–62% to 88–100%, although the honest judge took no part: a model that declines more and more can look honest.
 
 # %% [markdown]
 # <a id="deeper-best" name="deeper-best"></a>
 # ## Deeper: what no training reached
 #
-# Why didn't any method that learned from the judges come near *best of 16*? Either the model can't do it, or the judges don't want it. We can separate the two by taking training out of the picture. Draw sixteen samples per prompt from the SFT stage, and let the oracle pick the best one for each prompt. That's the star in section 7. Then let the judges pick, by their weighted sum at each rung of the ladder.
+# Why didn't any method that learned from the judges come near *best of 16*? Either the model can't do it, or the judges don't ask for it. We can separate the two by taking training out of the picture. Draw sixteen samples per prompt from the SFT stage, and let the oracle pick the best one for each prompt. That's the star in section 7. Then let the judges pick, by their weighted sum at each rung of the ladder.
 
 # %% tags=["aside"]
 from postlab.course.week11 import values
@@ -1149,33 +1149,33 @@ frame.loc["one sample, greedy"] = pd.Series(means_of(starts["sft"]["metrics"], S
 frame.round(1)
 
 # %% [markdown]
-# At r = 1.7, between 4/3 and 2, the judges' sum picks replies as good as the oracle's. At the other rungs it doesn't, and more training wouldn't help, because the objective itself asks for something else. Facts are no obstacle to picking: at r = 1.7, the picks answer 96–100% of them, depending on the seed. Losing the facts was something that training added, not something that the sum asked for.
+# At r = 1.7, which lies between 4/3 and 2, the judges' sum picks replies as good as the oracle's. At the other rungs it doesn't, and more training wouldn't help, because the objective itself asks for something else. Picking by the sum doesn't cost facts: at r = 1.7, the picks answer 96–100% of them, depending on the seed. So the loss of facts came from training; the sum didn't ask for it.
 #
-# **So what you see in a front has three parts:** what the judges' sum asks for, what the method makes of it, and what measuring adds by luck.
+# **So what you see in a front has three parts:** what the judges' sum asks for, what the method makes of it, and what luck adds when you measure.
 
 # %% [markdown]
 # <a id="deeper-tried" name="deeper-tried"></a>
 # ## Deeper: what we tried
 #
-# The record holds the final settings. These didn't work, or were discarded; all of them were tried with seed 0 only:
+# The record holds the final settings. The settings below, all tried with seed 0 only, didn't work or were discarded:
 #
-# - DPO for 60 steps at a learning rate of 4e-4 on the safe judge's pairs refused everything, even harmless how-tos and facts. With 24 steps at 2e-4, the specialist still answers.
-# - GRPO with 24 steps at 4e-4 hadn't settled. 40 steps at 6e-4 took more time than we had, so the runs above use 24 steps at 6e-4.
-# - Multipliers with a rate of 1, or 0.25 with 40 steps, kept growing while the policy was still learning. They reached 12 and 5.7, and over-refusal rose to 55% at level 80%.
-# - Multipliers that began at 1 with a rate of 0.1 left safety at 0–17% at all seven levels, as section 6 explains. The final values, 1.5 and 0.2, were chosen by looking at levels 60% and 90% with seed 0, so seed 0 isn't a fresh test of them.
-# - Targeted RLHF at the other runs' learning rate, after DPO on equally mixed pairs, refused everything by the third dose. Hence a third of the learning rate and a start that leans towards helpfulness.
+# - After DPO for 60 steps at a learning rate of 4e-4 on the safe judge's pairs, the policy refused everything, even harmless how-tos and facts. With 24 steps at 2e-4, the specialist still answers.
+# - GRPO hadn't settled after 24 steps at a learning rate of 4e-4. Training for 40 steps at 6e-4 took more time than we had, so the runs above use 24 steps at 6e-4.
+# - Multipliers with a rate of 1, or with a rate of 0.25 over 40 steps, kept growing while the policy was still learning. They reached 12 and 5.7, and over-refusal rose to 55% at a level of 80%.
+# - Multipliers that began at 1 with a rate of 0.1 left safety at 0–17% at all seven levels, as section 6 explains. The final values, a start of 1.5 and a rate of 0.2, were chosen by looking at levels of 60% and 90% with seed 0, so seed 0 isn't a fresh test of them.
+# - With the other runs' learning rate, and after DPO on equally mixed pairs, targeted RLHF made the policy refuse everything by the third dose. That's why we use a third of the learning rate and a start that leans towards helpfulness.
 #
-# The runs of 200 steps in [How a multiplier moves](#deeper-multiplier) had one setting per column. What we haven't tried: each of their two changes alone, more steps, other weights of the KL penalty, a constraint on facts, and a judge that penalises abstaining when the answer is known. Any of these may change the picture.
+# The runs of 200 steps in [How a multiplier moves](#deeper-multiplier) had one setting per column. We haven't tried each of their two changes alone, more steps, other weights of the KL penalty, a constraint on facts, or a judge that penalises abstaining when the answer is known. Any of these may change the picture.
 
 # %% [markdown]
 # <a id="deeper-own" name="deeper-own"></a>
 # ## Deeper: your profile's own model
 #
-# The judges above were made up. With a real language model, the same conflict exists: a *careful* policy refuses what would hurt somebody and admits what nobody can know, and a *helpful* one helps and answers. In `everyday`, each such request has a look-alike that deserves the opposite reply. A policy that learns one habit without reading the request pays for it on the look-alikes.
+# The judges above were made up. With a real language model, the same conflict exists: a *careful* policy refuses requests that would hurt somebody and admits when nobody can know the answer; a *helpful* one helps and answers. In `everyday`, each such request has a look-alike that deserves the opposite reply. A policy that learns one habit without reading the request pays for it on the look-alikes.
 #
 # Under `smol`, `t4` or `rented`, you train three policies from the SFT stage of week 3: one on the careful half of the suite's pairs, one on the helpful half, and one on both halves mixed, all with the same number of steps. Then you average the first two with three different weights. If you have the stages of weeks 5 and 9, you average those as well. Which works better: mixing the data or mixing the weights?
 #
-# By calculation (we haven't timed it), this takes about 14 minutes on the two cores of `smol`, 40 on a T4 and 10 on an H100. None of it has been run on a GPU yet. On a GPU, restart the kernel and run only the first cell and the cells below, because Unsloth has to be imported before TRL, and the sections above have imported TRL.
+# We estimate (but haven't measured) that this takes about 14 minutes on the two cores of `smol`, 40 on a T4 and 10 on an H100. We haven't run any of it on a GPU yet. On a GPU, restart the kernel and run only the first cell and the cells below, because Unsloth has to be imported before TRL, and the sections above have imported TRL.
 
 # %%
 own = bool(lab.profile.base_model)  # not the embedded one
@@ -1196,7 +1196,7 @@ else:
 pd.DataFrame({side: row[side][-1]["content"] for side in ("prompt", "chosen", "rejected")} for row in sets["mixed"][:4]) if own else None  # fmt: skip
 
 # %% [markdown]
-# Before you run it, think about this: no pair in the careful half shows a request that deserves help. Will a policy trained on that half still be able to distinguish a harmful request from its look-alike?
+# Think about this first: no pair in the careful half shows a request that deserves help. Will a policy trained on that half still be able to distinguish a harmful request from its look-alike?
 #
 # The trainer is the one from week 5 with the profile's own arguments, batches of eight pairs and fewer steps. The policy trained on both halves is this week's stage, `multi`. Like every stage, it's evaluated on the whole suite.
 
@@ -1251,9 +1251,9 @@ plot_stages(table, profile=lab.profile.name) if own else None
 # %% [markdown]
 # ### Soups and what they are compared with
 #
-# All adapters started from SFT's, so a soup whose weights add up to 1 contains SFT exactly once, as in section 4. Every policy answers the same held-out look-alikes.
+# All adapters started from the SFT adapter, so a soup whose weights add up to 1 contains SFT exactly once, as in section 4. Every policy answers the same held-out look-alikes.
 #
-# *Careful* is the share of harmful requests refused and of unanswerable questions admitted as such. *Helpful* is its counter-metric: the share of harmless requests not refused and of answerable questions answered correctly. So here, a model that only abstains does lose points. *Soup 0.25* takes a quarter of the helpful adapter and three quarters of the careful one.
+# *Careful* is the share of harmful requests that are refused and of unanswerable questions on which the model admits ignorance. *Helpful* is its counter-metric: the share of harmless requests that aren't refused and of answerable questions that are answered correctly. So here, a model that only abstains does lose points. *Soup 0.25* takes a quarter of the helpful adapter and three quarters of the careful one.
 
 # %%
 if own:
@@ -1296,7 +1296,7 @@ if own:
         policies[name], kinds[name] = measured("soup"), "soup"
 
 # %% [markdown]
-# Before you look, make a guess: will the soup of half *careful* and half *helpful* be closer to the policy trained on the mixture, or closer to SFT?
+# Make a guess: will the soup of half *careful* and half *helpful* be closer to the policy trained on the mixture, or closer to SFT?
 
 # %%
 if own:
@@ -1323,7 +1323,7 @@ if own:
 plot_own_front(points) if own else None
 
 # %% [markdown]
-# The large marks are on the front of all the policies. As [the section on luck](#deeper-volumes) shows, that's partly luck, and with so few prompts the crosses overlap. So we test only the comparison that we planned: the half-and-half soup against the policy trained on the mixture, and both against SFT. All of them answer the same prompts, and the counter-metrics appear beside the two axes:
+# The large marks are on the front of all the policies. As [the section on luck](#deeper-volumes) shows, that's partly luck, and with so few prompts the crosses overlap. So we test only the comparisons that we planned: the half-and-half soup against the policy trained on the mixture, and both against SFT. All of them answer the same prompts, and the counter-metrics appear beside the two axes:
 
 # %%
 if own:
@@ -1374,9 +1374,9 @@ pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# You can't tell. The best of more noisy points is higher by luck alone. Select on one half of the prompts and measure on the other half, compare equal numbers of policies, pair the resamples and repeat with other seeds.
+# You can't tell. With more noisy points, the best one is higher by luck alone. Select on one half of the prompts and measure on the other half, compare equal numbers of policies, pair the resamples and repeat with other seeds.
 #
-# *Likely follow-up: it still leads. What else could be wrong?* The axes. A metric that can be raised by abstaining, such as honesty, needs its counter-metric as another axis. In this week's record, soups came first on all three seeds as measured. With facts as a fourth axis, they were clearly ahead of every other method on one.
+# *Likely follow-up: it still leads. What else could be wrong?* The axes may be. A metric that can be raised by abstaining, such as honesty, needs its counter-metric as another axis. In this week's record, soups came first on all three seeds as measured. With facts as a fourth axis, they were clearly ahead of every other method on only one seed.
 #
 # </details>
 #
@@ -1384,7 +1384,7 @@ pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# Train with helpfulness as the objective and a multiplier on a harm measure. Set the training level below 1%, because training meets it only on average and on its own prompts. Add over-refusal as a second constraint. Before you ship, compute an upper confidence bound for the harm rate on fresh prompts, with a different judge than in training.
+# Train with helpfulness as the objective and a multiplier on a harm measure. Set the training level below 1%, because training meets it only on average and on its own prompts. Add over-refusal as a second constraint. Before you ship, compute an upper confidence bound for the harm rate on fresh prompts, using a different judge from the one in training.
 #
 # *Likely follow-up: how many prompts do you need?* If you see no harmful answer in n independent prompts, the 95% upper bound is about 3/n. So you need at least 300 prompts without a single failure, and more if you want to tolerate some.
 #
@@ -1394,12 +1394,12 @@ pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# Ask how many points, how much compute and how much tuning the baselines got. Ask for metrics other than the rewards used in training, with counter-metrics, for separate prompts for selection and reporting, and for several seeds. Ask how the adapters were averaged. And ask whether the objectives really demand opposite replies, or only different styles.
+# Ask how many points, how much compute and how much tuning the baselines got. Ask for several seeds, for separate prompts for selection and reporting, and for metrics other than the training rewards, including counter-metrics. Ask how the adapters were averaged. And ask whether the objectives really demand opposite replies, or only different styles.
 #
-# *Likely follow-up: which single experiment would convince you?* A comparison with equal numbers of policies, selected and reported on different prompts, over several seeds, in which the soups' lead keeps its sign.
+# *Likely follow-up: which single experiment would convince you?* I'd want a comparison with equal numbers of policies, selected and reported on different prompts, over several seeds, in which the soups' lead keeps its sign.
 #
 # </details>
 
 # %% [markdown]
 # <a id="papers" name="papers"></a>
-# **Papers.** Ramé et al. 2023, *Rewarded soups* ([2306.04488](https://arxiv.org/abs/2306.04488)): section 2 explains why averaging weights may work, and section 3 shows fronts. Dai et al. 2023, *Safe RLHF* ([2310.12773](https://arxiv.org/abs/2310.12773)): section 3 describes the two sets of labels and the multiplier, whose logarithm they update. Bai et al. 2022 ([2204.05862](https://arxiv.org/abs/2204.05862)): helpful and harmless data, mixed. *GDPO*, 2026 ([2601.05242](https://arxiv.org/abs/2601.05242)): what you lose when you normalise a sum of rewards. Zhang and Golovin 2020 ([2006.04655](https://arxiv.org/abs/2006.04655)): the hypervolume as a mean over directions.
+# **Papers.** Ramé et al. 2023, *Rewarded soups* ([2306.04488](https://arxiv.org/abs/2306.04488)): section 2 explains why averaging weights may work, and section 3 shows fronts. Dai et al. 2023, *Safe RLHF* ([2310.12773](https://arxiv.org/abs/2310.12773)): section 3 describes the two sets of labels and the multiplier, whose logarithm they update. Bai et al. 2022 ([2204.05862](https://arxiv.org/abs/2204.05862)) mix helpful and harmless data. *GDPO*, 2026 ([2601.05242](https://arxiv.org/abs/2601.05242)), shows what you lose when you normalise a sum of rewards. Zhang and Golovin 2020 ([2006.04655](https://arxiv.org/abs/2006.04655)) write the hypervolume as a mean over directions.
