@@ -82,7 +82,7 @@ if "gsm8k" in str(lab.profile.suite):
 # <a id="power" name="power"></a>
 # ## 2. Can 200 prompts settle this?
 #
-# Both models answer the same prompts, and each answer is right or wrong. A prompt that both models get right, or both get wrong, doesn't tell you which one is better. Only the prompts that **changed** do. A prompt is *gained* if it went from wrong to right, and *lost* if it went from right to wrong. How many prompts change? To get a first idea, we use a pilot that reveals nothing about DPO: the embedded SFT model answers the same sums twice, at temperature 1.
+# Both models answer the same prompts, and each answer is right or wrong. A prompt that both models get right, or both get wrong, doesn't tell you which one is better. Only the prompts on which the outcome **changed** do; we'll call these the *changed prompts*. A prompt is *gained* if it went from wrong to right, and *lost* if it went from right to wrong. On how many prompts does the outcome change? To get a first idea, we use a pilot that reveals nothing about DPO: the embedded SFT model answers the same sums twice, at temperature 1.
 
 # %%
 import pandas as pd
@@ -128,7 +128,7 @@ claimed = [row.mean() for row in draws if mcnemar(row == -1, row == 1).p < 0.05]
 # %% [markdown]
 # Only 8% of the comparisons find the change, and those report 5.9 points on average instead of 2. With so few prompts, a comparison needs luck to be significant, and a lucky comparison overstates the difference. **Underpowered experiments don't just miss effects; they also exaggerate the ones they find.** [Card et al. 2020](https://arxiv.org/abs/2010.06595) found that many experiments in NLP are underpowered.
 #
-# So what can 200 prompts per metric settle? The first figure gives the answer: the smallest difference they can reliably detect is between 4 and 13 points, depending on how many prompts change. (`everyday` has 105 to 240 prompts per metric, so read the figure near 100 and 200.) For safety and honesty, we hope for larger differences than that. But 200 prompts can't settle whether DPO has a small cost, and it's better to know that now than afterwards.
+# So what can 200 prompts per metric settle? The first figure gives the answer: the smallest difference they can reliably detect is between 4 and 13 points, depending on how many outcomes change. (`everyday` has 105 to 240 prompts per metric, so read the figure near 100 and 200.) For safety and honesty, we hope for larger differences than that. But 200 prompts can't settle whether DPO has a small cost, and it's better to know that now than afterwards.
 
 # %% [markdown]
 # <a id="envelope" name="envelope"></a>
@@ -431,7 +431,7 @@ for spread in (0, 0.05):
 pd.DataFrame(shown).T.round(1)
 
 # %% [markdown]
-# Even without any seed effect, the standard deviation of the runs is 3.6 points, simply because each run happens to gain different prompts. And a true effect of 5 points looks like an effect of 5.9. So the standard deviation of the runs overstates the seed's effect, most of all when there is none. `variance_split` subtracts the part that comes from the limited number of prompts. Its estimates are close to the truth: 0.3 points in the first world and 4.8 points in the second. [A deeper section](#deeper-variance) shows how.
+# Even without any seed effect, the standard deviation of the runs is 3.6 points, simply because each run happens to gain different prompts. And a true effect of 5 points looks like an effect of 5.9. So the standard deviation of the runs overstates the seed's effect, most of all when there is none. `variance_split` subtracts the part that comes from the limited number of prompts. Its estimates are close to the true values: 0.3 points in the first world and 4.8 points in the second. [A deeper section](#deeper-variance) shows how.
 #
 # `variance_split` needs every run's score on every prompt, and for most of our eight runs, we kept only the means. But for five of the training chains, we have every answer to the 200 held-out sums, after DPO and again after GRPO. (Week 7 uses them, too.) How much do these models differ in arithmetic, and how much of that is due to the seed?
 
@@ -578,7 +578,7 @@ else:
 # <a id="deeper-prompts" name="deeper-prompts"></a>
 # ## Deeper: how many prompts do you need?
 #
-# A rule of thumb tells you how many prompts you need. Suppose a share $d$ of the prompts changes. To find a difference $\delta$ with 80% power at the 5% level, you need about
+# A rule of thumb tells you how many prompts you need. Suppose the outcome changes on a share $d$ of the prompts. To detect a difference $\delta$ with 80% power at the 5% level, you need about
 #
 # $$n \approx \frac{(1.96\sqrt{d} + 0.84\sqrt{d - \delta^2})^2}{\delta^2}$$
 #
@@ -623,7 +623,7 @@ plot_power(pd.DataFrame(found), at=0.05)
 {f"{g} gained, {n} lost": round(mcnemar_p(g, n), 4) for g, n in ((4, 1), (8, 2), (16, 4), (6, 0))}
 
 # %% [markdown]
-# In the first three cases, the ratio is always four to one, but only the split of 16 gained to 4 lost is significant. So the ratio alone isn't enough; you also need to know how many prompts it rests on. And even if all the changed prompts changed in the same direction, you need at least six of them for a p-value below 0.05.
+# In the first three cases, the ratio is always four to one, but only the split of 16 gained to 4 lost is significant. So the ratio alone isn't enough; you also need to know how many prompts it rests on. And even if all the changes go in the same direction, you need at least six of them for a p-value below 0.05.
 
 # %% [markdown]
 # <a id="deeper-holm" name="deeper-holm"></a>
@@ -1110,10 +1110,10 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 #
 # <details><summary>Answer</summary>
 #
-# Not on this evidence alone. On 500 prompts, 1.5 points are a net gain of 7 or 8 prompts, and p = 0.04 means that only about a dozen prompts changed, such as 10 gained and 2 lost. If the power was that low, the 1.5 points are probably an overestimate. I'd also ask whether the test was planned, and how many metrics and checkpoints were looked at: with ten of them, one p below 0.05 is no
+# Not on this evidence alone. On 500 prompts, 1.5 points are a net gain of 7 or 8 prompts, and p = 0.04 means that the outcome changed on only about a dozen prompts, such as 10 gained and 2 lost. If the power was that low, the 1.5 points are probably an overestimate. I'd also ask whether the test was planned, and how many metrics and checkpoints were looked at: with ten of them, one p below 0.05 is no
 # surprise. Then I'd replicate the result on fresh prompts, check whether other metrics got worse, and train a second seed if the claim is about the method.
 #
-# *Follow-up: how many prompts would you need for 1.5 points?* If 2.4% of the prompts change, as in the example, you need about $(1.96 + 0.84)^2 \cdot 0.024 / 0.015^2 \approx 840$. If 10% change, you need about 3,500.
+# *Follow-up: how many prompts would you need for 1.5 points?* If the outcome changes on 2.4% of the prompts, as in the example, you need about $(1.96 + 0.84)^2 \cdot 0.024 / 0.015^2 \approx 840$. If it changes on 10%, you need about 3,500.
 #
 # </details>
 #
