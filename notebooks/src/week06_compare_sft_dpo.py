@@ -82,7 +82,7 @@ if "gsm8k" in str(lab.profile.suite):
 # <a id="power" name="power"></a>
 # ## 2. Can 200 prompts settle this?
 #
-# Both models answer the same prompts, and each answer is right or wrong. A prompt that both models get right, or both get wrong, doesn't tell you which one is better. Only the prompts that **changed** do. A prompt is *gained* if it went from wrong to right, and *lost* if it went from right to wrong. How many prompts change? To get a first idea, we use a pilot that reveals nothing about DPO: the embedded SFT model answers the same sums twice, at temperature 1.
+# Both models answer the same prompts, and each answer is right or wrong. A prompt that both models get right, or both get wrong, doesn't tell you which one is better. Only the prompts on which the outcome **changed** do; we'll call these the *changed prompts*. A prompt is *gained* if it went from wrong to right, and *lost* if it went from right to wrong. On how many prompts does the outcome change? To get a first idea, we use a pilot that reveals nothing about DPO: the embedded SFT model answers the same sums twice, at temperature 1.
 
 # %%
 import pandas as pd
@@ -97,9 +97,9 @@ both["changed"] = (tries[0] != tries[1]).mean()
 pd.Series(both, name=f"{len(tries)} prompts").to_frame()
 
 # %% [markdown]
-# We compared the model with itself. Still, the two scores differ by 1.5 points, and 36.5% of the prompts changed. That's what "no difference" looks like.
+# We compared the model with itself. Still, the two scores differ by 1.5 points, and the outcome changed on 36.5% of the prompts. That's what "no difference" looks like.
 #
-# **Predict first.** You have 200 prompts, and one in ten of them changes. By how many points does the new model have to be better for you to find it four times out of five?
+# **Predict first.** You have 200 prompts, and the outcome changes on one in ten of them. How many points better does the new model have to be for you to detect the difference four times out of five?
 
 # %%
 from postlab.course.week06 import plot_detectable
@@ -128,7 +128,7 @@ claimed = [row.mean() for row in draws if mcnemar(row == -1, row == 1).p < 0.05]
 # %% [markdown]
 # Only 8% of the comparisons find the change, and those report 5.9 points on average instead of 2. With so few prompts, a comparison needs luck to be significant, and a lucky comparison overstates the difference. **Underpowered experiments don't just miss effects; they also exaggerate the ones they find.** [Card et al. 2020](https://arxiv.org/abs/2010.06595) found that many experiments in NLP are underpowered.
 #
-# So what can 200 prompts per metric settle? The first figure gives the answer: the smallest difference they can reliably detect is between 4 and 13 points, depending on how many prompts change. (`everyday` has 105 to 240 prompts per metric, so read the figure near 100 and 200.) For safety and honesty, we hope for larger differences than that. But 200 prompts can't settle whether DPO has a small cost, and it's better to know that now than afterwards.
+# So what can 200 prompts per metric settle? The first figure gives the answer: the smallest difference they can reliably detect is between 4 and 13 points, depending on how many outcomes change. (`everyday` has 105 to 240 prompts per metric, so read the figure near 100 and 200.) For safety and honesty, we hope for larger differences than that. But 200 prompts can't settle whether DPO has a small cost, and it's better to know that now than afterwards.
 
 # %% [markdown]
 # <a id="envelope" name="envelope"></a>
@@ -277,7 +277,7 @@ plot_bootstrap(paired, unpaired, metric=metric)
 #
 # Return three numbers: the mean change per prompt (after minus before), and the lower and upper ends of a 95% interval for it. The interval should show what you might have found with *other prompts of this kind*.
 #
-# How you compute it is up to you; the check doesn't look at your code. It simulates 600 comparisons in three worlds where the true change is known, and counts how often your interval contains that change. That should happen in about 95% of the comparisons, and in at least 90% of those in each world. Your interval also must not be more than 10% wider than it needs to be.
+# How you compute it is up to you; the check doesn't look at your code. It simulates 600 comparisons in three worlds where the true change is known, and counts how often your interval contains that change. That should happen in about 95% of all comparisons, and in at least 90% within each world. Your interval also must not be more than 10% wider than it needs to be.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -431,7 +431,7 @@ for spread in (0, 0.05):
 pd.DataFrame(shown).T.round(1)
 
 # %% [markdown]
-# Even without any seed effect, the standard deviation of the runs is 3.6 points, simply because each run happens to gain different prompts. And a true effect of 5 points looks like an effect of 5.9. So the standard deviation of the runs overstates the seed's effect, most of all when there is none. `variance_split` subtracts the part that comes from the limited number of prompts. Its estimates are close to the truth: 0.3 points in the first world and 4.8 points in the second. [A deeper section](#deeper-variance) shows how.
+# Even without any seed effect, the standard deviation of the runs is 3.6 points, simply because each run happens to gain different prompts. And a true effect of 5 points looks like an effect of 5.9. So the standard deviation of the runs overstates the seed's effect, most of all when there is none. `variance_split` subtracts the part that comes from the limited number of prompts. Its estimates are close to the true values: 0.3 points in the first world and 4.8 points in the second. [A deeper section](#deeper-variance) shows how.
 #
 # `variance_split` needs every run's score on every prompt, and for most of our eight runs, we kept only the means. But for five of the training chains, we have every answer to the 200 held-out sums, after DPO and again after GRPO. (Week 7 uses them, too.) How much do these models differ in arithmetic, and how much of that is due to the seed?
 
@@ -524,7 +524,7 @@ vars(preference_rate(votes, swapped=False))  # only the questions that showed SF
 # <a id="ship" name="ship"></a>
 # ## 8. Would you ship it?
 #
-# Now apply the rule from section 1, without changing it. A gain has to be supported after the correction. A loss has to be *excluded*, that is, ruled out: the interval must end inside the margin. If your suite doesn't measure a metric on your list, that is neither a pass nor an objection, because a loss has been neither shown nor excluded. If nothing else stands in the way, the answer is "measure it first".
+# Now apply the rule from section 1, without changing it. A gain has to be supported after the correction. A loss has to be *ruled out*: the interval must end inside the margin. If your suite doesn't measure a metric on your list, that counts neither for nor against the new model, because a loss has been neither shown nor ruled out. If nothing else stands in the way, the answer is "measure it first".
 
 # %%
 known = changes.set_index("metric")
@@ -578,7 +578,7 @@ else:
 # <a id="deeper-prompts" name="deeper-prompts"></a>
 # ## Deeper: how many prompts do you need?
 #
-# A rule of thumb tells you how many prompts you need. Suppose a share $d$ of the prompts changes. To find a difference $\delta$ with 80% power at the 5% level, you need about
+# A rule of thumb tells you how many prompts you need. Suppose the outcome changes on a share $d$ of the prompts. To detect a difference $\delta$ with 80% power at the 5% level, you need about
 #
 # $$n \approx \frac{(1.96\sqrt{d} + 0.84\sqrt{d - \delta^2})^2}{\delta^2}$$
 #
@@ -598,7 +598,7 @@ def prompts_needed(effect, disagreement):
 # %% [markdown]
 # If you want to detect half the effect, you need about four times as many prompts. To detect one point, you would need nearly 8,000, so 200 prompts can't support a claim about a single point.
 #
-# You don't have to trust the formula; you can check it by simulation. Run the experiment in worlds where you know the true difference and one in ten prompts changes, and count how often the test finds that difference.
+# You don't have to trust the formula; you can check it by simulation. Simulate many comparisons in which you know the true difference and the outcome changes on one prompt in ten, and count how often the test detects that difference.
 
 # %%
 from postlab.course.week06 import plot_power
@@ -623,7 +623,7 @@ plot_power(pd.DataFrame(found), at=0.05)
 {f"{g} gained, {n} lost": round(mcnemar_p(g, n), 4) for g, n in ((4, 1), (8, 2), (16, 4), (6, 0))}
 
 # %% [markdown]
-# In the first three cases, the ratio is always four to one, but only the split of 16 gained to 4 lost is significant. So the ratio alone isn't enough; you also need to know how many prompts it rests on. And even if all the changed prompts changed in the same direction, you need at least six of them for a p-value below 0.05.
+# In the first three cases, the ratio is always four to one, but only the split of 16 gained to 4 lost is significant. So the ratio alone isn't enough; you also need to know how many prompts it rests on. And even if all the changes go in the same direction, you need at least six of them for a p-value below 0.05.
 
 # %% [markdown]
 # <a id="deeper-holm" name="deeper-holm"></a>
@@ -801,7 +801,7 @@ undone = 0.5 + (rate - 0.5) / (1 - lean)
 {"lean found": round(lean, 2), "swapped": round(rate, 3), "votes given back": round(undone, 3)}
 
 # %% [markdown]
-# The lean is measured correctly. It comes out as 0.40, which means that the answer shown first got 40 percentage points more of the votes than the other one. With swapping, the win rate is 58%. That's on the right side of 50%, but it's still closer to 50% than the truth. Suppose the judge picks the first answer blindly with probability $\lambda$. If you swap the order, these votes are split evenly between the two models, and only the others follow the true rate $r$:
+# The lean is measured correctly. It comes out as 0.40, which means that the answer shown first got 40 percentage points more of the votes than the other one. With swapping, the win rate is 58%. That's on the right side of 50%, but it's still too close to 50%. Suppose the judge picks the first answer blindly with probability $\lambda$. If you swap the order, these votes are split evenly between the two models, and only the others follow the true rate $r$:
 #
 # $$r_\text{swapped} = \tfrac{1}{2}\lambda + (1 - \lambda)\, r \quad\Longrightarrow\quad r = \tfrac{1}{2} + \frac{r_\text{swapped} - \tfrac{1}{2}}{1 - \lambda}$$
 #
@@ -842,10 +842,10 @@ from postlab.course.week06 import plot_judges
 plot_judges(pd.DataFrame(steps))
 
 # %% [markdown]
-# On the right, the wordier copy has a win rate of 57% even after the orders are swapped, although its answers are no better. Length control brings the win rate back to the true 50%. It fits a logistic regression of the vote on the difference in length, and reads off the win rate at equal length
+# On the right, the wordier copy has a win rate of 57% even when each pair is judged in both orders, although its answers are no better. Length control brings the win rate back to the true 50%. It fits a logistic regression of the vote on the difference in length, and reads off the win rate at equal length
 # ([Dubois et al. 2024](https://arxiv.org/abs/2404.04475) do this for AlpacaEval). In this example, answers of equal length are identical, so the estimate is exactly 50%.
 #
-# On the left, the corrected win rate of DPO is 56%, still closer to 50% than the true 63%, because the votes that were decided by position or length say nothing about quality. Length control also has a price. If a better answer *has to* be longer, such as a sum that is worked out, length control takes away the credit for that as well. And if one model's answers are always longer, there are no pairs of equal length, and the regression has to extrapolate. So report the win rate both with and without length control.
+# On the left, the corrected win rate of DPO is 56%, still too close to 50% (the true rate is 63%), because the votes that were decided by position or length say nothing about quality. Length control also has a price. If a better answer *has to* be longer, such as a sum that is worked out, length control takes away the credit for that as well. And if one model's answers are always longer, there are no pairs of equal length, and the regression has to extrapolate. So report the win rate both with and without length control.
 
 # %% [markdown]
 # > **The roadmap says** DPO matches RLHF, because both have the same optimum. **The evidence says** that this holds only where the data and the policy class allow it (week 4), and that DPO's measured gains are confounded with length, because DPO can pick up a preference for length from its pairs
@@ -861,7 +861,7 @@ vars(paired_difference(scores("sft", "length"), scores("dpo", "length")))
 # <a id="deeper-model" name="deeper-model"></a>
 # ## Deeper: a model as judge
 #
-# `model_judge` turns any chat model into a judge: it shows the model both answers and compares the probabilities of the letters *A* and *B*. With `t4` and `rented`, the judge is Qwen2.5-7B-Instruct. We chose it because it isn't from the same family as the Mistral policies, and judges tend to favour answers from their own family. On `smol`, the judge is SmolLM2, so it judges models that were fine-tuned from it. On `tiny`, the judge is our own DPO model, which has 1.4 million parameters and was never trained to judge. So on that profile, the section only shows you the procedure. We measure how well two judges agree with **Cohen's kappa**,
+# `model_judge` turns any chat model into a judge: it shows the model both answers and compares the probabilities of the letters *A* and *B*. With `t4` and `rented`, the judge is Qwen2.5-7B-Instruct. We chose it because it isn't from the same family as the Mistral policies, and judges tend to favour answers from their own family. On `smol`, the judge is SmolLM2, so it judges models fine-tuned from SmolLM2 itself. On `tiny`, the judge is our own DPO model, which has 1.4 million parameters and was never trained to judge. So on that profile, the section only shows you the procedure. We measure how well two judges agree with **Cohen's kappa**,
 #
 # $$\kappa = \frac{p_\text{agreed} - p_\text{chance}}{1 - p_\text{chance}}$$
 #
@@ -917,7 +917,7 @@ if ENDPOINT:
     print(preference_rate(judge_pairs(judge, *some, concurrency=4)))
 
 # %% [markdown]
-# No correction solves three other problems. First, judges favour answers that resemble their own. Second, a judge may obey an answer that says *choose A*. Because postlab quotes the answers, an answer can't pretend to be the instruction, but it can still flatter the judge. Third, if you train a policy on a judge's votes and then evaluate it with the same judge, the policy is graded by its own teacher.
+# No correction solves three other problems. First, judges favour answers that resemble their own. Second, a judge may obey an answer that tells it to choose *A*. Because postlab quotes the answers, an answer can't pretend to be the instruction, but it can still flatter the judge. Third, if you train a policy on a judge's votes and then evaluate it with the same judge, the policy is graded by its own teacher.
 
 # %% [markdown]
 # ### Response quality in one call
@@ -1110,10 +1110,10 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 #
 # <details><summary>Answer</summary>
 #
-# Not on this evidence alone. On 500 prompts, 1.5 points are a net gain of 7 or 8 prompts, and p = 0.04 means that only about a dozen prompts changed, such as 10 gained and 2 lost. If the power was that low, the 1.5 points are probably an overestimate. I'd also ask whether the test was planned, and how many metrics and checkpoints were looked at: with ten of them, one p below 0.05 is no
+# Not on this evidence alone. On 500 prompts, 1.5 points are a net gain of 7 or 8 prompts, and p = 0.04 means that the outcome changed on only about a dozen prompts, such as 10 gained and 2 lost. If the power was that low, the 1.5 points are probably an overestimate. I'd also ask whether the test was planned, and how many metrics and checkpoints were looked at: with ten of them, one p below 0.05 is no
 # surprise. Then I'd replicate the result on fresh prompts, check whether other metrics got worse, and train a second seed if the claim is about the method.
 #
-# *Follow-up: how many prompts would you need for 1.5 points?* If 2.4% of the prompts change, as in the example, you need about $(1.96 + 0.84)^2 \cdot 0.024 / 0.015^2 \approx 840$. If 10% change, you need about 3,500.
+# *Follow-up: how many prompts would you need for 1.5 points?* If the outcome changes on 2.4% of the prompts, as in the example, you need about $(1.96 + 0.84)^2 \cdot 0.024 / 0.015^2 \approx 840$. If it changes on 10%, you need about 3,500.
 #
 # </details>
 #

@@ -146,7 +146,7 @@ styles(before)
 # %% [markdown]
 # The accuracy follows the habit of working sums out almost exactly: the share of right answers nearly equals the share of worked ones.
 #
-# **Predict first.** Only right answers are rewarded, and on `tiny` nobody will show the policy a worked short sum. How will these numbers change?
+# **Predict first.** Only right answers are rewarded, and on `tiny` nobody will show the policy how to work out a short sum. How will these numbers change?
 
 # %% [markdown]
 # <a id="reward" name="reward"></a>
@@ -618,7 +618,7 @@ steps.groupby(thirds, observed=True)[columns].mean().T.map("{:.4g}".format)
 # %% [markdown]
 # From the first to the last quarter of this run, the entropy falls to about an eighth. That's the price of certainty: when all eight answers to a prompt are the same, there's nothing left to learn from comparing them.
 #
-# **The learning rate.** On `tiny` it falls in a straight line from the first step on, $\eta_t = \eta_0 \, (1 - t / T)$. `smol` keeps it constant. `t4` and `rented` use a warm-up and then a cosine schedule. Which of these is right, and how high can the rate be? We recorded a sweep up to the point where training collapses. Between 1e-4 and 1.6e-3, the accuracy on sums hardly depends on the rate. But skills that the reward doesn't mention do suffer. At four times the recipe's rate, held constant, accuracy on facts fell from 98% to 64% (40 prompts, mean of five seeds). [A deeper section](#deeper-rates) has the figure and its limits.
+# **The learning rate.** On `tiny` it falls in a straight line from the first step on, $\eta_t = \eta_0 \, (1 - t / T)$. `smol` keeps it constant. `t4` and `rented` use a warm-up and then a cosine schedule. Which of these is right, and how high can the rate be? We recorded a sweep up to the point where training collapses. Between 1e-4 and 1.6e-3, the accuracy on sums hardly depends on the rate. But skills that the reward doesn't mention do suffer. At four times the recipe's rate, held constant, accuracy on facts fell from 98% to 64% (40 prompts, mean of five seeds). The figure and its limits are in [a deeper section](#deeper-rates).
 
 # %% [markdown]
 # <a id="changed" name="changed"></a>
@@ -733,7 +733,7 @@ plot_climb(
 )
 
 # %% [markdown]
-# It mostly changes how the climb gets there. Without a baseline, whatever happens to be sampled becomes more likely, even if it's one of the worse answers. It is then sampled more often and becomes even more likely. Some runs (thin lines) go the wrong way for a while, and after sixty updates one of the twelve is still well below the others. The baseline removes most of this noise.
+# It mostly changes the path of the climb. Without a baseline, whatever happens to be sampled becomes more likely, even if it's one of the worse answers. It is then sampled more often and becomes even more likely. Some runs (thin lines) go the wrong way for a while, and after sixty updates one of the twelve is still well below the others. The baseline removes most of this noise.
 #
 # One detail: the mean of the samples isn't quite a constant, because each sample's own reward is part of it. With $n$ samples, this scales the expected gradient by $(n-1)/n$ but doesn't change its direction. RLOO avoids even that by comparing each sample with the mean of the *others*.
 
@@ -936,7 +936,7 @@ perfect = [f"#### {gold}" for gold in golds]
 sum(scored(perfect, golds)) / len(perfect), sum(her_scores(perfect, golds)) / len(perfect)
 
 # %% [markdown]
-# The correct reward gives full marks to all of these answers, and the broken one to only a sixth of them. TRL repeats the columns of a dataset for you, so this exact bug can't happen there. But similar bugs can, such as a column that was shuffled separately from its prompts, or a reward that picks up a number from the *question*. The same test applies.
+# The correct reward gives full marks to all of these answers, and the broken one to only a sixth of them. TRL repeats the columns of a dataset for you, so this exact bug can't happen there. But similar bugs can: for example, a column that was shuffled separately from its prompts, or a reward that picks up a number from the *question*. The same test applies.
 
 # %% [markdown]
 # <a id="deeper-rates" name="deeper-rates"></a>
@@ -1023,11 +1023,11 @@ print(tests.round(2).to_string(index=False))
 # - **What suffers first is what the reward doesn't mention.** At a constant 4e-4, accuracy on facts fell from 98% to 64% on average. At 1.6e-3, it fell to 50% (18% to 88%, depending on the seed). Nothing in the objective protects such skills. The higher the rate, the more the updates for sums change everything else, and the reward shows none of it.
 # - **At 6.4e-3, training collapses.** On seed 0 with a constant rate, the reward reaches 0.95 in the second step, more than at any lower rate, and later falls to zero. In its log, the answers get longer (about 60 tokens at the end, with a limit of 64), and the entropy *rises*.
 #
-# **The decay helps in one place.** At 4e-4, runs with a falling rate get 18 points more of the facts right than runs with a constant one (12 to 25, corrected p 0.03), and they lose nothing on the sums. That isn't magic: their rates add up to only about half as much, so the policy moves less. At 1.6e-3, no difference shows, but there the facts differ by up to 75 points between seeds.
+# **The decay helps in one place.** At 4e-4, runs with a falling rate score 18 points higher on facts than runs with a constant one (12 to 25, corrected p 0.03), and they lose nothing on the sums. That isn't magic: their rates add up to only about half as much, so the policy moves less. At 1.6e-3, no difference shows, but there the facts differ by up to 75 points between seeds.
 #
 # **The warm-up** made no difference that we could show at 4e-4 and 1.6e-3. At 6.4e-3, all five runs with a constant rate end with at most 2.5% of the sums right. With a warm-up, two of the five still solve 27% and 40%, and with decay, three still solve 62% to 88%. Both differences are inconclusive, because the results depend so much on the seed. So in these runs, neither schedule reliably rescues a rate that is too high. The cheapest protection is a lower rate: at 1e-4, at least 92% of the facts were still right (one run per schedule).
 #
-# What do others use? For *full* fine-tuning with GRPO, DeepSeekMath used a rate of 1e-6 ([section 4.2](https://arxiv.org/abs/2402.03300)), and DAPO used a constant 1e-6 after a warm-up over 20 rollout steps ([section 4.1](https://arxiv.org/abs/2503.14476)). LoRA tolerates about ten times the rate of full fine-tuning, for RL as well as for SFT ([LoRA Without Regret](https://thinkingmachines.ai/blog/lora/)). For GRPO, our profiles use 5e-6 on a 7B (`rented`) and 1e-5 on a 1.5B (`t4`). A tiny model like ours takes a much higher rate. So don't copy a rate from here. Copy the method: sweep in factors of four until something breaks, and watch the skills that you don't train.
+# What do others use? For *full* fine-tuning with GRPO, DeepSeekMath used a rate of 1e-6 ([section 4.2](https://arxiv.org/abs/2402.03300)), and DAPO used a constant 1e-6 after a warm-up over 20 rollout steps ([section 4.1](https://arxiv.org/abs/2503.14476)). LoRA tolerates about ten times the rate of full fine-tuning, for RL as well as for SFT ([LoRA Without Regret](https://thinkingmachines.ai/blog/lora/)). For GRPO, our profiles use 5e-6 for a 7B model (`rented`) and 1e-5 for a 1.5B model (`t4`). A tiny model like ours tolerates a much higher rate. So don't copy a rate from here. Copy the method: sweep in factors of four until something breaks, and watch the skills that you don't train.
 
 # %% [markdown]
 # <a id="deeper-filter" name="deeper-filter"></a>
@@ -1035,7 +1035,7 @@ print(tests.round(2).to_string(index=False))
 #
 # A group whose answers are all right or all wrong contributes no gradient. In section 7's run, about a third of the groups were like that at the start and two thirds at the end. So why not drop such prompts in advance? That is called **difficulty filtering**: you let the starting policy answer each prompt a few times and keep only those that it gets right sometimes, but not always. (Filtering *during* training is called dynamic sampling, a topic of week 8. [Bae et al. 2025](https://arxiv.org/abs/2504.03380) derive a lower bound on the improvement, which is highest for prompts with a pass rate of one half. They also report gains from filtering online.)
 #
-# Whether a filter pays off depends on its cost, because its answers have to be generated, too. With eight seeds, we recorded short runs of eight steps. *Filtered* runs train on prompts that the starting policy got right once, twice or three times out of four. *Unfiltered* runs take the prompts of the same list in order. The *longer* runs are unfiltered, too, but they take further steps with as many answers as the filter used.
+# Whether a filter pays off depends on its cost, because its answers have to be generated, too. With eight seeds, we recorded short runs of eight steps. *Filtered* runs train on prompts that the starting policy got right once, twice or three times out of four. *Unfiltered* runs take prompts from the same list, in order. The *longer* runs are unfiltered, too, but they spend as many answers as the filter used on extra steps.
 
 # %% tags=["aside"]
 record = json.loads((results / "filter.json").read_text())
@@ -1139,7 +1139,7 @@ pd.DataFrame(rows_of).round(3)
 # <a id="deeper-smol" name="deeper-smol"></a>
 # ## Deeper: the same chain on a language model
 #
-# Most of this notebook is about a model with 1.4 million parameters in a made-up world. `POSTLAB_PROFILE=smol make stages` takes SmolLM2-135M-Instruct through the same three stages in plain English: SFT on short replies, DPO on pairs built from requests and their look-alikes, and GRPO on small arithmetic problems in words (sums, products, the largest of three numbers). No topic of the training data appears in the evaluation. We recorded one run on two CPU cores:
+# Most of this notebook is about a model with 1.4 million parameters in a made-up world. `POSTLAB_PROFILE=smol make stages` takes SmolLM2-135M-Instruct through the same three stages in plain English. It runs SFT on short replies, DPO on pairs built from requests and their look-alikes, and GRPO on simple arithmetic word problems (sums, products, the largest of three numbers). None of the training topics appear in the evaluation. We recorded one run on two CPU cores:
 
 # %%
 from postlab.report import summary_frame
@@ -1321,7 +1321,7 @@ per_row["prompt / SFT row"] = 8 * per_row["answer / SFT row"]
 per_row.round(1)
 
 # %% [markdown]
-# On `tiny`, a GRPO *prompt* with its eight answers costs 8.5 to 21 times as much as an SFT row (the median is 16), and a single *answer* costs 1.1 to 2.6 times as much. (Seeds 4 and 6 were trained on a busy machine, so compare the ratios, not the milliseconds.) Our answers are short, and the CPU engine samples them efficiently. For a 7B on an H100, you can estimate the factor per prompt. Prompt and answer have 768 tokens together, of which 512 are new:
+# On `tiny`, a GRPO *prompt* with its eight answers costs 8.5 to 21 times as much as an SFT row (the median is 16), and a single *answer* costs 1.1 to 2.6 times as much. (Seeds 4 and 6 were trained on a busy machine, so compare the ratios, not the milliseconds.) Our answers are short, and the CPU engine samples them efficiently. For a 7B model on an H100, you can estimate this factor for a prompt. Prompt and answer together have 768 tokens, of which 512 are new:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1405,7 +1405,7 @@ pd.Series(factors, name="GRPO prompt / SFT row").rename_axis("group size").to_fr
 #
 # *Foundations.* Williams 1992, *REINFORCE*: the gradient and the baseline. Schulman 2020, *Approximating KL divergence* (joschu.net/blog/kl-approx.html): $k_1$ to $k_3$; see [2510.01555](https://arxiv.org/abs/2510.01555) for their gradients.
 #
-# *Does RL add anything?* Yue et al. 2025 ([2504.13837](https://arxiv.org/abs/2504.13837)): pass@k falls behind the base model's. *ProRL* ([2505.24864](https://arxiv.org/abs/2505.24864)): longer training on more tasks. Dragoi et al. 2025 ([2510.08325](https://arxiv.org/abs/2510.08325)): why pass@k at a large k can mislead. Yuan et al. 2026 ([2606.15455](https://arxiv.org/abs/2606.15455)): loss of diversity through overtraining. Cai et al. 2026 ([2606.22317](https://arxiv.org/abs/2606.22317)): a curriculum with a teacher's
+# *Does RL add anything?* Yue et al. 2025 ([2504.13837](https://arxiv.org/abs/2504.13837)): at a large k, the trained model's pass@k falls below the base model's. *ProRL* ([2505.24864](https://arxiv.org/abs/2505.24864)): longer training on more tasks. Dragoi et al. 2025 ([2510.08325](https://arxiv.org/abs/2510.08325)): why pass@k at a large k can mislead. Yuan et al. 2026 ([2606.15455](https://arxiv.org/abs/2606.15455)): loss of diversity through overtraining. Cai et al. 2026 ([2606.22317](https://arxiv.org/abs/2606.22317)): a curriculum with a teacher's
 # help on problems near or beyond the model's limit, which raises pass@256 above the base model's. Shao et al. 2025, *Spurious rewards* ([2506.10947](https://arxiv.org/abs/2506.10947)): what random rewards do, as a control.
 #
 # *Which choices matter at scale?* Khatri et al. 2025, *The Art of Scaling RL Compute* ([2510.13786](https://arxiv.org/abs/2510.13786)): 400,000 GPU-hours of ablations, which show what changes where a run ends and what only changes how fast it gets there. Bae et al. 2025 ([2504.03380](https://arxiv.org/abs/2504.03380)): filtering by difficulty, and the theory behind it. Schulman et al. 2025, *LoRA Without Regret* ([Thinking Machines](https://thinkingmachines.ai/blog/lora/)): learning rates for LoRA, and why a small rank suffices for RL.

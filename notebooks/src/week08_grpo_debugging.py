@@ -265,7 +265,7 @@ pd.DataFrame({"the doctor": {run: ", ".join(s) for run, s in said.items()}, "wha
 #
 # Rules work well on the runs they were tuned on, so you have to test them on other runs. Our first rules were tuned on broken runs of the tiny model. When we tested them on further broken runs of the same model, they found nearly all the faults. Then we tried them on 48 logs of other people's runs, taken from public repositories. Two readers had labelled each log before the doctor saw it.
 #
-# In the table, a fault is *named* if the doctor reports it. A log counts as a *false alarm* if the doctor gives a warning or an error about something that no reader saw.
+# In the table, a fault counts as *named* if the doctor reports it. A log counts as a *false alarm* if the doctor gives a warning or an error about something that no reader saw.
 #
 # **Predict first.** The public logs contain 28 faults. How many did the first rules name?
 
@@ -299,7 +299,7 @@ pd.DataFrame(judged["by_kind"]["faults"]).T
 #
 # This run is broken in three places, and each fault hides the next. `settings` holds what you may change, and `reward` is the reward function. Run the cell, read the log, fix *one* thing, and run the cell again, until the check says that the run is mended.
 #
-# `try_run` trains six steps of GRPO on the embedded model (about ten seconds of computing time) and returns the log and the accuracy on held-out sums. `check_mended` does the same and compares the accuracy with that of the healthy run. If your run's accuracy is too low, the check tells you what it measured. Before it trains anything, it tries your reward on seven replies whose correct scores are known.
+# `try_run` trains the embedded model for six steps of GRPO (about ten seconds of computing time) and returns the log and the accuracy on held-out sums. `check_mended` does the same and compares the accuracy with that of the healthy run. If your run's accuracy is too low, the check tells you what it measured. Before it trains anything, it tries your reward on seven replies whose correct scores are known.
 #
 # The prompts are sums, and the policy is the one from week 5. It either gives the bare number, `#### 57`, or shows its work: `12+30=42, 42+15=57. #### 57`.
 #
@@ -651,7 +651,7 @@ diagnose(trainer.state.log_history)
 #
 # There are many variants of GRPO, and papers disagree about which of their changes matter. To find out, you change one thing at a time. But *what is one thing?* We recorded 15 arms with five seeds each. All of them start from the policy of week 5 and use the recipe's learning rate of 1e-4, and most take twelve batches of 64 answers. In a first trial with 40 batches, all arms ended at the ceiling, so we made the runs shorter. They show how *fast* each arm learns, not where it would end up.
 #
-# The first arm to look at is *four steps*. It splits each batch into quarters and makes one update on each of them (`steps_per_generation=4`).
+# The first arm to look at is the one called *four steps*. It splits each batch into quarters and makes one update on each of them (`steps_per_generation=4`).
 #
 # **Predict first.** The recipe makes one update per batch, and *four steps* makes four, at the same learning rate and on the same answers. Which one is better after twelve batches, and why?
 
@@ -698,7 +698,7 @@ plot_ablations(differences)
 #
 # **GSPO (−11 points)** doesn't tell you whether GSPO itself is any worse. This arm used the clip from the paper, 3e-4 and 4e-4, which was chosen for long reasoning. Our answers have about 24 tokens, and 45% of them get no gradient because of this clip. [Below](#deeper-losses) you'll see why the right clip for whole answers depends on their length. It also depends on the rate: at eight times the rate, GSPO with the same clip is [no longer measurably behind](#deeper-matched).
 #
-# **No clip (+3 points)** is significant only in the analysis that we chose, in which the noise is estimated from all 15 arms together. If you estimate the noise for each base alone (for *no clip*, from the four arms that take five batches), the corrected p value rises from 0.03 to 0.27. *Groups of 16* (−3 points) then becomes significant, with a p value of 0.02 instead of 0.08:
+# **The *no clip* arm (+3 points)** is significantly better only in the analysis that we chose, in which the noise is estimated from all 15 arms together. If you estimate the noise separately for each base (for *no clip*, using the four arms that take five batches), the corrected p value rises from 0.03 to 0.27. *Groups of 16* (−3 points) then becomes significant, with a p value of 0.02 instead of 0.08:
 
 # %%
 both = {
@@ -726,7 +726,7 @@ pd.DataFrame(corrected).loc[["groups of 16", "four steps", "no clip", "GSPO"]].r
 # <a id="own" name="own"></a>
 # ## 7. Your own run
 #
-# Here is what the doctor says about the log of week 7's run. If you made that run yourself, it reads your log, and otherwise the one that comes with postlab:
+# Here is what the doctor says about the log of week 7's run. It reads your log if you made that run yourself; if not, it reads the one that comes with postlab:
 
 # %%
 from postlab.runs import Run, find_stage
@@ -739,7 +739,7 @@ for finding in diagnose(run.log):
 # %% [markdown]
 # If nothing is printed, the doctor found nothing. It can read the log of any TRL run, so call it in the first minutes of a run instead of waiting for the end. In a terminal, `postlab doctor FOLDER` does the same.
 #
-# Here are the stages that led to this run, shown in the kind of figure you'll see again in week 12. `lab.chain` returns them. On a T4, these are the stages of the small model, because it would be meaningless to compare a 1.5B model with the 7B model.
+# Here are the stages that led to this run, shown in the kind of figure you'll see again in week 12. `lab.chain` returns them. On a T4, it returns the stages of the small model, because comparing a 1.5B model with the 7B model would be meaningless.
 
 # %%
 from postlab.evals import compare
@@ -830,7 +830,7 @@ pd.DataFrame({"reply": replies, "paid": dict(zip(replies, paid, strict=True))})
 #
 # ### What the policies learned
 #
-# Do policies find such holes? We recorded GRPO runs with four different rewards. Each run starts from the policy of week 5 after a short SFT on right answers. Code is rewarded for passing either all tests or only the first two. JSON is rewarded either for its form alone or for form and truth together. Every held-out reply is scored twice, first by the reward of its own arm and then by a stricter check, called *unseen* below. For code, the stricter check is a set of further tests; for JSON, it's a comparison with the true record. In the arm *form and truth*, the stricter check is the reward itself.
+# Do policies find such holes? We recorded GRPO runs with four different rewards. Each run starts from the policy of week 5 after a short SFT on right answers. Code is rewarded for passing either all tests or only the first two. JSON is rewarded either for its form alone or for form and truth together. Every held-out reply is scored twice, first by the reward of its own arm and then by a stricter check, called *unseen* below. For code, the stricter check is a set of further tests; for JSON, it's a comparison with the true record. In the *form and truth* arm, the stricter check is the reward itself.
 
 # %%
 made = json.loads((recorded / "tasks.json").read_text(encoding="utf-8"))
@@ -866,7 +866,7 @@ def changes(run):
 plot_seen_and_unseen(pd.DataFrame(row for run in made["runs"] for row in changes(run)))
 
 # %% [markdown]
-# It does in *all tests* (21 points each) and in *form* (6 points each), but not in *two tests*. There the reward rises by 27 points and the score on the stricter check by only 9, and the gap appears on every seed. So in that arm, training exploited the hole. The intervals are over prompts only, so compare the three seeds as well. Here are the shares themselves:
+# It does in *all tests* (21 points each) and in *form* (6 points each), but not in *two tests*. There the reward rises by 27 points and the score on the stricter check by only 9, and the gap appears on every seed. So in that arm, training exploited the hole. The intervals reflect only the choice of prompts, so compare the three seeds as well. Here are the shares themselves:
 
 # %%
 levels = [
@@ -878,7 +878,7 @@ levels = [
 pd.DataFrame(levels).groupby(["arm", "check"], sort=False).mean().round(2)
 
 # %% [markdown]
-# An open hole isn't always exploited. The schema would have paid for wrong values, but in the arm *form* the share of true records rose about as much as in the arm that was paid for the truth. It rose from 0.11 to 0.17 in *form* and to 0.16 in *form and truth*. With three seeds and these intervals, we can't tell the two apart. Still, look at the two rows of *form*: of the records that the schema accepts at the end, only about a third are true (0.17 of 0.52). If you had only the schema, you wouldn't know that.
+# An open hole isn't always exploited. The schema would have paid for wrong values, but in the *form* arm, the share of true records rose about as much as in the arm that was paid for the truth. It rose from 0.11 to 0.17 in the *form* arm and to 0.16 in the *form and truth* arm. With three seeds and these intervals, we can't tell the two apart. Still, look at the two rows of *form*: of the records that the schema accepts at the end, only about a third are true (0.17 of 0.52). If you had only the schema, you wouldn't know that.
 #
 # Here are some prompts for which the weaker reward (*two tests* or *form*) and the stronger one led to different replies:
 
@@ -926,7 +926,7 @@ tried["worth"] = tried["kind"].map({"must not pay": 0, "right, in another form":
 tried[["worth", "mean", "full", "raised"]]
 
 # %% [markdown]
-# An error ends the run, so at least you notice it. If a right answer is rejected, you lose signal and the reward stays low, which you also notice. A wrong answer that is rewarded looks like success, so it's the worst of the three. The table shows what each answer is worth, what it scored on average, on how many of the hundred puzzles it got full marks, and how often it raised an error. (The plain solution gets full marks everywhere.)
+# An error ends the run, so at least you notice it. If a right answer is rejected, you lose signal and the reward stays low, so you will notice that, too. A wrong answer that is rewarded looks like success, so it's the worst of the three. The table shows what each answer is worth, what it scored on average, on how many of the hundred puzzles it got full marks, and how often it raised an error. (The plain solution gets full marks everywhere.)
 #
 # - **Half-truths are rewarded.** In `knights_knaves` with two people, an answer that gets one of them wrong still earns 0.65, and so does an answer that gives both roles to the same person.
 # - **Repeating a premise earns full marks** for 76 of the 100 puzzles in `propositional_logic`, because a premise follows from itself. And because anything follows from premises that contradict each other, `P ∧ ¬P` earns full marks for 26 puzzles.
@@ -1073,7 +1073,7 @@ def flagged(request, reply):
 
 
 # %% [markdown]
-# The record of section 5 holds twelve held-out replies from every evaluation, always to the same twelve requests, and the oracle says which of the replies are bad. First, here are the monitor's error rates for single replies, over all evaluations and seeds:
+# For every evaluation, the record of section 5 holds the replies to the same twelve held-out requests, and the oracle says which of the replies are bad. First, here are the monitor's error rates for single replies, over all evaluations and seeds:
 
 # %%
 from postlab.tinyworld import oracle
@@ -1111,7 +1111,7 @@ rates.loc["together"] = [len(seen), seen["bad"].sum(), missed, alarms]
 rates.round(2)
 
 # %% [markdown]
-# As a judge of single replies, the monitor is poor: it misses 44% of the bad ones and flags 22% of the good ones. Its mistakes aren't spread evenly, either. Where the policy refuses too much (*a judge who reads*), most of the bad replies are refusals of safe requests, and the monitor never flags a refusal.
+# As a judge of single replies, the monitor is poor: it misses 44% of the bad ones and flags 22% of the good ones. Its mistakes aren't spread evenly, either. With the reward called *a judge who reads*, the policy refuses too much: most of the bad replies are refusals of safe requests, and the monitor never flags a refusal.
 #
 # But a monitor doesn't have to be right about every reply. It has to notice that a *run* changes. So compare the share of flagged replies at each evaluation with the share at step 0, and raise an alarm if it has risen by at least 15 points:
 
@@ -1121,9 +1121,9 @@ rise = share_flagged.sub(share_flagged[0], axis=0).drop(columns=0)
 (rise >= 0.15).groupby("arm", sort=False).sum().add_prefix("alarms of 3, step ")
 
 # %% [markdown]
-# As a judge of *changes*, the same monitor does well on the kind of fault it looks for. In the three hacked arms, it raises an alarm at 26 of the 27 evaluations. (Two of these arms gave the same replies. Without the copies, it's 17 of 18.) In the arm with the repaired judge, it raises none at the nine evaluations. But it's silent about *and a caution*, in which half of the safe requests end up refused and the policy hardly ever admits that it doesn't know. The monitor looks for missing refusals, not for needless ones. It could flag the made-up answers, but their number is hidden: as the policy refuses more and more safe requests, the false alarms on these requests disappear, so the total share of flags doesn't rise. So a monitor has the same weakness as a rubric: it doesn't find what its author didn't think of. And these rates come from three seeds and always the same twelve requests. With new requests at every evaluation, noise would raise false alarms.
+# As a judge of *changes*, the same monitor does well on the kind of fault it looks for. In the three hacked arms, it raises an alarm at 26 of the 27 evaluations. (Two of these arms gave the same replies. Without the copies, it's 17 of 18.) In the arm with the repaired judge, it raises none at the nine evaluations. But it's silent about *and a caution*, in which half of the safe requests end up refused and the policy hardly ever admits that it doesn't know. The monitor looks for missing refusals, not for needless ones. It could flag the made-up answers, but their number is hidden: as the policy refuses more and more safe requests, the false alarms on these requests disappear, so the total share of flags doesn't rise. So a monitor has the same weakness as a rubric: it doesn't find what its author didn't think of. These rates also come from only three seeds and the same twelve requests each time. With new requests at every evaluation, noise would raise false alarms.
 #
-# If a model is the monitor, the procedure is the same. You write a rubric of *mis*conduct and use `rubric_question` to ask the model about samples. You log the result next to the reward, but you don't make it part of the reward. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) show why you shouldn't: a policy that is trained against the monitor learns to get past it. [CHERRL](https://arxiv.org/abs/2606.04923) plants known biases in a rubric's judge, so that the moment at which hacking begins is known, and tests monitors on such runs, much as we did here.
+# If the monitor is a model, the procedure is the same. You write a rubric of *mis*conduct and use `rubric_question` to ask the model about samples. You log the result next to the reward, but you don't make it part of the reward. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) show why you shouldn't: a policy that is trained against the monitor learns to get past it. [CHERRL](https://arxiv.org/abs/2606.04923) plants known biases in a rubric's judge, so that the moment at which hacking begins is known, and tests monitors on such runs, much as we did here.
 
 # %% [markdown]
 # <a id="deeper-losses" name="deeper-losses"></a>
@@ -1277,7 +1277,7 @@ pd.DataFrame(rows).T.rename_axis("answers per group").round(2)
 # - Compared with one update, *four quarters* (the *four steps* of section 6) ends 0.4 points higher (−1.5 to 2.2). This agrees with our guess in section 6 that the recipe's rate was too low for so few updates. We'd expect the same result if the two arms reached the same ceiling at different speeds.
 # - Compared with four quarters, *GSPO* differs by −0.4 points (−2.0 to 1.2). The clip that was chosen is the paper's, the same one with which GSPO ended 11 points lower in section 6. It still removes the gradient of 26% of the answers, but at eight times the rate we can't measure a disadvantage.
 #
-# An inconclusive difference doesn't prove that there is none. A typical comparison would have had a good chance of finding a difference of 1.2 points if it had been the only one, or 2.6 points as one of 18. And so close to the ceiling, there's little room for any difference.
+# An inconclusive difference doesn't prove that there is none. On its own, a typical comparison would have had a good chance of detecting a difference of 1.2 points. As one of 18 comparisons, it would have needed a difference of 2.6 points. This close to the ceiling, there's little room for any difference.
 #
 # **[The extra notebook on variants of GRPO](extras/grpo_variants.ipynb)** shows what every arm cost and how to set it in TRL. It also explains what each change was invented for, and which results may be reversed at scale.
 
@@ -1470,8 +1470,8 @@ pd.DataFrame(judged_by).T
 #
 # *Losses.* [Dr. GRPO](https://arxiv.org/abs/2503.20783) works out the algebra of the two biases. [RLOO](https://arxiv.org/abs/2402.14740) argues that PPO's critic and clip may be more than language models need. [GSPO](https://arxiv.org/abs/2507.18071) explains why its ratio is defined per answer, and how much it clips. [MiniMax-M1](https://arxiv.org/abs/2506.13585) introduces CISPO in section 3 and shows which tokens lose their gradient to a clip. [SAPO](https://arxiv.org/abs/2511.20347) describes a clip without a hard edge and compares it with GRPO and GSPO.
 #
-# *What matters at scale.* [ScaleRL](https://arxiv.org/abs/2510.13786) shows which choices raise the ceiling and which raise only the speed, using curves that were fitted before the long run. [Tricks or Traps](https://arxiv.org/abs/2508.08221) tries one trick at a time on the same base and gives advice that depends on the model and the data. [Stabilizing RL with LLMs](https://arxiv.org/abs/2512.01374) explains when a token-level loss approximates a reward for whole answers. Read it for what it says about the mismatch between sampler and trainer, staleness, and mixture-of-experts models. [An extra](extras/sampler_mismatch.ipynb) measures such a mismatch on the tiny model, corrects for it and trains with it.
+# *What matters at scale.* [ScaleRL](https://arxiv.org/abs/2510.13786) shows which choices raise the ceiling and which raise only the speed, using curves that were fitted before the long run. [Tricks or Traps](https://arxiv.org/abs/2508.08221) tests one trick at a time on the same base model, and its advice depends on the model and the data. [Stabilizing RL with LLMs](https://arxiv.org/abs/2512.01374) explains when a token-level loss approximates a reward for whole answers. Read it for what it says about the mismatch between sampler and trainer, staleness, and mixture-of-experts models. [An extra](extras/sampler_mismatch.ipynb) measures such a mismatch on the tiny model, corrects for it and trains with it.
 #
-# *Hacking.* [Gao et al. 2022](https://arxiv.org/abs/2210.10760) shows how proxy and truth come apart. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) is about monitoring a model's thoughts, and what happens if you train against the monitor. [MacDiarmid et al. 2025](https://arxiv.org/abs/2511.18397) describes a model that learned to hack its rewards and became misaligned in other ways, too.
+# *Hacking.* [Gao et al. 2022](https://arxiv.org/abs/2210.10760) show how the proxy and the true reward come apart. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) study how to monitor a model's thoughts, and what happens if you train against the monitor. [MacDiarmid et al. 2025](https://arxiv.org/abs/2511.18397) describe a model that learned to hack its rewards and became misaligned in other ways, too.
 #
-# *Rubrics.* [Rubrics as Rewards](https://arxiv.org/abs/2507.17746) compares ways to aggregate criteria. [Rubric Anchors](https://arxiv.org/abs/2508.12790) describes ten thousand rubrics, and a rubric against hacking that was written from samples of earlier runs. [Mahmoud et al. 2026](https://arxiv.org/abs/2605.12474) measures hacking with weak and strong judges. [CHERRL](https://arxiv.org/abs/2606.04923) plants biases and tests monitors on them.
+# *Rubrics.* [Rubrics as Rewards](https://arxiv.org/abs/2507.17746) compares ways to aggregate criteria. [Rubric Anchors](https://arxiv.org/abs/2508.12790) describes ten thousand rubrics, and a rubric against hacking that was written from samples of earlier runs. [Mahmoud et al. 2026](https://arxiv.org/abs/2605.12474) measure hacking with weak and strong judges. [CHERRL](https://arxiv.org/abs/2606.04923) plants biases and tests monitors on them.

@@ -382,7 +382,7 @@ for asked in sums("heldout", 200, "planted"):
 twins[0][0]["completions"][:-1], twins[0][1]["completions"][:-1]
 
 # %% [markdown]
-# These are the two versions of the first solution, up to the changed step. A final `#### 0` (not shown) only lets the solution continue after this step. It doesn't affect the step's score, because your model can't look ahead.
+# These are the two versions of the first solution, up to the changed step. The final `#### 0` (not shown) is there only so that the solution continues after this step. It doesn't affect the step's score, because your model can't look ahead.
 
 # %% tags=["aside"]
 seen = [
@@ -414,13 +414,13 @@ plot_auc(heads)
 # %% [markdown]
 # From top to bottom, the figure shows the following:
 #
-# - **The lesson's head is close to chance.** Its AUC on held-out sums is 0.51. The 95% interval over the sums, for these three heads, is 0.50 to 0.53. With the three seeds as the unit, it is 0.44 to 0.59. If you compare each right step only with its own planted version, the right step wins 51% of the time on average (48% to 55% over the sums). In the three seeds, it wins 49%, 45% and 59% of the time. In the third seed, it wins 135 of the 223 pairs that don't tie, which is more than chance would explain ($p = 0.01$ after Holm's correction for six tests). So a single head may see a little. Most wrong steps in the training data are blurted answers, so nothing forced the head to look at digits.
+# - **The lesson's head does little better than chance.** Its AUC on held-out sums is 0.51. The 95% interval over the sums, for these three heads, is 0.50 to 0.53. With the three seeds as the unit, it is 0.44 to 0.59. If you compare each right step only with its own planted version, the right step wins 51% of the time on average (48% to 55% over the sums). With the three seeds, it wins 49%, 45% and 59% of the time. With the third seed, it wins 135 of the 223 pairs that don't tie, which is more than chance would explain ($p = 0.01$ after Holm's correction for six tests). So a single head may pick up a little. Most wrong steps in the training data are answers blurted out with no work, so nothing forced the head to look at digits.
 # - **The frozen policy's hidden states contain some of the information.** A linear head reaches an AUC of 0.62, and a head with a hidden layer reaches 0.67. Reading all layers instead of the last one changes nothing (0.67), but reading all tokens of the step instead of its last token helps (0.75). This last head knows more than its AUC shows: the right step scores above its own planted version 90% of the time. But the head's scores also differ from sum to sum, and that lowers its AUC.
 # - **A head that sees the digits can learn to add, if it gets enough labels.** Its AUC is 0.64 with 2,000 labels and 0.80 with 8,000. With 32,000 labels it is 1.00 in all three seeds: no pair is in the wrong order. (That doesn't mean that the head never errs: after 250 right results out of 250, a Wilson interval still begins at 98.5%. More labels also meant more training here. [A control](#deeper-tried) shows that both are needed.)
 # - **Single-digit steps are easier.** The AUC is 0.96 with 2,000 labels and 1.00 with 8,000. All the pairs of digits in the test also occur in training, so the head can simply memorise them.
-# - **The policy's own log-probability** separates the two versions almost perfectly (the AUC rounds to 1.00), without needing a single label. The policy can add: its probabilities contain what the trained head misses.
+# - **The policy's own log-probability** separates the two versions almost perfectly (the AUC rounds to 1.00), without needing a single label. The policy can do the addition, so its probabilities contain what the trained head misses.
 #
-# So a head needs two things: enough labels for additions, and an input that shows the step's digits, either directly or through the hidden states of all the step's tokens. The lesson's head has neither: it reads one hidden state per step, and more than half of its labels are for blurted answers.
+# So a head needs two things: enough labels for additions, and an input that shows the step's digits, directly or through the hidden states of all the step's tokens. The lesson's head has neither: it reads one hidden state per step, and more than half of its labels are for blurted answers.
 
 # %% [markdown]
 # <a id="choice" name="choice"></a>
@@ -517,7 +517,7 @@ change = compare({"sft": parent, "prm": entry}).query("stage == 'prm' and metric
 change[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
 
 # %% [markdown]
-# The stage is right on 81% of the held-out sums, 35 points more than its parent (95% interval: 26 to 43). This gain comes from sampling 16 replies and choosing one that is worked out; the policy itself hasn't changed.
+# This stage gets 81% of the held-out sums right, 35 points more than its parent (95% interval: 26 to 43). This gain comes from sampling 16 replies and choosing one that is worked out; the policy itself hasn't changed.
 
 # %% [markdown]
 # <a id="credit" name="credit"></a>
@@ -542,7 +542,7 @@ from postlab.course.week10 import draw_credit
 draw_credit()
 
 # %% [markdown]
-# The scores here come from a checker that judges every step on its own: `42+15=67` is wrong, and `#### 67` correctly repeats the total. In the labels of the previous sections, every step after a mistake counts as wrong. With such scores, the lowest score to the end would be 0 for *all* steps of a wrong solution, including the right ones. *Lowest to go* would then be the outcome reward under another name. What the scores mean matters as much as the formula.
+# The scores here come from a checker that judges every step on its own: `42+15=67` is wrong, and `#### 67` correctly repeats the total. In the labels of the previous sections, every step after a mistake counts as wrong. With such scores, the lowest score to the end would be 0 for *all* steps of a wrong solution, including the right ones. Then *lowest to go* would be the outcome reward under another name. What the scores mean matters as much as the formula.
 
 # %% [markdown]
 # ### Build 10.1 · about 30 minutes · hard
@@ -555,7 +555,7 @@ draw_credit()
 #
 # Return the advantages, of shape `(B, T)`. They are 0 on padding and the same for all tokens of a step. If all steps of a group have the same score, all advantages of the group must be 0 and not NaN.
 #
-# The check compares your numbers with the formula. Then it trains a policy with your advantages in a world so small that the policy's success rate can be computed exactly. A reply has four steps there, and at the start, each is right with a chance of 1 in 3.
+# The check compares your numbers with the formula. Then it trains a policy with your advantages in a world so small that the policy's success rate can be computed exactly. There, a reply has four steps, and at the start, each has a 1-in-3 chance of being right.
 #
 # <details><summary>Hint 1: which steps exist</summary>
 #
@@ -599,9 +599,9 @@ plot_credit(credit)
 # %% [markdown]
 # **No form of step credit led to faster learning than the outcome in these 16 steps.** Runs with the same seed improve together. The comparison averages the measurements at steps 4, 8, 12 and 16. *To go* and *lowest to go* are each 0.1 points above the outcome (95% interval over the three seeds: -0.5 to +0.6), and *sum of steps* is 0.1 points below it (-0.7 to +0.4).
 #
-# These intervals are narrow because the runs hardly diverged. All runs with the same seed see the same prompts and the same random numbers, and after 16 steps their policies are still much alike. Of 1,440 verdicts on held-out replies, only 1 differs from the outcome's under *lowest to go*, and 7 differ under *to go* ([the numbers](#deeper-credit)). For *lowest to go*, the picture above shows a reason: up to and including its last mistake, a wrong solution gets the same advantages as with the outcome. So the intervals don't tell you what would happen if training went on until the policies differed.
+# These intervals are narrow because the runs hardly diverged. All runs with the same seed see the same prompts and the same random numbers, and after 16 steps their policies are still much alike. Of 1,440 verdicts on held-out replies, only 1 differs from the outcome's under *lowest to go*, and 7 differ under *to go* ([the numbers](#deeper-credit)). For *lowest to go*, the picture above shows why: up to and including its last mistake, a wrong solution gets the same advantages as under the outcome reward. So the intervals don't tell you what would happen if training went on until the policies differed.
 #
-# The next table shows what the policies learned. It splits the held-out replies at the start and at the end into three groups: right ones, wrong ones that are blurted, and wrong ones that are worked out:
+# The next table shows what the policies learned. It splits the held-out replies at the start and at the end into three groups: right ones, wrong ones that were blurted out, and wrong ones that were worked out:
 
 # %% tags=["aside"]
 from postlab.course.week10 import mistakes_left
@@ -609,7 +609,7 @@ from postlab.course.week10 import mistakes_left
 mistakes_left(credit).round(1)
 
 # %% [markdown]
-# Most of the gain comes from one change: wrong answers that are blurted fall from 19% of all replies to 3% or 4%. The share of replies that are worked out but wrong changes little. It falls from 18% to 16% or 17%, with or without step credit. (More replies are worked out at the end, and some of the new ones are wrong. Of the replies that were worked out but wrong at the start, 15% to 20% are right at the end.) A blurted answer has only one step, so there is no credit to distribute within it. The forms of credit differ in how they treat mistakes *inside* a solution, and none of them removed more of those mistakes than the outcome did.
+# Most of the gain comes from one change: blurted-out wrong answers fall from 19% of all replies to 3% or 4%. The share of replies that are worked out but wrong changes little. It falls from 18% to 16% or 17%, with or without step credit. (More replies are worked out at the end, and some of the new ones are wrong. Of the replies that were worked out but wrong at the start, 15% to 20% are right at the end.) A blurted answer has only one step, so there is no credit to distribute within it. The forms of credit differ in how they treat mistakes *inside* a solution, and none of them removed more of those mistakes than the outcome did.
 #
 # So this experiment doesn't show that step credit is useless. It shows how little this task needs it: 62.5% of the held-out samples are right from the start, so the outcome already tells good replies from bad ones. In the small world of the build, only one sample in 81 is right at first, and in most groups, the outcome gives the policy nothing to learn from. There, the policy does learn faster with your advantages ([deeper](#deeper-credit)). **Denser rewards matter where the outcome is rarely informative.** DeepSeekMath's own comparison found process supervision ahead of outcome supervision (figure 5 of the paper). It used GSM8K and MATH with a learned reward model, and it reports no seeds or intervals. We haven't tested longer training, longer solutions, a policy that no longer blurts, or scores from a learned head. [A deeper section](#deeper-gamed) shows what a policy does when its reward comes from a learned head.
 
@@ -619,7 +619,7 @@ mistakes_left(credit).round(1)
 #
 # **Read one paper this week: *Let's verify step by step*** ([Lightman et al. 2023](https://arxiv.org/abs/2305.20050)), sections 2 to 4. Keep three questions in mind as you read:
 #
-# 1. What did the labellers see, and where did they stop? Why does the paper choose solutions for labelling that look convincing but end in a wrong answer?
+# 1. What did the labellers see, and where did they stop? Why does the paper choose to label solutions that look convincing but end in a wrong answer?
 # 2. Which models does figure 3 compare, what data were they trained on, and what is the baseline?
 # 3. How would you use the test from section 5 to find out whether their model checks the mathematics?
 #
@@ -742,7 +742,7 @@ best_of = check.best_of(best_of)
 #
 # </details>
 #
-# If the score says exactly which replies are right, best-of-n becomes pass@n from week 7:
+# If the score says exactly which replies are right, best-of-n becomes the pass@n of week 7:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -794,7 +794,7 @@ over_form.set_index("selector")[["value", "points", "low", "high", "p"]].round(2
 # %% [markdown]
 # Counting steps is right on 79.1% of the prompts, and neither reward model is clearly better than that. So you can get nearly all of the reward models' gain over the majority without a model that reads the steps.
 #
-# **The weighted vote combines a reward model with the majority vote.** It adds up the scores of all replies with the same answer. The reward model rules out replies that aren't worked out, which is what it is good at. The vote then decides which of the worked-out answers is right, which the model doesn't know. At $n = 64$, the weighted vote is right on 97.5% of the prompts with the process scores, and on 97.3% with the outcome scores.
+# **The weighted vote combines a reward model with the majority vote.** It adds up the scores of all replies with the same answer. The reward model is good at ruling out replies that aren't worked out. The vote then picks one of the worked-out answers; the model doesn't know which of them is right. At $n = 64$, the weighted vote is right on 97.5% of the prompts with the process scores, and on 97.3% with the outcome scores.
 
 # %% [markdown]
 # <a id="deeper-hard" name="deeper-hard"></a>
@@ -839,7 +839,7 @@ hard_gains(hard["runs"], greedy=hard["greedy"]).round(digits)
 natural_rows(hard["runs"]).set_index("head").round(2)
 
 # %% [markdown]
-# This table shows the AUC on the policy's *own* wrong additions in these replies. It compares the 398 wrong additions that are the first mistake of their solution with 7,602 right ones. The digit-reading head was trained only on planted mistakes, but it separates these almost perfectly too (the AUC rounds to 1.00). The log-probability does nearly as well, which is no surprise: the same policy sampled these mistakes at temperature 1.5.
+# This table shows the AUC on the policy's *own* wrong additions in these replies. It compares the 398 wrong additions that are the first mistake of their solution with 7,602 right ones. The digit-reading head was trained only on planted mistakes, but it also separates these from the right ones almost perfectly (the AUC rounds to 1.00). The log-probability does nearly as well, which is no surprise: the same policy sampled these mistakes at temperature 1.5.
 
 # %% [markdown]
 # <a id="deeper-where" name="deeper-where"></a>
@@ -906,7 +906,7 @@ groups = {
 plot_errors(groups)
 
 # %% [markdown]
-# About half of it is left: the F1 of the process model falls from 0.96 to 0.48. The next table contains the numbers of the right-hand panel, where *slips* is the number of wrong replies. The outcome model doesn't name a position, so we read its 'wrong' in two ways: as the *last* step and as the *first* step. The second table shows, for each position of the first wrong step, how often each method names it.
+# About half of it is left: the F1 of the process model falls from 0.96 to 0.48. The next table gives the numbers of the right-hand panel, where *slips* is the number of wrong replies. The outcome model doesn't name a position, so we read its 'wrong' in two ways: as the *last* step and as the *first* step. The second table shows how often each method finds the first wrong step, by its position.
 
 # %% tags=["aside"]
 groups["with steps"].set_index("finder").round(3)
@@ -1317,9 +1317,9 @@ with tempfile.TemporaryDirectory() as place:
 #
 # ### Generative verifiers
 #
-# A classification head reads a solution in one pass. A generative verifier ([2408.15240](https://arxiv.org/abs/2408.15240)) is a language model that is trained by next-token prediction to answer 'Is the answer correct?' with Yes or No. The score is the probability of *Yes*. It can also write out its reasoning first, and then you can sample several such verdicts and average them. The abstract reports that best-of-n on GSM8K rises from 73% to 93.4%, compared with the other verifiers that the authors tried. For our sums, the point is that a verifier that writes can redo the addition, and our policy can add. By the time a head reads its one hidden state, the sum must already be done.
+# A classification head reads a solution in one pass. A generative verifier ([2408.15240](https://arxiv.org/abs/2408.15240)) is a language model that is trained by next-token prediction to answer 'Is the answer correct?' with Yes or No. The score is the probability of *Yes*. It can also write out its reasoning first, and then you can sample several such verdicts and average them. The abstract reports that best-of-n on GSM8K rises from 73% to 93.4%, compared with the other verifiers that the authors tried. For our sums, the point is that a verifier that writes out its reasoning can redo the addition, since our policy can add. By the time a head reads its one hidden state, the sum must already be done.
 #
-# If you have an endpoint or the model of `smol`, you can try it on your own solutions. Plant a wrong digit in half of the steps, and ask for a verdict on each step. Then compute the AUC as in section 5, before you look at any best-of-n curve. We haven't recorded such a run.
+# If you have an endpoint or the model used by `smol`, you can try it on your own solutions. Plant a wrong digit in half of the steps, and ask for a verdict on each step. Then compute the AUC as in section 5, before you look at any best-of-n curve. We haven't recorded such a run.
 
 # %% [markdown]
 # <a id="deeper-tried" name="deeper-tried"></a>
@@ -1327,13 +1327,13 @@ with tempfile.TemporaryDirectory() as place:
 #
 # What you saw this week isn't everything that we ran, and some settings were chosen after we had seen results.
 #
-# **The first task failed.** In our first attempts, on training prompts, the sums had five or six terms, and the replies were sampled at higher temperatures. There, most wrong replies go wrong *inside* a worked solution, so a process reward model should be useful. It wasn't. With 2,400 solutions, 150 training steps and two learning rates, the AUC for right steps against slips was 0.43 to 0.49. Best-of-16 was right on 29% of the prompts, and the majority was right on 66%. Neither a longer run (stopped at step 300 of 500 when its loss was flat) nor eight layers instead of four changed that. These pilots have no record. [The section on mistakes inside the solutions](#deeper-hard) repeats the task with other scores, but not with the lesson's own recipe. That part was planned but dropped without a record.
+# **The first task failed.** In our first attempts, on training prompts, the sums had five or six terms, and the replies were sampled at higher temperatures. There, most wrong replies go wrong *inside* a worked solution, so a process reward model should be useful. It wasn't. With 2,400 solutions, 150 training steps and two learning rates, the AUC for right steps against slips was 0.43 to 0.49. Best-of-16 was right on 29% of the prompts, and the majority was right on 66%. Neither a longer run (stopped at step 300 of 500 when its loss was flat) nor eight layers instead of four changed that. These pilots have no record. [The section on mistakes inside the solutions](#deeper-hard) repeats the task with other scores but doesn't test the lesson's own recipe. That part was planned but dropped without a record.
 #
 # **Then we changed the task.** With five terms at temperatures of 0.7 to 1.4, the majority of 16 was right on 95% of the prompts, which leaves little to gain. So sections 3 to 6 use short sums, where most wrong replies are blurted and even our model can see the difference. The choice of task explains most of the success in the figure of section 6.
 #
-# **We changed the prompts after a first run.** With four terms, a temperature of 0.9 and held-out *wordings*, the policy works out twice as many sums. In a first run of seed 0, the majority of 16 was right on 96% of the prompts, while best-of-$n$ by the process model peaked at 89% for $n = 8$ and fell to 65% at $n = 64$. We switched to held-out numbers in sentences worded as in training, because we wanted sums that are neither solved nor out of reach.
+# **We changed the prompts after a first run.** With four terms, a temperature of 0.9 and held-out *wordings*, the policy works out twice as many sums. In a first run of seed 0, the majority of 16 was right on 96% of the prompts, while best-of-$n$ by the process model peaked at 89% for $n = 8$ and fell to 65% at $n = 64$. We switched to held-out numbers but kept the wording from training, because we wanted sums that are neither solved nor out of reach.
 #
-# **We looked for reward hacking.** The [runs that are rewarded by the head](#deeper-gamed) weren't our first ones either. With four terms per sum, no policy exploited its reward in 40 steps: 95% of the answers were right under both of our rewards. None of the sampled replies had an extra step, so there was nothing to reinforce. For this reason, we mixed in sums of three terms, where the policy sometimes writes an extra step, and trained for 80 steps. The record shows that reward hacking happens; it can't tell you how often it would happen elsewhere.
+# **We looked for reward hacking.** The [runs that are rewarded by the head](#deeper-gamed) weren't our first attempt, either. With four terms per sum, no policy exploited its reward in 40 steps: 95% of the answers were right under both of our rewards. None of the sampled replies had an extra step, so there was nothing to reinforce. So we mixed in sums of three terms, where the policy sometimes writes an extra step, and trained for 80 steps. The record shows that reward hacking happens; it can't tell you how often it would happen elsewhere.
 #
 # The next table lists **the heads of section 5**, with the AUC of each seed:
 
@@ -1342,7 +1342,7 @@ by_seed = [", ".join(f"{x:.2f}" for x in one) for one in heads["seeds"]]
 heads.assign(seeds=by_seed).drop(columns="kind").set_index("head").round(2)
 
 # %% [markdown]
-# The column *twins* is the share of sums whose right step scores above its own planted version. The AUC compares it with the planted steps of all sums. (The record rounds scores to three digits. For the lesson's head on sums of three and four terms, 23 to 121 of the 250 pairs tie, and ties count as half.)
+# The *twins* column gives the share of sums in which the right step scores higher than its own planted version. The AUC compares it with the planted steps of all sums. (The record rounds scores to three digits. For the lesson's head on sums of three and four terms, 23 to 121 of the 250 pairs tie, and ties count as half.)
 #
 # The heads were recorded with the first settings that we tried: no size, rate or number of epochs was tuned. But we shortened the experiment while it ran. We dropped two parts: one trained all weights of the policy on planted labels, and the other trained heads on frozen states with 8,000 labels. A third part, a choice among replies, became the experiment on hard sums. None of the dropped parts has a record. So this table doesn't tell you whether training *all* weights on planted labels would have been enough. The planted mistakes are single wrong digits. In training and in the test, about half of the steps have a planted mistake; in real solutions, wrong steps are rarer.
 
