@@ -10,12 +10,15 @@ base. The embedded base is 160 values wide, and a block holds 64.
 `repair` probes both paths and replaces only the faulty one. bitsandbytes calls it at the end of its
 own import (the entry point `bitsandbytes.backends` in pyproject.toml), so Unsloth, PEFT and
 transformers are served as well. GPU kernels are neither tested nor changed.
+
+PEFT imports bitsandbytes wherever an adapter is loaded or merged, four bits or not. So the import
+prints nothing on any processor: what was repaired is logged at INFO.
 """
 
 from __future__ import annotations
 
+import logging
 import math
-import sys
 import warnings
 from collections.abc import Sequence
 from importlib import metadata
@@ -26,14 +29,23 @@ if TYPE_CHECKING:
 
 WIDTHS = (32, 64, 96, 160, 416)  # values per row: a part of a block, whole ones, whole and a part
 BLOCK = 64
+logger = logging.getLogger(__name__)
 _overrides: list[Any] = []  # torch drops an override with the object that made it
+
+
+def _is_no_advice(record: logging.LogRecord) -> bool:
+    """False for bitsandbytes' advice to install `kernels`, which would run code from the Hub."""
+    return "kernels-community" not in str(record.msg)
+
+
+logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_no_advice)
 
 
 def repair() -> list[str]:
     """Probe bitsandbytes on this CPU, and replace what computes wrongly.
 
     Returns:
-        What was replaced, in words; empty where bitsandbytes is right. One line on stderr says so.
+        What was replaced, in words; empty where bitsandbytes is right. Logged at INFO.
     Taught in week 2.
     """
     repaired = []
@@ -46,10 +58,10 @@ def repair() -> list[str]:
         modules.has_avx512bf16 = lambda: False  # asked by each layer when it is made
         repaired.append("layers in evaluation mode")
     if repaired:
-        print(
-            f"postlab: bitsandbytes {metadata.version('bitsandbytes')} computes 4-bit weights"
-            f" wrongly on this CPU; repaired: {', '.join(repaired)}",
-            file=sys.stderr,
+        logger.info(
+            "bitsandbytes %s computes 4-bit weights wrongly on this CPU; repaired: %s",
+            metadata.version("bitsandbytes"),
+            ", ".join(repaired),
         )
     return repaired
 
