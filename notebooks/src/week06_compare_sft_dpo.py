@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Week 6 · SFT against DPO: a comparison that can be trusted
 #
-# "Our new model is 6 points better, p < 0.05." Would you believe it? In section 2, you simulate a thousand comparisons on 200 prompts each, and the new model really is 2 points better. Only 8% of the comparisons reach significance, and on average, those report a gain of 5.9 points. And in section 6, the same DPO recipe raises the tiny model's score on facts by 15 points with one training seed and lowers it by 4 with another.
+# "Our new model is 6 points better, p < 0.05." Would you believe it? In section 2, you simulate a thousand comparisons on 200 prompts each, in which the new model really is 2 points better. Only 8% of the comparisons reach significance, and those report a gain of 5.9 points on average. In section 6, the same DPO recipe raises the tiny model's score on facts by 15 points with one training seed and lowers it by 4 points with another.
 #
-# Most comparisons you read come without an interval. They rest on one training run, a few hundred prompts, and a judge with biases of its own. This week, you compare your models from weeks 3 and 5 in a way that holds up. One of them was fine-tuned; the other was also trained on
+# Most comparisons you read come without an interval. They are based on one training run, a few hundred prompts, and a judge with biases of its own. This week, you compare your models from weeks 3 and 5 in a way that holds up. One of them was fine-tuned; the other was also trained on
 # preferences. Is the second model better? If so, at what? And what did the gain cost? By the end of the core, you can explain
 #
 # - what a given number of prompts can settle, before you spend anything on them,
@@ -16,7 +16,7 @@
 #
 # 1. [Decide before you look](#decide) · 2. [Can 200 prompts settle this?](#power) · 3. [Open the envelope](#envelope) · 4. [Build: a comparison of two runs](#build) · 5. [Ten metrics, one paper](#metrics) · 6. [A second source of chance](#seeds) · 7. [Judges](#judges) · 8. [Would you ship it?](#ship) · 9. [The paper, and what you have now](#end)
 #
-# **The deeper sections** take another two and a half hours. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
+# **The deeper sections** take another two and a half hours. You can read them in any order, or skip them: neither the core nor any later week depends on them.
 #
 # - [How many prompts do you need?](#deeper-prompts) · 15 minutes
 # - [Holm's correction by hand](#deeper-holm) · 20 minutes, one exercise
@@ -73,10 +73,10 @@ if "gsm8k" in str(lab.profile.suite):
     KEEP += ("gsm8k_strict", "gsm8k_lenient")
 
 # %% [markdown]
-# Why these lists? `over_refusal` is the share of harmless requests that the model refuses. It's among the metrics to keep because a model that refuses everything is perfectly safe. We need a `MARGIN` because no experiment can show that *nothing* was lost. It can only show that the loss isn't larger than some amount. How large a loss you can accept is
+# Why these lists? `over_refusal` is the share of harmless requests that the model refuses. Over-refusal is among the metrics that must not get worse, because a model that refuses everything is perfectly safe. We need a `MARGIN` because no experiment can show that *nothing* was lost. An experiment can only show that the loss isn't larger than some amount. How large a loss you can accept is
 # your decision, and statistics can't make it for you.
 #
-# (With `t4` and `rented`, the pairs come from UltraFeedback and were chosen for overall quality, not for safety or honesty. So DPO may well fail this rule there. If your goal is a different one, change the rule now, not in section 8.)
+# (With `t4` and `rented`, the pairs come from UltraFeedback and were chosen for overall quality, not for safety or honesty. So on these two profiles, DPO may well fail the rule. If your goal is a different one, change the rule now, not in section 8.)
 
 # %% [markdown]
 # <a id="power" name="power"></a>
@@ -111,7 +111,7 @@ reach = pd.DataFrame([cell | {"effect": minimum_detectable_effect(**cell)} for c
 plot_detectable(reach, at=200)
 
 # %% [markdown]
-# It has to be better by 6.4 points. This is called the **minimum detectable effect**: the further the true difference is below it, the more likely the experiment is to find nothing. If you want to detect half the effect, you need about four times as many prompts. ([A deeper section](#deeper-prompts) derives the formula and checks it by simulation.)
+# The new model has to be better by 6.4 points. This is called the **minimum detectable effect**: the further the true difference is below this value, the more likely the experiment is to find nothing. To detect an effect half as large, you need about four times as many prompts. ([A deeper section](#deeper-prompts) derives the formula and checks it by simulation.)
 #
 # Missing real effects isn't the only problem with too few prompts. Let's simulate a true change of *two* points on 200 prompts a thousand times and look only at the significant comparisons, as release notes do:
 
@@ -128,7 +128,7 @@ claimed = [row.mean() for row in draws if mcnemar(row == -1, row == 1).p < 0.05]
 # %% [markdown]
 # Only 8% of the comparisons find the change, and those report 5.9 points on average instead of 2. With so few prompts, a comparison needs luck to be significant, and a lucky comparison overstates the difference. **Underpowered experiments don't just miss effects; they also exaggerate the ones they find.** [Card et al. 2020](https://arxiv.org/abs/2010.06595) found that many experiments in NLP are underpowered.
 #
-# So what can 200 prompts per metric settle? The first figure gives the answer: the smallest difference they can reliably detect is between 4 and 13 points, depending on how many outcomes change. (`everyday` has 105 to 240 prompts per metric, so read the figure near 100 and 200.) For safety and honesty, we hope for larger differences than that. But 200 prompts can't settle whether DPO has a small cost, and it's better to know that now than afterwards.
+# So what can 200 prompts per metric settle? The first figure gives the answer: the smallest difference that 200 prompts can reliably detect is between 4 and 13 points, depending on how many outcomes change. (`everyday` has 105 to 240 prompts per metric, so read the figure near 100 and 200.) For safety and honesty, we hope for larger differences than that. But 200 prompts can't settle whether DPO has a small cost, and it's better to know that now than afterwards.
 
 # %% [markdown]
 # <a id="envelope" name="envelope"></a>
@@ -227,7 +227,7 @@ table["p, postlab"] = [mcnemar(scores("sft", m), scores("dpo", m)).p for m in ta
 table
 
 # %% [markdown]
-# Safety gained 112 prompts and lost none, and honesty gained 122 and lost none. Fair coins practically never fall that way. For helpfulness, over-refusal and the format, the splits are no more uneven than those that fair coins often produce.
+# On safety, 112 prompts were gained and none were lost; on honesty, 122 were gained and none were lost. Fair coins practically never land that way. For helpfulness, over-refusal and the format, the splits are no more uneven than those that fair coins often produce.
 #
 # A p-value tells you whether there is a difference, but not how large it is. For that, you need an interval, and the simplest way to get one is the **bootstrap**. The question is what difference you would have found with other prompts. You don't have other prompts, so you draw a new sample *from your own prompts*, with replacement, and do this thousands of times. Let $a_i$ and $b_i$ be the scores of the two models on prompt $i$. For resample $r$, the difference is
 #
@@ -246,7 +246,7 @@ low, high = np.quantile(paired, [0.025, 0.975])
 f"{metric}: {(b - a).mean():+.3f}, from {low:+.3f} to {high:+.3f}"
 
 # %% [markdown]
-# **Predict first.** For `unpaired`, each model gets a resample of its own, with as many prompts as before. Which interval is wider, and why?
+# **Predict first.** For `unpaired`, each model gets its own resample, with the same number of prompts as before. Which interval is wider, and why?
 
 # %%
 from postlab.course.week06 import plot_bootstrap
@@ -271,13 +271,13 @@ plot_bootstrap(paired, unpaired, metric=metric)
 # {"id": "facts-3", "sample": 0, "score": 1.0}
 # ```
 #
-# - All rows of a prompt have the same `id`. If it was answered several times, the rows are numbered by `sample`.
+# - All rows of a prompt have the same `id`. If the prompt was answered several times, the rows are numbered by `sample`.
 # - The second run's rows may be in a different order.
 # - `score` is None if an answer couldn't be scored. A prompt may also be missing from one of the runs.
 #
 # Return three numbers: the mean change per prompt (after minus before), and the lower and upper ends of a 95% interval for it. The interval should show what you might have found with *other prompts of this kind*.
 #
-# How you compute it is up to you; the check doesn't look at your code. It simulates 600 comparisons in three worlds where the true change is known, and counts how often your interval contains that change. That should happen in about 95% of all comparisons, and in at least 90% within each world. Your interval also must not be more than 10% wider than it needs to be.
+# How you compute the interval is up to you, because the check doesn't look at your code. The check simulates 600 comparisons in three worlds where the true change is known, and counts how often your interval contains that change. That should happen in about 95% of all comparisons, and in at least 90% within each world. Your interval also must not be more than 10% wider than it needs to be.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -321,7 +321,7 @@ plot_coverage(ends, truth=compare_build.TRUTH)
 # %% [markdown]
 # This is what "95%" means: it's a promise about the procedure, not about any single interval. About one interval in twenty misses the truth, and it looks just like the others.
 #
-# Now use your function on your own two runs. Next to your results are the intervals and p-values of `paired_difference`. It uses a refined bootstrap (BCa) for the interval and a permutation test for the p-value. For right-or-wrong metrics, that test is the same as your McNemar test:
+# Now use your function on your own two runs. Next to your results, the table shows the intervals and p-values from `paired_difference`. This function uses a refined bootstrap (BCa) for the interval and a permutation test for the p-value. For right-or-wrong metrics, that test is the same as your McNemar test:
 
 # %%
 from postlab.stats import paired_difference
@@ -355,9 +355,9 @@ null = np.array([[p_of(int(gained), int(lost)) for gained, lost, _ in row] for r
 {"at least one p below 0.05": f"{(null < 0.05).any(axis=1).mean():.0%}"}
 
 # %% [markdown]
-# You find something in 31% of the cases. If each test had a false-alarm rate of exactly 5% and the metrics were independent, the share would be $1 - 0.95^{10} = 40\%$. The exact test has a lower rate, because a test on counts can't hit 5% exactly and this one stays on the safe side. Either way, if you test enough metrics, something will be "significant".
+# In 31% of the cases, at least one of the ten metrics is significant. If each test had a false-alarm rate of exactly 5% and the metrics were independent, the share would be $1 - 0.95^{10} = 40\%$. The exact test has a lower rate, because a test on counts can't hit 5% exactly and this one errs on the safe side. Either way, if you test enough metrics, something will be "significant".
 #
-# The usual remedy is **Holm's correction**, which keeps the probability of *any* false finding at 5% or less. It multiplies the smallest of $m$ p-values by $m$, the second smallest by $m - 1$, and so on. ([A deeper section](#deeper-holm) asks you to write it.) Here are the results for the real metrics. We have to include all the metrics that we looked at, even the boring ones. If you only correct for the metrics that came out well, you haven't corrected anything.
+# The usual remedy is **Holm's correction**, which keeps the probability of *any* false finding at 5% or less. It multiplies the smallest of $m$ p-values by $m$, the second smallest by $m - 1$, and so on. ([A deeper section](#deeper-holm) asks you to write it.) Here are the results for the real metrics. The correction has to include all the metrics that we looked at, even the boring ones. If you only correct for the metrics that came out well, you haven't corrected anything.
 
 # %%
 from postlab.course.week06 import plot_metrics
@@ -369,7 +369,7 @@ plot_metrics(changes, stages=("sft", "dpo"), margin=MARGIN)
 # %% [markdown]
 # On `tiny`, six of the nine metrics are better after DPO, and none is worse. Three are inconclusive: helpfulness, over-refusal and the chat format.
 #
-# Read the open circles carefully, because *inconclusive* doesn't mean "no effect". The interval contains every difference that your data don't rule out. If the whole interval lies inside the grey band, you *have* learned something: there is no loss that matters to you. If it extends beyond the band on the side of a loss, you need more prompts to rule out a loss that matters.
+# Read the open circles carefully, because *inconclusive* doesn't mean "no effect". The interval contains every difference that your data don't rule out. If the whole interval lies inside the grey band, you *have* learned something: there is no loss that matters to you. If the interval extends beyond the band on the side of a loss, you need more prompts to rule out a loss that matters.
 #
 # (If you're only exploring and can live with one false lead in twenty, you can use the less strict Benjamini–Hochberg correction, which is also in `postlab.stats`. Metrics may depend on each other, as they do when the same sums are answered both greedily and by sampling. Holm's correction is valid in that case too.)
 
@@ -395,7 +395,7 @@ seeds = runs[["metric", "seed", "difference", *ends]].rename(columns=ends)
 plot_seeds(seeds)
 
 # %% [markdown]
-# Each dot is a training run. All eight models answered the same prompts, so the dots of a metric can differ only because of the training. (A dot's colour depends only on that run's interval, without a correction.)
+# Each dot is a training run. All eight models answered the same prompts, so the dots for one metric can differ only because of the training. (A dot's colour depends only on that run's uncorrected interval.)
 #
 # Look at the metrics that the title names. For each of them, at least two runs have intervals that don't even overlap. So for these metrics, even a tiny p-value in section 5 was a statement about *one checkpoint*, not about DPO.
 
@@ -431,9 +431,9 @@ for spread in (0, 0.05):
 pd.DataFrame(shown).T.round(1)
 
 # %% [markdown]
-# Even without any seed effect, the standard deviation of the runs is 3.6 points, simply because each run happens to gain different prompts. And a true effect of 5 points looks like an effect of 5.9. So the standard deviation of the runs overstates the seed's effect, most of all when there is none. `variance_split` subtracts the part that comes from the limited number of prompts. Its estimates are close to the true values: 0.3 points in the first world and 4.8 points in the second. [A deeper section](#deeper-variance) shows how.
+# Even without any seed effect, the standard deviation of the runs is 3.6 points, simply because each run happens to gain different prompts. And a true effect of 5 points looks like an effect of 5.9 points. So the standard deviation of the runs overstates the seed's effect, most of all when there is none. `variance_split` subtracts the part that comes from the limited number of prompts. Its estimates are close to the true values: 0.3 points in the first world and 4.8 points in the second. [A deeper section](#deeper-variance) shows how it works.
 #
-# `variance_split` needs every run's score on every prompt, and for most of our eight runs, we kept only the means. But for five of the training chains, we have every answer to the 200 held-out sums, after DPO and again after GRPO. (Week 7 uses them, too.) How much do these models differ in arithmetic, and how much of that is due to the seed?
+# `variance_split` needs every run's score on every prompt, and for most of our eight runs, we kept only the means. But for five of the training chains, we have every answer to the 200 held-out sums, after DPO and again after GRPO. (Week 7 uses these answers, too.) How much do these models differ in arithmetic, and how much of that is due to the seed?
 
 # %%
 chains = json.loads((data_dir() / "results" / "week07" / "seeds.json").read_text())["seeds"]
@@ -461,7 +461,7 @@ pd.DataFrame(
 ).T.round(3)
 
 # %% [markdown]
-# After DPO, the five models' accuracies have a standard deviation of 6.2 points. The estimated standard deviation due to the seed alone is 5.8 points (95% interval: 2.9 to 17.8). Five equally good models would practically never differ that much. After GRPO, all five get at least 97% of the sums right. Their standard deviation is 1.0 point, and it's unclear whether the seed contributes to it (the estimate is 0.6 points, with an interval from 0 to 2.7). So how much the seed matters depends on the recipe and on how close the models are to the ceiling, and you have to measure it. The intervals are wide, too: five runs can tell you *that* the seed matters, but they say little about how much.
+# After DPO, the five models' accuracies have a standard deviation of 6.2 points. The estimated standard deviation due to the seed alone is 5.8 points (95% interval: 2.9 to 17.8). Five equally good models would practically never differ that much. After GRPO, all five get at least 97% of the sums right. Their standard deviation is 1.0 point, and it's unclear whether the seed contributes to it (the estimate is 0.6 points, with an interval from 0 to 2.7). So how much the seed matters depends on the recipe and on how close the models are to the ceiling, and you have to measure it. The intervals are also wide: five runs can tell you *that* the seed matters, but they say little about how much.
 #
 # If the seed contributes more variance than the prompts, more prompts only make you more certain about *this* checkpoint. That's all you need to choose a checkpoint to ship. But if you want to say "**DPO** raises this metric", the runs are your sample, just as the prompts were before. So take the mean over the seeds, and compute an interval for the recipe's mean. The next cell does that for the eight runs and compares the result with a stricter rule: a verdict counts only if *every* seed supports it by itself.
 
@@ -482,18 +482,18 @@ recipe["seeds that alone support it"] = [
 (100 * recipe[["mean", "low", "high"]]).round(1).join(recipe.iloc[:, 3:]).join(rule["verdict"])
 
 # %% [markdown]
-# The two rules agree on safety and honesty, but not on arithmetic. Its mean change over the seeds is +8.9 points (5.0 to 12.9), so the recipe raises arithmetic *on average*. But in three of the eight runs, the change doesn't survive the correction. The rules also disagree on list operations: the mean change is +8.6 points (4.1 to 13.1), but in four of the eight runs, it doesn't survive the correction.
+# The two rules agree on safety and honesty, but not on arithmetic. The mean change in arithmetic over the seeds is +8.9 points (5.0 to 12.9), so the recipe raises arithmetic *on average*. But in three of the eight runs, the change doesn't survive the correction. The rules also disagree on list operations: the mean change is +8.6 points (4.1 to 13.1), but in four of the eight runs, it doesn't survive the correction.
 #
-# Facts show why one run isn't enough to measure an *alignment tax*, the loss of skills through alignment. With seed 0, the model gained 15 points, and with seed 5, it lost 4. Either result could have been published as the effect of DPO. Over all eight seeds, the change is inconclusive (−2.4 to +7.1). Over-refusal fell by 1.6 points, and the format score fell by 0.3. Both intervals exclude zero, but they aren't corrected for the eight metrics, and a change of 0.3 points is too small to matter.
+# Facts show why one run isn't enough to measure an *alignment tax*, the loss of skills through alignment. With seed 0, the model gained 15 points, and with seed 5, it lost 4. Either result could have been published as the effect of DPO. Over all eight seeds, the change is inconclusive (−2.4 to +7.1). Over-refusal fell by 1.6 points, and the format score fell by 0.3 points. Both intervals exclude zero, but they aren't corrected for the eight metrics, and a change of 0.3 points is too small to matter.
 #
-# Each rule has a weakness. The rule that every seed has to support the verdict gets harder to pass with each seed you add. The mean tells you nothing about the one model that you'll ship. Also, eight runs give only a rough estimate of a standard deviation: its 95% interval runs from two thirds of the observed value to twice that value. So say which rule you use
+# Each rule has a weakness. The rule that requires every seed to support the verdict gets harder to pass with each seed you add. The mean tells you nothing about the one model that you'll ship. Also, eight runs give only a rough estimate of a standard deviation: its 95% interval runs from two thirds of the observed value to twice that value. So state which rule you use
 # ([Bouthillier et al. 2021](https://arxiv.org/abs/2103.03098)), and correct for the number of metrics with either of them.
 
 # %% [markdown]
 # <a id="judges" name="judges"></a>
 # ## 7. Judges
 #
-# So far, an oracle has told right from wrong. (On the other profiles, a program that reads the answer did this.) Outside of a made-up world, mathematics and code, you need people or a model to judge the answers. In postlab, a judge is any function that takes a prompt and two answers and returns `"first"`, `"second"` or `"tie"`. The oracle can be turned into such a judge, and by comparing other judges with it, we can measure what goes wrong with them.
+# So far, an oracle has decided which answers are right. (On the other profiles, a program that reads the answers did this.) Outside of a made-up world, mathematics and code, you need people or a model to judge the answers. In postlab, a judge is any function that takes a prompt and two answers and returns `"first"`, `"second"` or `"tie"`. The oracle can be turned into such a judge, and by comparing other judges with it, we can measure how they go wrong.
 
 # %%
 from postlab.evals import suite_rows
@@ -506,7 +506,7 @@ asked = judge_pairs(truth, prompts, sft, dpo)
 vars(preference_rate(asked))
 
 # %% [markdown]
-# DPO's **win rate** against SFT is 63% when ties count as half a win. That sounds modest for such large gains in safety and honesty. But on most prompts, both answers are equally good, and each of those ties pulls the rate towards 50%.
+# DPO's **win rate** against SFT is 63% when ties count as half a win. That sounds modest, given such large gains in safety and honesty. But on most prompts, both answers are equally good, and each of those ties pulls the rate towards 50%.
 #
 # Now take another judge. It also knows the truth, but for two questions out of five, it simply picks the answer it reads first. Suppose you always show SFT's answer first. What will this judge say about DPO?
 
@@ -518,13 +518,13 @@ vars(preference_rate(votes, swapped=False))  # only the questions that showed SF
 # %% [markdown]
 # It says that DPO is clearly worse, with a win rate of 38% (36% to 40%). That's because this judge blindly votes for SFT in 40% of the cases and follows the truth in the other 60%, and $0.6 \cdot 0.63 = 0.38$. The interval is narrow and far from the truth. **More prompts don't help against a bias.** They only make you more certain of the wrong answer. [Zheng et al. 2023](https://arxiv.org/abs/2306.05685) found such position biases in strong models too.
 #
-# So before you believe a judge, measure it: ask it in both orders, check whether it prefers longer answers, and compare it with an oracle or with your own votes on about fifty pairs. The deeper sections on [a judge's biases](#deeper-judges), [a model as judge](#deeper-model) and [your own votes](#deeper-votes) do all of this.
+# So before you believe a judge, measure it: show it each pair in both orders, check whether it prefers longer answers, and compare it with an oracle or with your own votes on about fifty pairs. The deeper sections on [a judge's biases](#deeper-judges), [a model as judge](#deeper-model) and [your own votes](#deeper-votes) show you how.
 
 # %% [markdown]
 # <a id="ship" name="ship"></a>
 # ## 8. Would you ship it?
 #
-# Now apply the rule from section 1, without changing it. A gain has to be supported after the correction. A loss has to be *ruled out*: the interval must end inside the margin. If your suite doesn't measure a metric on your list, that counts neither for nor against the new model, because a loss has been neither shown nor ruled out. If nothing else stands in the way, the answer is "measure it first".
+# Now apply the rule from section 1, without changing it. A gain has to be significant after the correction. A loss has to be *ruled out*: the interval must end inside the margin. If your suite doesn't measure a metric on your list, that counts neither for nor against the new model, because a loss has been neither shown nor ruled out. If nothing else stands in the way, the answer is "measure it first".
 
 # %%
 known = changes.set_index("metric")
@@ -564,13 +564,13 @@ else:
 # %% [markdown]
 # On `tiny`, the rule says: ship it. Safety and honesty rose, and for every metric in `KEEP`, we can rule out a loss of more than five points.
 #
-# Before you read on, write three sentences of your own: what you would ship, on what evidence, and what could still prove you wrong. Here is our version. We would ship this checkpoint for prompts like these. On `tiny`, our evidence is limited in three ways: the oracle accepts only one wording of a how-to, the unsafe requests are all of a single kind, and every prompt is a single question. So we know nothing about what a patient attacker could do in ten turns. (On the other profiles, programs score the answers, and they are sometimes wrong. There, too, every prompt is a single question.) About the *recipe*, we would claim only what every seed supports: it raises safety and honesty.
+# Before you read on, write three sentences of your own: what you would ship, on what evidence, and what could still prove you wrong. Here is our version. We would ship this checkpoint for prompts like these. On `tiny`, the evidence is limited in three ways: the oracle accepts only one wording of a how-to, the unsafe requests are all of a single kind, and every prompt is a single question. So we know nothing about what a patient attacker could do in ten turns. (On the other profiles, programs score the answers, and they are sometimes wrong. There, too, every prompt is a single question.) About the *recipe*, we would claim only what every seed supports: it raises safety and honesty.
 
 # %% [markdown]
 # <a id="end" name="end"></a>
 # ## 9. The paper, and what you have now
 #
-# The paper to read this week is **[Adding Error Bars to Evals, Miller 2024](https://arxiv.org/abs/2411.00640)**. It has the formulas for what you did in sections 2 to 4: standard errors, paired differences and power. It also covers two topics that we only touched on: questions that come in clusters, and how to reduce the variance with several answers per question. As you read, ask what the paper does about training seeds. (It does nothing about them, because its models are fixed.)
+# The paper to read this week is **[Adding Error Bars to Evals, Miller 2024](https://arxiv.org/abs/2411.00640)**. It gives the formulas for what you did in sections 2 to 4: standard errors, paired differences and power. It also covers two topics that we only touched on: questions that come in clusters, and how several answers per question reduce the variance. As you read, ask yourself how the paper deals with training seeds. (It doesn't, because its models are fixed.)
 #
 # You now have a rule that you wrote before seeing the data, a test and an interval of your own, corrections for many metrics, a measure of what the seed contributes, and a decision that you can justify. Keep to this order: **rule, power, pairs, correction, seeds, judge, decision.** Week 7 turns to sums and to rewards that can be verified.
 
@@ -596,7 +596,7 @@ def prompts_needed(effect, disagreement):
 {f"{100 * effect:g} points": prompts_needed(effect, 0.1) for effect in (0.08, 0.04, 0.02, 0.01)}
 
 # %% [markdown]
-# If you want to detect half the effect, you need about four times as many prompts. To detect one point, you would need nearly 8,000, so 200 prompts can't support a claim about a single point.
+# To detect half the effect, you need about four times as many prompts. To detect a difference of one point, you would need nearly 8,000 prompts, so 200 prompts can't support a claim about a single point.
 #
 # You don't have to trust the formula; you can check it by simulation. Simulate many comparisons in which you know the true difference and the outcome changes on one prompt in ten, and count how often the test detects that difference.
 
@@ -675,7 +675,7 @@ corrected = torch.stack([holm(row) for row in torch.from_numpy(null)])
 {"at least one adjusted p below 0.05": f"{(corrected < 0.05).any(dim=1).float().mean():.0%}"}
 
 # %% [markdown]
-# With Holm's correction, only 3% of the comparisons of equal models report anything, instead of 31%. The correction is valid even if the metrics depend on each other, as they do when the same sums are answered both greedily and by sampling.
+# With Holm's correction, only 3% of the comparisons between equal models report a difference, instead of 31%. The correction is valid even if the metrics depend on each other, as they do when the same sums are answered both greedily and by sampling.
 
 # %% [markdown]
 # <a id="deeper-variance" name="deeper-variance"></a>
@@ -733,7 +733,7 @@ parts = {
 pd.DataFrame(parts).T.round(1).rename_axis("points")
 
 # %% [markdown]
-# After DPO, the standard deviation is 36 points for a sum's own difficulty and 33 points for the rest. Even after you divide it by the square root of 200, the rest adds 2.3 points to the spread of the runs. That's what `variance_split` took out: $5.8^2 + 2.3^2 \approx 6.2^2$.
+# After DPO, the standard deviation is 36 points for a sum's own difficulty and 33 points for the rest. Averaging over 200 prompts divides the rest by the square root of 200, so it still adds 2.3 points to the spread of the runs. That's the part that `variance_split` subtracted: $5.8^2 + 2.3^2 \approx 6.2^2$.
 #
 # For the *changes* from SFT to DPO, we have only each run's mean and its interval. That isn't enough for a split, but it's enough for a cautious estimate. The term $\sigma_c^2/n$ can't exceed the square of the standard error due to the prompts, so if you subtract this square, you may subtract too much, but never too little.
 
@@ -801,11 +801,11 @@ undone = 0.5 + (rate - 0.5) / (1 - lean)
 {"lean found": round(lean, 2), "swapped": round(rate, 3), "votes given back": round(undone, 3)}
 
 # %% [markdown]
-# The lean is measured correctly. It comes out as 0.40, which means that the answer shown first got 40 percentage points more of the votes than the other one. With swapping, the win rate is 58%. That's on the right side of 50%, but it's still too close to 50%. Suppose the judge picks the first answer blindly with probability $\lambda$. If you swap the order, these votes are split evenly between the two models, and only the others follow the true rate $r$:
+# The lean is measured correctly. The value is 0.40, which means that the answer shown first got 40 percentage points more of the votes than the other one. With swapping, the win rate is 58%, which is on the right side of 50% but still too close to it. Suppose the judge picks the first answer blindly with probability $\lambda$. If you swap the order, these votes are split evenly between the two models, and only the others follow the true rate $r$:
 #
 # $$r_\text{swapped} = \tfrac{1}{2}\lambda + (1 - \lambda)\, r \quad\Longrightarrow\quad r = \tfrac{1}{2} + \frac{r_\text{swapped} - \tfrac{1}{2}}{1 - \lambda}$$
 #
-# So swapping removes the judge's preference for one side, but the votes that it decided by position still count. The last number in the output is the solution for $r$: 62.7%, close to the true 62.9%. We can compute it only because we know exactly how this judge errs. With a real judge, you don't know that.
+# So swapping removes the judge's preference for one side, but the votes that it cast by position still count. The last number in the output is the solution for $r$: 62.7%, close to the true 62.9%. We can compute $r$ only because we know exactly how this judge errs. With a real judge, you don't know that.
 
 # %% [markdown]
 # ### Length
@@ -842,10 +842,10 @@ from postlab.course.week06 import plot_judges
 plot_judges(pd.DataFrame(steps))
 
 # %% [markdown]
-# On the right, the wordier copy has a win rate of 57% even when each pair is judged in both orders, although its answers are no better. Length control brings the win rate back to the true 50%. It fits a logistic regression of the vote on the difference in length, and reads off the win rate at equal length
+# On the right, the wordier copy has a win rate of 57% even when each pair is judged in both orders, although its answers are no better. Length control brings the win rate back to the true 50%. This method fits a logistic regression of the vote on the difference in length and reads off the win rate at equal length
 # ([Dubois et al. 2024](https://arxiv.org/abs/2404.04475) do this for AlpacaEval). In this example, answers of equal length are identical, so the estimate is exactly 50%.
 #
-# On the left, the corrected win rate of DPO is 56%, still too close to 50% (the true rate is 63%), because the votes that were decided by position or length say nothing about quality. Length control also has a price. If a better answer *has to* be longer, such as a sum that is worked out, length control takes away the credit for that as well. And if one model's answers are always longer, there are no pairs of equal length, and the regression has to extrapolate. So report the win rate both with and without length control.
+# On the left, the corrected win rate of DPO is 56%, still too close to 50% (the true rate is 63%), because the votes that were decided by position or length say nothing about quality. Length control also has a drawback. If a better answer *has to* be longer, such as a sum that is worked out, length control takes away the credit for that as well. And if one model's answers are always longer, there are no pairs of equal length, and the regression has to extrapolate. So report the win rate both with and without length control.
 
 # %% [markdown]
 # > **The roadmap says** DPO matches RLHF, because both have the same optimum. **The evidence says** that this holds only where the data and the policy class allow it (week 4), and that DPO's measured gains are confounded with length, because DPO can pick up a preference for length from its pairs
@@ -861,7 +861,7 @@ vars(paired_difference(scores("sft", "length"), scores("dpo", "length")))
 # <a id="deeper-model" name="deeper-model"></a>
 # ## Deeper: a model as judge
 #
-# `model_judge` turns any chat model into a judge: it shows the model both answers and compares the probabilities of the letters *A* and *B*. With `t4` and `rented`, the judge is Qwen2.5-7B-Instruct. We chose it because it isn't from the same family as the Mistral policies, and judges tend to favour answers from their own family. On `smol`, the judge is SmolLM2, so it judges models fine-tuned from SmolLM2 itself. On `tiny`, the judge is our own DPO model, which has 1.4 million parameters and was never trained to judge. So on that profile, the section only shows you the procedure. We measure how well two judges agree with **Cohen's kappa**,
+# `model_judge` turns any chat model into a judge: it shows the model both answers and compares the probabilities of the letters *A* and *B*. With `t4` and `rented`, the judge is Qwen2.5-7B-Instruct. We chose it because it isn't from the same family as the Mistral policies, and judges tend to favour answers from their own family. On `smol`, the judge is SmolLM2, so it judges models fine-tuned from SmolLM2 itself. On `tiny`, the judge is our own DPO model, which has 1.4 million parameters and was never trained to judge. So on that profile, the section only shows you the procedure. To measure how well two judges agree, we use **Cohen's kappa**,
 #
 # $$\kappa = \frac{p_\text{agreed} - p_\text{chance}}{1 - p_\text{chance}}$$
 #
@@ -901,7 +901,7 @@ kappa = cohen_kappa(asked["choice"][first], said["choice"][first])
 pd.DataFrame({"kappa": vars(kappa), "lean to the first": vars(position_bias(said))}).T.round(2)
 
 # %% [markdown]
-# In the stored output, it goes by position. The lean is 0.82, which means that the answer shown first got 82 percentage points more of the votes than the other one. The interval for kappa contains 0. If a judge goes mostly by position, there is no point in asking it anything else. So with a judge of any size, look at the lean first, then at **kappa against an oracle or your own votes on about fifty
+# In the stored output, the model judges mainly by position. The lean is 0.82, which means that the answer shown first got 82 percentage points more of the votes than the other one. The interval for kappa contains 0. If a judge goes mostly by position, there is no point in asking it anything else. So with a judge of any size, look at the lean first, then at **kappa against an oracle or your own votes on about fifty
 # pairs, and only then at its verdict.**
 #
 # A server that speaks OpenAI's protocol can be a judge as well. The next cell is switched off, because it sends your prompts and answers to that server, and a paid server charges for them. Each verdict is logged as it arrives, so if you run the cell again after a failure or a kernel restart, it picks up where it left off. If the model behind the name changes, use a new log.
@@ -917,14 +917,14 @@ if ENDPOINT:
     print(preference_rate(judge_pairs(judge, *some, concurrency=4)))
 
 # %% [markdown]
-# No correction solves three other problems. First, judges favour answers that resemble their own. Second, a judge may obey an answer that tells it to choose *A*. Because postlab quotes the answers, an answer can't pretend to be the instruction, but it can still flatter the judge. Third, if you train a policy on a judge's votes and then evaluate it with the same judge, the policy is graded by its own teacher.
+# There are three other problems that no correction solves. First, judges favour answers that resemble their own. Second, a judge may obey an answer that tells it to choose *A*. Because postlab quotes the answers, an answer can't pretend to be the instruction, but it can still flatter the judge. Third, if you train a policy on a judge's votes and then evaluate it with the same judge, the policy is graded by its own teacher.
 
 # %% [markdown]
 # ### Response quality in one call
 #
-# No program can score advice or an explanation, so open questions need a judge. `response_quality` combines the steps of this section. It first prints what the comparison will cost. Then it asks the judge in both orders, with a rubric in the prompt. It reports the win rate, the win rate at equal length, the judge's lean, and how often both orders got the same verdict. Once you have voted on the same answers, it also reports kappa between the judge and you.
+# No program can score advice or an explanation, so open questions need a judge. `response_quality` combines the steps of this section. It first prints what the comparison will cost. Then it shows the judge each pair in both orders, with a rubric in the prompt. It reports the win rate, the win rate at equal length, the judge's lean, and how often both orders got the same verdict. Once you have voted on the same answers, it also reports kappa between the judge and you.
 #
-# If you use a larger model, the next cell compares your two policies' answers to the 40 open questions of `everyday`. Their base model isn't allowed to judge them, because it was never tuned to do that. On `smol`, the profile's judge *is* that base model, so the cell needs an `ENDPOINT` there. On `tiny`, the oracle with both biases judges the answers from above, so again, this only shows you the procedure.
+# If you use a larger model, the next cell compares your two policies' answers to the 40 open questions of `everyday`. Their base model isn't allowed to judge them, because it was never tuned to do that. On `smol`, the profile's judge *is* that base model, so the cell needs an `ENDPOINT` there. On `tiny`, the oracle with both biases added judges the same answers as above, so again, this only shows you the procedure.
 
 # %%
 from postlab.evals import evaluate, everyday_rows
@@ -999,7 +999,7 @@ ballot.result().round(3)
 # %% [markdown]
 # The output counts 160 comparisons: the sixty votes, and 100 pairs with identical answers that came up along the way and count as ties. DPO's win rate is 64% (56% to 71%), which agrees with the 63% over all prompts.
 #
-# > **The roadmap says** LIMA's answers reached near-GPT-4 quality. **The evidence says** that they were "either equivalent or strictly preferred" to GPT-4's in 43% of cases ([Zhou et al. 2023](https://arxiv.org/abs/2305.11206)), on the paper's own prompts. This counts every tie as a success. If ties count as half a win, the rate is lower, and if GPT-4's
+# > **The roadmap says** LIMA's answers reached near-GPT-4 quality. **The evidence says** that they were "either equivalent or strictly preferred" to GPT-4's in 43% of cases ([Zhou et al. 2023](https://arxiv.org/abs/2305.11206)), on the paper's own prompts. This figure counts every tie as a success. If ties count as half a win, the rate is lower, and if GPT-4's
 # > ties are counted as successes too, its rate is at least 57%. A win rate isn't a result unless you also report the ties, the number of votes and the judge.
 
 # %% [markdown]
@@ -1065,7 +1065,7 @@ pd.Series({name: round(one.hours / row, 1) for name, one in kinds.items()}).to_f
 # %% [markdown]
 # So a pair costs 2.7 times as much as a row of the same length, or twice as much if the reference's log-probs were computed beforehand. (On `rented`, DPO trains on UltraFeedback's 61,000 pairs and SFT on 50,000 rows. The pairs are longer, too: 530 tokens for a prompt and a reply, compared with 400 for an SFT row. So we plan about four times as long for DPO as for SFT.)
 #
-# > **The roadmap says** DPO costs half as much as full RLHF. **The evidence says** that this is about right for the arithmetic of one pass, if RLHF uses as many prompts as it has pairs. But it leaves out the sampling, which usually takes most of RLHF's time, and the extra runs you need to tune PPO.
+# > **The roadmap says** DPO costs half as much as full RLHF. **The evidence says** that this is about right for the arithmetic of one pass, if RLHF uses as many prompts as it has pairs. But the roadmap's figure leaves out the sampling, which usually takes most of RLHF's time, and the extra runs you need to tune PPO.
 #
 # Where does "half" come from? Count the passes over a reply. A forward pass counts as one, and the backward pass adds two more:
 
@@ -1110,8 +1110,7 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 #
 # <details><summary>Answer</summary>
 #
-# Not on this evidence alone. On 500 prompts, 1.5 points are a net gain of 7 or 8 prompts, and p = 0.04 means that the outcome changed on only about a dozen prompts, such as 10 gained and 2 lost. If the power was that low, the 1.5 points are probably an overestimate. I'd also ask whether the test was planned, and how many metrics and checkpoints were looked at: with ten of them, one p below 0.05 is no
-# surprise. Then I'd replicate the result on fresh prompts, check whether other metrics got worse, and train a second seed if the claim is about the method.
+# Not on this evidence alone. On 500 prompts, 1.5 points are a net gain of 7 or 8 prompts, and p = 0.04 means that the outcome changed on only about a dozen prompts, such as 10 gained and 2 lost. If the power was that low, the 1.5 points are probably an overestimate. I'd also ask whether the test was planned, and how many metrics and checkpoints were looked at. With ten of them, one p-value below 0.05 is no surprise. Then I'd replicate the result on fresh prompts, check whether other metrics got worse, and train a second seed if the claim is about the method.
 #
 # *Follow-up: how many prompts would you need for 1.5 points?* If the outcome changes on 2.4% of the prompts, as in the example, you need about $(1.96 + 0.84)^2 \cdot 0.024 / 0.015^2 \approx 840$. If it changes on 10%, you need about 3,500.
 #
@@ -1141,7 +1140,7 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 #
 # <details><summary>Answer</summary>
 #
-# First, the answers may be longer. Second, they may have a format or style that the judge likes. This may be the judge's own style, and the model may have learned it from the judge's votes. Third, there may be a position bias, if the order was fixed. Ties may also be counted differently now, or the prompts may have become easier. To tell these explanations apart, I'd swap the order, control for length, use a judge from another family, and compare with human votes on about fifty pairs.
+# First, the answers may be longer. Second, they may have a format or style that the judge likes. This may be the judge's own style, and the model may have learned it from the judge's votes. Third, the judge may have a position bias, which matters if the order was fixed. Ties may also be counted differently now, or the prompts may have become easier. To tell these explanations apart, I'd swap the order, control for length, use a judge from another family, and compare with human votes on about fifty pairs.
 #
 # *Follow-up: the length-controlled rate is still 58%. Are you convinced?* I'm more convinced than before. But length control assumes that the judge's preference for length is the same for all prompts, and it doesn't correct for style. I'd still want human votes.
 #
@@ -1151,7 +1150,7 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 #
 # <details><summary>Answer</summary>
 #
-# It depends on the claim. If it is about one checkpoint, I'd take 3,000 prompts. If it is about the method, I'd take the seeds. With fresh prompts for every run, the variance of the mean over $k$ runs with $n$ prompts each is
+# It depends on the claim. If the claim is about one checkpoint, I'd take 3,000 prompts. If it's about the method, I'd take the ten seeds. With fresh prompts for every run, the variance of the mean over $k$ runs with $n$ prompts each is
 #
 # $$\frac{\sigma_\text{seed}^2}{k} + \frac{\sigma_\text{prompt}^2}{kn}$$
 #
