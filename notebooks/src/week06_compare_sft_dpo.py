@@ -697,7 +697,7 @@ draw_sources()
 #
 # $$\operatorname{Var}(\text{mean of a run}) = \sigma_a^2 + \frac{\sigma_c^2}{n}, \qquad (\text{standard error due to the prompts})^2 = \frac{\sigma_b^2 + \sigma_c^2}{n}$$
 #
-# So the spread of the runs always contains $\sigma_c^2/n$, even if there is no seed effect at all. To subtract it, you need $\sigma_c^2$. You can estimate it from what is left of the table once the row means and the column means are taken out. This is called a *two-way analysis of variance*. With $R$ runs, the three mean squares and their expected values are
+# So the spread of the runs always contains $\sigma_c^2/n$, even if there is no seed effect at all. To subtract it, you need $\sigma_c^2$. You can estimate it from what is left of the table once you have subtracted the row means and the column means. This is called a *two-way analysis of variance*. With $R$ runs, the three mean squares and their expected values are
 #
 # | mean square | computed from | expected value |
 # |---|---|---|
