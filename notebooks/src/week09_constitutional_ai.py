@@ -11,7 +11,7 @@
 # - what a point of safety costs with different kinds of labellers once every expense is counted,
 # - how to write a rule of your own, label pairs with it, train on the labels, and measure the effect.
 #
-# **The core** takes about 90 minutes, including three or four minutes of training on `tiny`. It contains one exercise, one build and one paper.
+# **The core** takes about 90 minutes, including three or four minutes of training on `tiny`. You'll do one exercise and one build, and read one paper.
 #
 # 1. [A constitution is a file](#file) · 2. [Who criticises?](#critic) · 3. [The supervised half](#revise) · 4. [The preference half](#compare) · 5. [Which half did what?](#halves) · 6. [How good is the labeller?](#labeller) · 7. [What does a point of safety cost?](#bill) · 8. [Build: a rule of your own](#build) · 9. [The paper, and what you have now](#end)
 #
@@ -27,9 +27,9 @@
 # - [What we tried](#deeper-tried) · 5 minutes
 # - [Your profile's own model](#deeper-own) · 20 minutes to read, plus 10 to 30 of training
 #
-# At the end are [five interview questions](#interview) and the week's [readings](#papers).
+# The notebook ends with [five interview questions](#interview) and the week's [readings](#papers).
 #
-# In every profile, all sections except the last deeper one use the embedded model, because in its world we know the truth. This small model shows you how the method works, not how capable a trained model can be. The last deeper section applies the method to the model of your profile: `smol`, `t4` or `rented`.
+# In every profile, all sections except the last deeper one use the embedded model, because we know the truth in its world. This small model shows you how the method works, not how capable a trained model can be. The last deeper section applies the method to the model of your profile: `smol`, `t4` or `rented`.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -149,7 +149,7 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# It can. It recognises that trapping a baker is harmful, although it gets two of the six examples wrong. The table shows both mistakes: the critic objects to a harmless reply and to a necessary refusal.
+# It can. The network recognises that trapping a baker is harmful, although it gets two of the six examples wrong. The table shows both mistakes: the critic objects to a harmless reply and to a necessary refusal.
 #
 # Six examples are only a smoke test. For a proper measurement, we use replies to held-out prompts for which the correct verdict is known, and we apply each rule to each family about equally often:
 
@@ -182,7 +182,7 @@ wrong_verdicts(itself)
 #
 # But look at the other errors. Half of the how-tos in our world ask how to do something rough to a *thing*, such as trapping a lamp. If the critic says that a reply to such a how-to breaks *harm*, that's a false alarm, and the revision turns a helpful reply into a refusal. And if it says that refusing an unsafe request breaks *helpful*, it mistakes a necessary refusal for a needless one. The critic had little chance to learn the difference: about five out of six of its training rows apply a rule to the family that the rule is about. **A critic also needs examples of replies that don't break a rule.**
 #
-# If a model can't judge well enough, you can use a stronger model, or fine-tune this one on correct critiques. We fine-tune it. Our critiques apply every rule to every family equally often. They are written by a program that knows the truth. Such knowledge isn't free, so section 7 adds the cost of this critic to the bill.
+# If a model can't judge well enough, you can use a stronger model, or fine-tune this one on correct critiques. We fine-tune it. Our critiques apply every rule to every family equally often. A program that knows the truth writes them. Such knowledge isn't free, so section 7 adds the cost of this critic to the bill.
 
 # %%
 import contextlib
@@ -209,7 +209,7 @@ def fine_tuned(rows, **how):
 
 
 # %% [markdown]
-# This takes about half a minute on two cores:
+# Training the critic takes about half a minute on two cores:
 
 # %%
 critic = fine_tuned(cai.critic_rows(n=2400, seed=0), max_steps=150, learning_rate=1e-3)
@@ -287,7 +287,7 @@ told = pd.DataFrame(
 told.groupby("family").mean().round(2)
 
 # %% [markdown]
-# The share of correct replies rises from 43% to 87% for unsafe requests and from 45% to 98% for riddles that nobody can answer. For how-tos, the share stays the same. Two kinds of errors can hide behind these averages. The critic *spoils* a good reply if it turns it into a bad one, for example after a false alarm. It *misses* a bad reply if the reply is still bad afterwards. Let's count both kinds:
+# The share of correct replies rises from 43% to 87% for unsafe requests and from 45% to 98% for riddles that nobody can answer. For how-tos, the share stays the same. Two kinds of errors can hide behind these averages. The critic *spoils* a good reply by turning it into a bad one, for example after a false alarm. It *misses* a bad reply if the reply is still bad afterwards. Let's count both kinds:
 
 # %%
 spoilt = told[(told["before"] == 1) & (told["after"] == 0)]
@@ -369,7 +369,7 @@ pairs = draw_pairs(requests(RULED, 240, f"pairs {lab.seed}"))
 # %% [markdown]
 # A verdict in words reduces a probability to yes or no. The probability itself tells us more: it says how likely the critic is to begin with 'It breaks' rather than 'It keeps'. For each reply, we add up these probabilities over the rules, and we prefer the reply with the lower sum. If the critic raises the same false alarm about both replies, the error cancels out. The paper also labels with probabilities instead of words (section 4.1).
 #
-# Each pair is labelled twice, the second time in the opposite order, and we keep a label only if it is the same both times. A labeller that sees both replies at once needs this check, because it may prefer whichever reply comes first. Ours scores each reply on its own, so the second pass changes nothing (`swap=False` skips it). If the two sums differ by less than a margin, the pair is a tie. *We don't train on ties.* If we forced the labeller to choose, it would choose at random, and we would train on noise.
+# Each pair is labelled twice, the second time in the opposite order, and we keep a label only if it is the same both times. A labeller that sees both replies at once needs this check, because it may prefer whichever reply comes first. Our labeller scores each reply on its own, so the second pass changes nothing, and `swap=False` skips it. If the two sums differ by less than a margin, the pair is a tie. *We don't train on ties.* If we forced the labeller to choose, it would choose at random, and we would train on noise.
 
 # %%
 labeller = cai.chance_labeller(cai.verdict_chances(critic, tokenizer), rules, margin=0.2)
@@ -384,7 +384,7 @@ pd.Series(labels).value_counts().to_frame("pairs")
 cai.label_pairs(lambda many: ["first"] * len(many), pairs[:4])
 
 # %% [markdown]
-# **Who labels the pairs that no rule is about?** In the paper, a model labelled pairs about *harmlessness*, and people labelled pairs about *helpfulness*. We tried to do without the people (see [What we tried](#deeper-tried)). The policy then learned to refuse and to say 'I do not know' too often: over-refusal rose, and the policy hardly answered questions about facts any more. Few of the pairs showed when such replies are *wrong*. So we also label pairs about sums, lists, facts and how-tos. Here the oracle takes the place of a human labeller.
+# **Who labels the pairs that no rule is about?** In the paper, a model labelled pairs about *harmlessness*, and people labelled pairs about *helpfulness*. We tried to do without human labels (see [What we tried](#deeper-tried)). The policy then learned to refuse and to say 'I do not know' too often: over-refusal rose, and the policy hardly answered questions about facts any more. Few of the pairs showed when such replies are *wrong*. So we also label pairs about sums, lists, facts and how-tos. Here the oracle takes the place of a human labeller.
 
 
 # %%
@@ -460,7 +460,7 @@ changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].
 # <a id="halves" name="halves"></a>
 # ## 5. Which half did what?
 #
-# The revisions made the policy safe. The preferences then repaired most of the damage that the revisions had done elsewhere. We found this in three recorded runs with different seeds (`notebooks/experiments/week09_cai.py`), each of which used more prompts than the run above. All three start from the same SFT checkpoint and use the same critic, so they don't tell you how much the results would change with another critic.
+# The revisions made the policy safe. The preferences then repaired most of the damage that the revisions had done elsewhere. We found this in three recorded runs with different seeds (`notebooks/experiments/week09_cai.py`), each of which used more prompts than the run above. All three runs start from the same SFT checkpoint and use the same critic, so they don't tell you how much the results would change with another critic.
 
 # %% tags=["aside"]
 import json
@@ -488,7 +488,7 @@ plot_moves(
 )
 
 # %% [markdown]
-# Means can hide a seed that went the other way. For each seed, the next table lists the change after each half and after both, together with the paired test from week 6:
+# A mean can hide a seed with the opposite result. For each seed, the next table lists the change after each half and after both, together with the paired test from week 6:
 
 # %% tags=["aside"]
 import numpy as np
@@ -532,7 +532,7 @@ whose.assign(**{"by the critic": whose["preferred"] - whose["by humans"]})
 # %% [markdown]
 # **Safety.** The revisions raised safety by 48, 57 and 47.5 points on the three seeds. The preferences had no consistent effect: safety didn't change measurably on one seed (−1.5 points), *fell* by 8 points on another, and rose by 3.5 on the third.
 #
-# **The price.** After the revisions, every seed was less helpful and worse at sums. Two of the three seeds were also worse at facts and refused more harmless requests. (On seed 0, over-refusal rose by 3 points, which is inconclusive, with p = 0.07.) The preferences repaired most of this damage: in the end, over-refusal is only 0, 0.5 and 4 points above where it started. Whose preferences made the difference? The record doesn't separate the critic's pairs from those labelled by 'people'. But in our [trials](#deeper-tried), over-refusal stayed at least 6 points above its initial value until people also labelled how-tos.
+# **The price.** After the revisions, every seed was less helpful and worse at sums. Two of the three seeds were also worse at facts and refused more harmless requests. On seed 0, the rise in over-refusal by 3 points is inconclusive (p = 0.07). The preferences repaired most of this damage: in the end, over-refusal is only 0, 0.5 and 4 points above where it started. Whose preferences made the difference? The record doesn't separate the critic's pairs from those labelled by 'people'. But in our [trials](#deeper-tried), over-refusal stayed at least 6 points above its initial value until people also labelled how-tos.
 #
 # **Sums.** The share of right sums rose from 46% to 92%, but no rule is about sums. Most likely, the gain comes from the pairs with human labels (here the oracle's): in the pairs about sums, a reply that works the sum out usually beats a guess. On each seed, more than half of the preference rows had human labels. This part of the training is week 5's method, not the constitution, so report such gains separately.
 #
@@ -588,7 +588,7 @@ kappa = check.kappa(kappa)
 #
 # </details>
 #
-# **Predict first.** There are ten pairs, and the true label of two of them is a tie. One rater answers 0 for every pair. Another gets eight right, including the ties. Both agree with the truth eight times. Are one rater's labels worth more than the other's?
+# **Predict first.** There are ten pairs, and the true label of two of them is a tie. One rater answers 0 for every pair. Another gets eight right, including the ties. Both raters agree with the truth eight times. Are one rater's labels worth more than the other's?
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -627,11 +627,11 @@ print(pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().rou
 # %% [markdown]
 # For labels from probabilities, training the critic raised kappa from 0.42 to 0.57, but the results for each family tell you more than this average. On riddles (*unknown*), both labellers are good. On unsafe requests, look at the pairs in which one reply really is better. In these pairs, the policy prefers the wrong reply 14% to 20% of the time and misses the difference 32% to 43% of the time. The critic never prefers the wrong reply and misses the difference in only 5% to 12%. The rules are the same, so on these requests the *labeller* makes the difference.
 #
-# On how-tos, even the critic misses two thirds of the differences. A reply that gives the steps of another task is bad, but it doesn't break any of our rules. That isn't the labeller's fault: **nobody wrote a rule against it.**
+# On how-tos, even the critic misses two thirds of the differences. A reply that gives the steps of another task is bad, but it doesn't break any of our rules. The labeller isn't to blame: **nobody wrote a rule against it.**
 #
-# **Can a general model do this without training?** The last four rows are from SmolLM2-135M-Instruct, the base model of the `smol` profile. It has almost a hundred times as many parameters as our policy, but it has never seen our world. `notebooks/experiments/week09_smol_labeller.py` tried four ways of asking it on 40 other pairs and kept the one with the highest kappa. This prompt asks *Does the reply break the rule? Answer Yes or No* for each reply and rule, without reasoning or examples. When we pool the first 60 pairs of each seed, SmolLM2's kappa is 0.19 (0.11 to 0.28), compared with 0.44 for the policy's own labels. If a coin toss decided the pairs that SmolLM2 doesn't call ties, kappa would be 0.13. SmolLM2 is good at riddles: in all 24 pairs in which one reply is better, that reply also gets the better score. On unsafe requests, the better reply gets the better score in only 17 of 36 such pairs, which is no better than chance.
+# **Can a general model do this without training?** The last four rows are from SmolLM2-135M-Instruct, the base model of the `smol` profile. It has almost a hundred times as many parameters as our policy, but it has never seen our world. `notebooks/experiments/week09_smol_labeller.py` tried four ways of prompting it on 40 other pairs and kept the one with the highest kappa. This prompt asks *Does the reply break the rule? Answer Yes or No* for each reply and rule, without reasoning or examples. When we pool the first 60 pairs of each seed, SmolLM2's kappa is 0.19 (0.11 to 0.28), compared with 0.44 for the policy's own labels. If a coin toss decided the pairs that SmolLM2 doesn't call ties, kappa would be 0.13. SmolLM2 is good at riddles: in all 24 pairs in which one reply is better, that reply also gets the better score. On unsafe requests, the better reply gets the better score in only 17 of 36 such pairs, which is no better than chance.
 #
-# On the 40 pairs, showing both replies and asking for *A* or *B* was about as good. On the recorded pairs, the kappa of this method is 0.27 (0.16 to 0.37). But on those pairs, SmolLM2 prefers *A* every time, whatever the order, so only the average over both orders tells us anything. Neither method beats the policy's own labels, so we didn't train on SmolLM2's labels.
+# On the 40 pairs, showing both replies and asking for *A* or *B* worked about as well. On the recorded pairs, the kappa of this method is 0.27 (0.16 to 0.37). But on those pairs, SmolLM2 prefers *A* every time, whatever the order, so only the average over both orders tells us anything. Neither method beats the policy's own labels, so we didn't train on SmolLM2's labels.
 
 # %% [markdown]
 # <a id="bill" name="bill"></a>
@@ -697,9 +697,9 @@ pd.DataFrame(
 ).T.round(2)  # fmt: skip
 
 # %% [markdown]
-# A flat price of one cent per question hides costs that differ by a factor of several hundred. With short rules, a label costs a small fraction of a cent. With a constitution of 23,000 words, which is about the length of Anthropic's from 2026, it costs more than a cent. (Providers charge less for a prefix that they have cached.) If the labeller reasons before it answers, the tokens that it writes soon cost more than those it reads.
+# A flat price of one cent per question hides costs that differ by a factor of several hundred. With short rules, a label costs a small fraction of a cent. With a constitution of 23,000 words, which is about the length of Anthropic's from 2026, the same label costs more than a cent, although providers charge less for a prefix that they have cached. If the labeller reasons before it answers, the tokens that it writes soon cost more than those it reads.
 #
-# Still, the price of tokens hardly matters for our labellers. So what does? Here is the whole bill for DPO on the labels of some 190 pairs, with means over three recorded seeds. An endpoint can't know the facts of our tiny world, so we compute its bill but can't give a gain in safety. We give no gain for SmolLM2 either, because we didn't train on its labels:
+# Still, the price of tokens hardly matters for our labellers. So what does? Here is the whole bill for DPO on the labels of some 190 pairs, with means over three recorded seeds. An endpoint can't know the facts of our tiny world, so we compute its bill but can't report a gain in safety. We report no gain for SmolLM2 either, because we didn't train on its labels:
 
 # %% tags=["aside"]
 runs = recorded["runs"]
@@ -742,13 +742,13 @@ whole.round(2)
 plot_bill(whole.dropna(subset="points").reset_index())
 
 # %% [markdown]
-# Read the last column first. For these 190 pairs, people are the cheapest, at about $16 per point of safety. The trained critic brings just as much safety but costs $268 per point, because somebody had to write 3,200 correct critiques. For every AI labeller, the labels themselves cost less than a dollar. You pay for everything else. (Our 'people' are the oracle, which never errs. If 20% of their labels were wrong, the [noise section](#deeper-noise) suggests a gain of about 28 points instead of 36, or $21 per point.)
+# Read the last column first. For these 190 pairs, people are the cheapest, at about $16 per point of safety. The trained critic brings just as much safety but costs $268 per point, because somebody had to write 3,200 correct critiques. For every AI labeller, the labels themselves cost less than a dollar. The rest of the bill pays for training or checking the labeller. Note that our 'people' are the oracle, which never errs. If 20% of their labels were wrong, the [noise section](#deeper-noise) suggests a gain of about 28 points instead of 36, or $21 per point.
 #
 # These prices apply only to this number of labels, because each additional label brings less. In the [section on human labels](#deeper-hybrid), 50 pairs labelled by people raised safety by 29 points for $150. That's only $5 per point, but over-refusal also rose by 8 points. So don't treat dollars per point as a property of a labeller, and always look at over-refusal as well.
 #
-# Labels by the policy itself are almost free. But you have to find out whether it can label at all, and the 50 pairs for this check cost $150, or about $17 per point. The gain from these labels is also the least certain: it was 1, 9 and 17 points on the three seeds, which is too much variation to rely on the mean. (The lines in the figure are intervals over prompts. They don't include the variation between seeds.) If you leave out the check, a point costs almost nothing, but you train on the labels without knowing how bad they are.
+# Labels by the policy itself are almost free. But you have to find out whether it can label at all, and the 50 pairs for this check cost $150, or about $17 per point. The gain from these labels is also the least certain: it was 1, 9 and 17 points on the three seeds, so don't rely on the mean. (The intervals in the figure cover only the prompts, not the variation between seeds.) If you leave out the check, a point costs almost nothing, but you train on the labels without knowing how bad they are.
 #
-# For an endpoint, the check costs the same $150. If it labelled as well as people do, a point of safety would cost about $4. The 50 pairs of the check tell you roughly how good its labels are.
+# For an endpoint, the check costs the same $150. If it labelled as well as people do, a point of safety would cost about $4. The 50 pairs of the check tell you roughly how good the endpoint's labels are.
 #
 # What about SmolLM2? It needs 0.86 seconds on one core per pair, so its labels for all 190 pairs cost a quarter of a cent. But the check costs $150 here, too, and it tells you not to use these labels (section 6). If a labeller can't tell which reply is safer, a low price doesn't help.
 #
@@ -771,9 +771,9 @@ pd.DataFrame({f"{n:,} pairs": total(n) for n in (n_pairs, 2000, 20_000, 200_000)
 )
 
 # %% [markdown]
-# Above some 3,250 pairs, the trained critic is cheaper than people, and for 200,000 pairs, it is cheaper by a factor of sixty. So AI feedback becomes cheap if you need many labels or use the same labeller again and again. (We assume that the critic stays as good on new pairs. It won't if the policy changes much.) A critic trained on fewer critiques would pay off sooner, but [ours with 400](#deeper-hybrid) was unreliable.
+# Above some 3,250 pairs, the trained critic is cheaper than people, and for 200,000 pairs, it is cheaper by a factor of sixty. So AI feedback becomes cheap if you need many labels or use the same labeller again and again. Here we assume that the critic stays as good on new pairs, but it won't if the policy changes much. A critic trained on fewer critiques would pay off sooner, but [ours with 400](#deeper-hybrid) was unreliable.
 #
-# And what did our own run cost? It used the critic for about half of its preference pairs and the oracle, in place of people, for the other half. A person has to look at every pair, including those that turn out to be ties:
+# And what did our own run cost? That run used the critic for about half of its preference pairs and the oracle, in place of people, for the other half. A person has to look at every pair, including those that turn out to be ties:
 
 # %% tags=["aside"]
 chain_bill = billed(
@@ -786,7 +786,7 @@ print(
 )
 
 # %% [markdown]
-# Again, the critiques dominate the bill. Practically all the money for labels goes to people, and they labelled pairs about *helpfulness*, not harm. Without them, the trained policy forgot facts and refused too much ([What we tried](#deeper-tried)). 'Nobody labels harm' doesn't mean that nobody labels.
+# Again, the critiques dominate the bill. Practically all the money for labels goes to people, and they labelled pairs about *helpfulness*, not harm. Without them, the trained policy forgot facts and refused too much ([What we tried](#deeper-tried)). 'Nobody labels harm' doesn't mean that nobody labels anything.
 
 # %% [markdown]
 # <a id="build" name="build"></a>
@@ -864,7 +864,7 @@ forms = pd.DataFrame(
 forms.groupby("reply").agg(replies=("right", "size"), right=("right", "mean")).round(2)
 
 # %% [markdown]
-# The form of a reply says a lot about its answer: 92% of the replies that work the sum out are right, but only 2% of the bare answers. That's why labels that depend only on the form can be right. Our rule decided 11 pairs of replies to sums, all of them for the right reply, and nobody had to know a single answer. Those 11 labels were enough to raise the share of right answers from 58% to 100% on 60 held-out sums.
+# The form of a reply says a lot about its answer: 92% of the replies that work the sum out are right, but only 2% of the bare answers. That's why labels that depend only on the form can be right. Our rule decided 11 pairs of replies to sums, all of them in favour of the right reply, and nobody had to know a single answer. Those 11 labels were enough to raise the share of right answers from 58% to 100% on 60 held-out sums.
 #
 # Look at *facts*, too. The share of right answers falls from 90% to 40% *without* the fourth rule. The reason is the same as in section 4: the critic labelled no pairs about facts, and what its labels teach spreads to such questions. With our rule, 60% are right, but 30 prompts and one run aren't enough to claim that the rule about sums made the difference.
 #
@@ -893,7 +893,7 @@ forms.groupby("reply").agg(replies=("right", "size"), right=("right", "mean")).r
 # - *How is the policy trained?* The paper uses RL instead of DPO, and soft labels instead of hard ones. [A deeper section](#deeper-rl) tries both.
 # - *What went wrong?* Overtrained policies added phrases such as 'you are valid, valued, and cared for' to most of their replies, because the score rewarded them.
 #
-# In `runs/tiny/seed-<n>/cai/`, you now have a policy that was trained on a critic's revisions and labels according to three written rules, and on the oracle's labels for sums, lists, facts and how-tos. You have measured the critic's errors, and you know how much safer the policy became and what each point cost. Above all, you know that a labeller has to be measured before you train on its labels. Week 10 is about another kind of cheap label, which says which *step* of a solution went wrong.
+# In `runs/tiny/seed-<n>/cai/`, you now have a policy that was trained on a critic's revisions and labels, which follow three written rules. For sums, lists, facts and how-tos, it was trained on the oracle's labels. You have measured the critic's errors, and you know how much safer the policy became and what each point cost. Above all, you know that a labeller has to be measured before you train on its labels. Week 10 is about another kind of cheap label, which says which *step* of a solution went wrong.
 #
 # To use this method with your own model, you need three things:
 #
@@ -967,7 +967,7 @@ sure.groupby("how sure", observed=True).agg(pairs=("right", "size"), said=("sure
 # %% [markdown]
 # Compare the last two columns. If *right* is close to *said* in every row, the critic is calibrated. If *right* is lower, the critic is too sure of itself, and a model that learns from its soft labels will be, too.
 #
-# Ours isn't too sure. In all 61 pairs in which it gave one reply more than 60%, that reply was the better one. So in the two middle rows, it could have been surer, but these rows contain only 28 and 17 pairs. In the other 43 pairs, the critic has no clear preference, and it's right about half of the time, as its probabilities suggest.
+# Ours isn't too sure. In all 61 pairs in which the critic gave one reply a probability above 60%, that reply was the better one. So in the two middle rows, the critic could have been surer, but these rows contain only 28 and 17 pairs. In the other 43 pairs, the critic has no clear preference, and it's right about half of the time, as its probabilities suggest.
 #
 # ### A preference model, and GRPO on its score
 #
@@ -1016,7 +1016,7 @@ pair_losses = descend(preference.parameters(), pair_loss, steps=60, lr=5e-4)
 print(f"the loss fell from {np.mean(pair_losses[:5]):.2f} to {np.mean(pair_losses[-5:]):.2f}")
 
 # %% [markdown]
-# Now we run GRPO with TRL's trainer. The reward is the preference model's score for each new reply. It takes about half a minute to run 24 steps with 32 replies each. The settings are those of week 11, plus a KL penalty of 0.04. We tuned nothing. (The reward in the table jumps up and down because every step uses different prompts. So judge the policy by its replies, not by this reward.)
+# Now we run GRPO with TRL's trainer. The reward is the preference model's score for each new reply. It takes about half a minute to run 24 steps with 32 replies each. The settings are those of week 11, plus a KL penalty of 0.04. We tuned nothing. The reward in the table jumps up and down because every step uses different prompts, so judge the policy by its replies instead.
 
 # %% tags=["aside"]
 from trl import GRPOConfig, GRPOTrainer
@@ -1087,7 +1087,7 @@ pd.DataFrame(lines).set_index("metric")
 # %% [markdown]
 # The answer to both questions is the policy trained with RL: it reaches 95% safety, but it also refuses 32% of the harmless requests. Always read these two numbers together, because a policy that refuses everything is perfectly safe. DPO on hard labels brings safety to 74% and over-refusal to 4%. DPO on soft labels brings them to 57% and 2%. Also look at *facts*, which no rule is about and for which there were no pairs. The share of right answers falls from 85% to 62% with soft labels, to 34% with hard ones and to 2% after RL.
 #
-# Each cell shows the score and, in parentheses, the change from SFT in points, followed by its 95% interval over prompts. This is *one seed*, so it shows that the parts work and in which direction the metrics move, but not which method is better.
+# Each cell shows the score and, in parentheses, the change from SFT in points, followed by its 95% interval over prompts. This is *one seed*, so it shows that the method runs and in which direction the metrics move, but not which method is better.
 #
 # ### Three seeds and two labellers
 #
@@ -1190,16 +1190,16 @@ frame["noise"] = [recorded["arms"][arm].get("noise", 0.0) for arm in frame["arm"
 plot_noise(frame)
 
 # %% [markdown]
-# It depends on what you measure. With 20% wrong labels, the gain of 68 points in honesty shrank by 1 point, and the gain of 36 points in safety shrank by 8 (means of three seeds). With 40% wrong labels, the two gains shrank by 40 and 19 points. The seeds differ a lot. With 20% noise, safety was 14 or 15 points lower than with clean labels on two seeds and 4 points higher on the third. With 40% noise, honesty changed by −1, 50 and 35 points in training. (The bands are 95% intervals over prompts. They don't include the variation between seeds.)
+# It depends on what you measure. With 20% wrong labels, the gain of 68 points in honesty shrank by 1 point, and the gain of 36 points in safety shrank by 8 (means of three seeds). With 40% wrong labels, the two gains shrank by 40 and 19 points. The seeds differ a lot. With 20% noise, safety was 14 or 15 points lower than with clean labels on two seeds and 4 points higher on the third. With 40% noise, honesty changed by −1, 50 and 35 points in training. The bands in the figure are 95% intervals over prompts and don't include the variation between seeds.
 #
 # Why do so many wrong labels do so little damage? Take a pair with margin $m$ whose label is wrong with probability $\varepsilon$. Averaged over the noise, the gradient of DPO's loss with respect to the margin is
-# $-(\sigma(-m) - \varepsilon)$. At margin 0, the gradient is $1 - 2\varepsilon$ times the clean one, so it is smaller but still points in the right direction. As the margin grows, this gradient shrinks faster than the clean one. It reaches 0 where $\sigma(m) = 1 - \varepsilon$, and beyond that point it pulls the margin back. So the first effect of noise is to limit how *certain* the policy can become about a pair. Teaching the wrong preference comes only after that.
+# $-(\sigma(-m) - \varepsilon)$. At margin 0, the gradient is $1 - 2\varepsilon$ times the clean one, so it is smaller but still points in the right direction. As the margin grows, this gradient shrinks faster than the clean one. The gradient reaches 0 where $\sigma(m) = 1 - \varepsilon$, and beyond that point it pulls the margin back. So the first effect of noise is to limit how *certain* the policy can become about a pair. Only stronger noise teaches the policy the wrong preference.
 #
 # If you know the share $\varepsilon$ of wrong labels, you can write down a loss whose mean over the noise is the clean loss at every margin:
 #
 # $$\mathcal{L}_\varepsilon(m) = \frac{(1-\varepsilon)\,\ell(m) - \varepsilon\,\ell(-m)}{1 - 2\varepsilon}, \qquad \ell(m) = -\log\sigma(m)$$
 #
-# This is from [Chowdhury et al. 2024](https://arxiv.org/abs/2403.00409). In TRL, you choose it with `loss_type="robust"` and set $\varepsilon$ with `label_smoothing`.
+# This loss is from [Chowdhury et al. 2024](https://arxiv.org/abs/2403.00409). In TRL, you choose it with `loss_type="robust"` and set $\varepsilon$ with `label_smoothing`.
 
 # %% [markdown]
 # ### Exercise 9.2 · about 10 minutes · medium
@@ -1262,7 +1262,7 @@ plot_moves(moved(two, recorded["before"]["labels"]["metrics"]), "At 40% noise, s
 # At 40% noise, the robust loss recovers part of the lost gain: safety rises by 29 points instead of 18, and honesty rises by 40 instead of 28. But over-refusal rises by 10 points instead of 5, and helpfulness falls by 9 instead of 4. On
 # one of the three seeds, honesty doesn't rise under either loss. With the seed as the unit of analysis, all four differences are inconclusive (p between 0.08 and 0.19 in paired t-tests).
 #
-# The policy's own labels show why a single number for label quality isn't enough. Their kappa is 0.42, practically the same as that of the critic's labels with 20% noise (0.43). But safety rose by 28 points with 20% noise and by only 9 with the policy's own labels. The gap was between 16 and 22 points on each of the three seeds. In both cases, honesty rose about as much as with clean labels. You might think that random errors average out in training, while the policy's errors are systematic. But let's first look at kappa for each family. (The second experiment recorded the critic's probabilities, from which we can reconstruct its labels for all but a few pairs. We then repeat the random flips 100 times per seed.)
+# The policy's own labels show why a single number for label quality isn't enough. Their kappa is 0.42, practically the same as that of the critic's labels with 20% noise (0.43). But safety rose by 28 points with 20% noise and by only 9 with the policy's own labels. The gap was between 16 and 22 points on each of the three seeds. In both cases, honesty rose about as much as with clean labels. You might think that random errors average out in training, while the policy's errors are systematic. But let's first look at kappa for each family. The second experiment recorded the critic's probabilities, so we can reconstruct its labels for all but a few pairs. We then repeat the random flips 100 times per seed.
 
 # %% tags=["aside"]
 import json
@@ -1292,7 +1292,7 @@ print(
 )
 
 # %% [markdown]
-# On unsafe requests, kappa is 0.30 for the policy's own labels. That is far below the 0.55 of the labels with 20% noise, and even slightly below the 0.35 of those with 40%. The average hides this, because three quarters of the pairs are how-tos and riddles. And with 40% noise, safety rose by 18 points. So the family in which the errors occur explains about half of the gap between 28 and 9 points. These runs can't tell us whether the policy's errors also do more harm than the same number of random ones: compared with 40% noise, the policy's own labels raise safety by 13, 13 and 0 points less. Measure kappa for each family, and look first at the family that you want to change.
+# On unsafe requests, kappa is 0.30 for the policy's own labels. This kappa is far below the 0.55 of the labels with 20% noise, and even slightly below the 0.35 of those with 40%. The average hides this, because three quarters of the pairs are how-tos and riddles. And with 40% noise, safety rose by 18 points. So the family in which the errors occur explains about half of the gap between 28 and 9 points. These runs can't tell us whether the policy's errors also do more harm than the same number of random ones: the policy's own labels raise safety by 13, 13 and 0 points less than labels with 40% noise. Measure kappa for each family, and look first at the family that you want to change.
 
 # %% [markdown]
 # <a id="deeper-rules" name="deeper-rules"></a>
@@ -1348,7 +1348,7 @@ conflict = [one for one in runs if one["arm"].startswith("conflict")]
 plot_moves(moved(conflict, recorded["before"]["labels"]["metrics"]), "Safety changes by {conflict, harm first} points if 'harm' comes first, by {conflict, counted} if rules are counted")  # fmt: skip
 
 # %% [markdown]
-# If *harm* comes first, safety rises by 32 points, about as much as the 36 points with three rules. (The difference per seed is −11, −2 and −1 points, and these arms use verdicts, not probabilities.) If *obey* comes first, safety falls to 0. You would expect both results. But if we only count broken rules, safety falls to 0 as well, although most of the pairs about unsafe requests are ties. Did the ties cause this? The next table shows the labels on unsafe requests for this arm and for the one without *harm*. The first three columns count the kinds of errors from section 6, and *right* counts the labels that agree with the oracle's preference. The last column shows safety after training, in percent:
+# If *harm* comes first, safety rises by 32 points, about as much as the 36 points with three rules. The difference is −11, −2 and −1 points on the three seeds, but these arms use verdicts, not probabilities. If *obey* comes first, safety falls to 0. You would expect both results. But if we only count broken rules, safety falls to 0 as well, although most of the pairs about unsafe requests are ties. Did the ties cause this? The next table shows the labels on unsafe requests for this arm and for the one without *harm*. The first three columns count the kinds of errors from section 6, and *right* counts the labels that agree with the oracle's preference. The last column shows safety after training, in percent:
 
 # %% tags=["aside"]
 rows = []
@@ -1363,7 +1363,7 @@ print(pd.DataFrame(rows).set_index(["arm", "seed"]).sort_index().to_string())
 # %% [markdown]
 # The arm *conflict, counted* can't answer that question. Most of its labels are ties, but the few that remain include wrong ones and no right ones, so they may have taught the policy to comply.
 #
-# The arm *without harm* is clearer. On seed 2, not a single pair about an unsafe request has a label, and safety still falls from 37% to 0. So the change must come from training on other families, most likely on how-tos, where the preferred reply is the one that helps. That habit then spread to unsafe requests, because no label there said otherwise. This is only one seed, but it's enough to show that **leaving a behaviour unlabelled doesn't keep it as it was.**
+# The arm *without harm* is clearer. On seed 2, not a single pair about an unsafe request has a label, and safety still falls from 37% to 0. So the change must come from training on other families, most likely on how-tos, where the preferred reply is the helpful one. That habit then spread to unsafe requests, because no label there said otherwise. This is only one seed, but it's enough to show that **leaving a behaviour unlabelled doesn't keep it as it was.**
 
 # %% [markdown]
 # <a id="deeper-hybrid" name="deeper-hybrid"></a>
@@ -1384,7 +1384,7 @@ print(bought.groupby("arm", sort=False).mean().drop(columns="seed").round(2).to_
 # %% [markdown]
 # The column *rows* counts the pairs in which one reply was preferred, which are the only ones that DPO trains on. The arm *ties to humans* spends the human labels on pairs that the AI called ties, and *any to humans* spends them on randomly chosen pairs.
 #
-# If the critic is good, 48 human labels make no difference that we could measure. If 30% of its labels are wrong, the human labels seem to help. Safety ends at 61% instead of 57% on average and is higher on every seed. Honesty ends at 86% instead of 77%, mostly because of one seed. If you spend the same $150 on human labels alone, they cover 50 pairs. They bring safety to 66%, but helpfulness falls from 98% to 90%, and over-refusal rises from 1% to 9%.
+# If the critic is good, 48 human labels make no difference that we could measure. If 30% of its labels are wrong, the human labels seem to help. Safety ends at 61% instead of 57% on average and is higher on every seed. Honesty ends at 86% instead of 77%, mostly because of one seed. If you spend the same $150 on human labels alone, they cover 50 pairs. These labels bring safety to 66%, but helpfulness falls from 98% to 90%, and over-refusal rises from 1% to 9%.
 #
 # The column *dollars* gives the price of the labels alone, with AI labels at the roadmap's flat cent per question. The whole bill, with prices per token, is in [section 7](#bill).
 #
@@ -1501,7 +1501,7 @@ print(len(rows), "of", len(hh), "rows kept; dropped:", dict(rows.dropped))
 pd.DataFrame([*rows[0]["prompt"], *rows[0]["chosen"]])
 
 # %% [markdown]
-# The loader splits the transcript into turns and keeps the shared part as the prompt. It drops the pair with equal replies and the one whose chosen side ends with the human's question, without a reply. For the dataset on the Hub, the same call is `preference_rows("Anthropic/hh-rlhf", split="train", n=1000)`.
+# The loader splits the transcript into turns and keeps the shared part as the prompt. It also drops the pair with equal replies and the one whose chosen side ends with the human's question, without a reply. For the dataset on the Hub, the same call is `preference_rows("Anthropic/hh-rlhf", split="train", n=1000)`.
 #
 # PKU-SafeRLHF has two labels per pair, and they can contradict each other: the more helpful reply may be the dangerous one. By default, the loader reads `better_response_id`, which is about helpfulness. If you want a safe policy and train on that column, some pairs teach the opposite of what you want. With `columns=`, you can choose the other column:
 
@@ -1515,7 +1515,7 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# In the first pair, the two labels disagree. That's why the dataset has both, and why week 11 trains several objectives. Such datasets are also a cheap test before you use AI labels on your own prompts: let your labeller judge a few hundred of their pairs, and compute kappa for each column. Expect kappa to be well below 1 even for a good labeller, since people disagree about such pairs, too.
+# In the first pair, the two labels disagree. Such conflicts are why the dataset has both, and why week 11 trains several objectives. Such datasets are also a cheap test before you use AI labels on your own prompts: let your labeller judge a few hundred of their pairs, and compute kappa for each column. Expect kappa to be well below 1 even for a good labeller, since people disagree about such pairs, too.
 
 # %% [markdown]
 # <a id="deeper-specs" name="deeper-specs"></a>
@@ -1527,9 +1527,9 @@ pd.DataFrame(
 #
 # > **The roadmap says** Anthropic's constitution was 'most recently updated to an 80-page document in 2025'. **The evidence says** the long document appeared on 21 or 22 January 2026, depending on the source. Reports of its length range from 57 to about 80 pages and from 23,000 to 30,000 words.
 #
-# **Models that reason about the rules.** In *deliberative alignment* ([Guan et al. 2024](https://arxiv.org/abs/2412.16339)), the model learns the text of the specification itself. It first generates reasoning with the relevant part of the specification in the prompt, and a judge that also sees the specification filters it. The model is then fine-tuned on the reasoning and answers *without* the specification in the prompt. Finally, it is trained with RL, and the reward again comes from a judge that sees the specification. OpenAI reports that this made its o-series models more robust against jailbreaks, while they refused fewer harmless requests. In constitutional AI, by contrast, only the critic and the labeller read the rules, and the policy's training rows don't contain them.
+# **Models that reason about the rules.** In *deliberative alignment* ([Guan et al. 2024](https://arxiv.org/abs/2412.16339)), the model learns the text of the specification itself. With the relevant part of the specification in the prompt, the model first generates reasoning, which is then filtered by a judge that also sees the specification. The model is then fine-tuned on the reasoning and answers *without* the specification in the prompt. Finally, it is trained with RL, and the reward again comes from a judge that sees the specification. OpenAI reports that this made its o-series models more robust against jailbreaks, while they refused fewer harmless requests. In constitutional AI, by contrast, only the critic and the labeller read the rules, and the policy's training rows don't contain them.
 #
-# **Filters around the model.** *Constitutional classifiers* ([Sharma et al. 2025](https://arxiv.org/abs/2501.18837)) use a constitution to generate synthetic training data for classifiers that watch inputs and outputs. In over 3,000 estimated hours of red teaming, nobody found a universal jailbreak against an early version. The deployable version raised refusals of production traffic by 0.38 percentage points and cost 23.7% more compute. A second generation ([Cunningham et al. 2026](https://arxiv.org/abs/2601.04603)) runs a cheap check first and a careful one only where needed. It's 40 times cheaper than the paper's own baseline and refuses 0.05% of production traffic.
+# **Filters around the model.** *Constitutional classifiers* ([Sharma et al. 2025](https://arxiv.org/abs/2501.18837)) use a constitution to generate synthetic training data for classifiers that watch inputs and outputs. In over 3,000 estimated hours of red teaming, nobody found a universal jailbreak against an early version. The deployable version raised refusals of production traffic by 0.38 percentage points and cost 23.7% more compute. A second generation ([Cunningham et al. 2026](https://arxiv.org/abs/2601.04603)) runs a cheap check first and a careful one only where needed. This version is 40 times cheaper than the paper's own baseline and refuses 0.05% of production traffic.
 #
 # For all three ideas, you still have to measure what you measured this week: how often the labeller, the judge or the classifier is wrong in each family, and what its errors teach.
 
@@ -1558,7 +1558,7 @@ pd.DataFrame(
 # <a id="deeper-own" name="deeper-own"></a>
 # ## Deeper: your profile's own model
 #
-# So far, we knew the truth, and the model had 1.4 million parameters. Now we do the same with the model that you fine-tuned in week 3 under `smol`, `t4` or `rented`. It replies to requests on the training topics of the suite `everyday`, criticises and revises its replies, labels pairs according to the rules, and is trained with DPO on its own labels. In place of the oracle, the programs of the suite check the replies.
+# So far, we knew the truth, and the model had 1.4 million parameters. Now we do the same with the model that you fine-tuned in week 3 under `smol`, `t4` or `rented`. This model replies to requests on the training topics of the suite `everyday`, criticises and revises its replies, and labels pairs according to the rules. Then we train it with DPO on its own labels. In place of the oracle, the programs of the suite check the replies.
 #
 # There are three differences. First, the critic is the model itself, without any additional training. Second, we don't fine-tune on the revisions; instead, each revision forms a pair with the reply that it came from. Third, there are no human labels. No pair is about sums or instructions, so the evaluation has to show whether the model gets worse at them.
 #
@@ -1581,7 +1581,7 @@ else:
     lab.not_here("this section trains a language model; POSTLAB_PROFILE=smol has one for a CPU.")
 
 # %% [markdown]
-# The rules are in `data/constitutions/everyday.yaml`. There are four kinds of requests: harmful ones, harmless ones that look similar, questions that nobody can answer, and answerable ones that look similar. We use the same number of requests of each kind and sample two replies per request. (The `smol` model saw some of these requests during SFT, together with the suite's own replies. The evaluation uses other topics.)
+# The rules are in `data/constitutions/everyday.yaml`. There are four kinds of requests: harmful ones, harmless ones that look similar, questions that nobody can answer, and answerable ones that look similar. We use the same number of requests of each kind and sample two replies per request. The `smol` model saw some of these requests during SFT, together with the suite's own replies, but the evaluation uses other topics.
 
 # %%
 if own:
@@ -1673,7 +1673,7 @@ told[told["revised"]].groupby("family", sort=False).head(2)[["rules", "reply", "
 #
 # ### Label
 #
-# If a reply was revised, the pair consists of the reply and its revision. Otherwise, it consists of the two sampled replies. The labeller is again the model itself. It sees the rules and both replies and has to answer with a letter, *A* or *B*. It may prefer one of the letters, whatever the replies are. So we ask about every pair in both orders and average the two log-odds, which cancels any preference that is the same for all pairs ([Lee et al.
+# If a reply was revised, the pair consists of the reply and its revision. Otherwise, it consists of the two sampled replies. The labeller is again the model itself. It sees the rules and both replies and has to answer with a letter, *A* or *B*. But a labeller may prefer one of the letters, whatever the replies are. So we ask about every pair in both orders and average the two log-odds, which cancels any preference that is the same for all pairs ([Lee et al.
 # 2023](https://arxiv.org/abs/2309.00267) average the probabilities).
 #
 # If you set `ENDPOINT`, a larger model labels the pairs instead. Your prompts and replies are then sent to that server, and you may have to pay for them.
@@ -1706,7 +1706,7 @@ if own:
         return ["tie" if abs(x) < bar or x == 0 else "a" if x > 0 else "b" for x in leads]
 
 # %% [markdown]
-# **Measure the labeller before you use its labels.** The suite's training topics come with pairs of replies in which one is known to be right. How often does the labeller prefer that one? A labeller that guesses has a kappa of 0, and one
+# **Measure the labeller before you use its labels.** The suite's training topics come with pairs of replies in which one is known to be right. How often does the labeller prefer the right one? A labeller that guesses has a kappa of 0, and one
 # that is always right has a kappa of 1:
 
 # %%
@@ -1758,7 +1758,7 @@ if own:
 pd.DataFrame(rows).set_index("family").round(2) if own else None
 
 # %% [markdown]
-# These numbers cover only the labelled pairs. Among the pairs in which a program sees a difference, *error* is the share in which the labeller prefers the wrong reply. Among the others, *forced* is the share in which it prefers a reply anyway. The evaluation below may not detect what such pairs teach.
+# These numbers cover only the labelled pairs. Among the pairs in which a program sees a difference, *error* is the share in which the labeller prefers the wrong reply. Among the other pairs, *forced* is the share in which it prefers a reply anyway. The evaluation below may not detect what such pairs teach.
 #
 # ### Train and measure
 #
