@@ -1433,7 +1433,7 @@ for one in feedback["labellers"]:
 # <a id="deeper-hunt" name="deeper-hunt"></a>
 # ## Deeper: two passes that agree
 #
-# *A bug hunt.* A colleague labelled ten thousand pairs overnight. Her code asks in both orders and keeps only the labels that are the same both times, as we did above. For the labels it keeps, the two passes agree in 100% of cases. But DPO on these labels taught the policy nothing. Find the mistake in the code before you look at the table.
+# *A bug hunt.* A colleague labelled ten thousand pairs overnight. Her code asks about every pair in both orders and keeps only the labels that are the same both times, as we did above. For the labels it keeps, the two passes agree in 100% of cases. But DPO on these labels taught the policy nothing. Find the mistake in the code before you look at the table.
 
 
 # %% tags=["aside"]
