@@ -2,16 +2,16 @@
 # # Week 9 · Constitutional AI
 #
 # Our fine-tuned policy from week 3 explains how to trap a painter. More than half of the time, it helps with requests that would hurt someone. In the run shown below, constitutional AI raises the share of unsafe requests that
-# it handles safely from 42% to 85%, while over-refusal stays at about 4%. Nobody labels a single pair of replies about harm: three written rules and a model that applies them do the work.
+# the policy handles safely from 42% to 85%, while over-refusal stays at about 4%. Nobody labels a single pair of replies about harm: three written rules and a model that applies them do the work.
 #
-# That sounds almost free, but the result depends on who applies the rules. Here it's a critic that first learned from 2,400 correct critiques, written by a program that knows the truth about our tiny world. In the recorded runs, such a critic learned from 3,200 critiques, and DPO on its labels raised safety by 36 points. When the policy labelled its own replies instead, safety rose by 9 points on average (by 1, 9 and 17 points on the three seeds). And once you bill everything, the critic is the most expensive labeller of all. At $3 per critique, each point of safety costs almost seventeen times as much as it would if people simply labelled the same 190 pairs. So the method itself is easy. The hard part is finding out whether you can trust your labeller, and what that trust costs. By the end of the core, you'll be able to explain
+# Labelling without people sounds almost free, but the result depends on who applies the rules. Here, we use a critic that first learned from 2,400 correct critiques, written by a program that knows the truth about our tiny world. In the recorded runs, the critic learned from 3,200 critiques, and DPO on its labels raised safety by 36 points. When the policy labelled its own replies instead, safety rose by 9 points on average (by 1, 9 and 17 points on the three seeds). And once every expense is counted, the critic is the most expensive labeller of all. At $3 per critique, each point of safety costs almost seventeen times as much as it would if people simply labelled the same 190 pairs. So the method itself is easy. The hard part is finding out whether you can trust your labeller, and what that trust costs. By the end of the core, you'll be able to explain
 #
 # - what the two halves of constitutional AI do, and what the model must already be able to do for each of them,
 # - how to measure an AI labeller against the truth,
-# - what a point of safety costs with different kinds of labellers once everything is billed,
-# - how to write a rule of your own, have it applied, train on the resulting labels, and measure the effect.
+# - what a point of safety costs with different kinds of labellers once every expense is counted,
+# - how to write a rule of your own, label pairs with it, train on the labels, and measure the effect.
 #
-# **The core** takes about 90 minutes, including three or four minutes of training on `tiny`. It contains one exercise, one build and one paper.
+# **The core** takes about 90 minutes, including three or four minutes of training on `tiny`. You'll do one exercise and one build, and read one paper.
 #
 # 1. [A constitution is a file](#file) · 2. [Who criticises?](#critic) · 3. [The supervised half](#revise) · 4. [The preference half](#compare) · 5. [Which half did what?](#halves) · 6. [How good is the labeller?](#labeller) · 7. [What does a point of safety cost?](#bill) · 8. [Build: a rule of your own](#build) · 9. [The paper, and what you have now](#end)
 #
@@ -27,9 +27,9 @@
 # - [What we tried](#deeper-tried) · 5 minutes
 # - [Your profile's own model](#deeper-own) · 20 minutes to read, plus 10 to 30 of training
 #
-# At the end are [five interview questions](#interview) and the week's [readings](#papers).
+# The notebook ends with [five interview questions](#interview) and the week's [readings](#papers).
 #
-# In every profile, all sections except the last deeper one use the embedded model, because in its world we know the truth. It shows you how the method works, not how capable a trained model can be. The last deeper section applies the method to the model of your profile: `smol`, `t4` or `rented`.
+# In every profile, all sections except the last deeper one use the embedded model, because we know the truth in its world. This small model shows you how the method works, not how capable a trained model can be. The last deeper section applies the method to the model of your profile: `smol`, `t4` or `rented`.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -71,7 +71,7 @@ from postlab.course.week09 import draw_halves
 draw_halves()
 
 # %% [markdown]
-# Our constitution is a YAML file with a list of rules in order of priority. Each rule has an ID, a text and some examples. The file also contains the wording of two requests to the model, which are called *check* and *revise*. Anthropic's first
+# Our constitution is a YAML file with a list of rules in order of priority. Each rule has an ID, a text and some examples. The file also contains the wording of two prompts, called *check* and *revise*. Anthropic's first
 # paper used sixteen short principles about harm; we use three rules.
 
 # %%
@@ -86,14 +86,14 @@ rules = cai.load_constitution("tinyworld")
 pd.Series({rule.id: rule.text for rule in rules.rules}, name="text").to_frame()
 
 # %% [markdown]
-# A rule can be read in different ways, so each one comes with examples. They are also the first test of a critic: if it gets these wrong, it will get many other replies wrong, too.
+# A rule can be read in different ways, so each one comes with examples. The examples are also the first test of a critic: one that misjudges them will misjudge many other replies, too.
 
 # %%
 # NBVAL_CHECK_OUTPUT
 pd.DataFrame({"rule": rule.id} | vars(e) for rule in rules.rules for e in rule.examples)
 
 # %% [markdown]
-# Constitutions are written by people, and people make mistakes. For example, what does the loader say about a rule that has no text?
+# Constitutions are written by people, and people make mistakes. What does the loader say, for example, if a rule has no text?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -113,7 +113,7 @@ with tempfile.TemporaryDirectory() as folder:
 # <a id="critic" name="critic"></a>
 # ## 2. Who criticises?
 #
-# A critic can be any function that takes conversations and returns replies. Let's start with the policy itself, that is, the SFT stage from week 3. It has seen a few such exchanges, because some of its SFT rows contained a reply that was checked against a rule and then revised. If your policy is a large model, the critic could be the policy itself, a stronger model, or a model on a server (`endpoint_speaker(url, model=...)`).
+# A critic can be any function that takes conversations and returns replies. Let's start with the policy itself, that is, the SFT stage from week 3. The policy has already seen a few examples of critiques, because some of its SFT rows contained a reply that was checked against a rule and then revised. If your policy is a large model, the critic could be the policy itself, a stronger model, or a model on a server (`endpoint_speaker(url, model=...)`).
 
 # %%
 from postlab.models import load_policy, trainable
@@ -149,7 +149,7 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# It can. It recognises that trapping a baker is harmful, although it gets two of the six examples wrong. Both are shown above: it objects to a harmless reply and to a refusal that was necessary.
+# It can. The network recognises that trapping a baker is harmful, although it gets two of the six examples wrong. The table shows both mistakes: the critic objects to a harmless reply and to a necessary refusal.
 #
 # Six examples are only a smoke test. For a proper measurement, we use replies to held-out prompts for which the correct verdict is known, and we apply each rule to each family about equally often:
 
@@ -178,11 +178,11 @@ def wrong_verdicts(speak):
 wrong_verdicts(itself)
 
 # %% [markdown]
-# Each number is the share of wrong verdicts. Under *harm*, the policy misjudges 22% of the replies to unsafe requests. When it samples its own replies to such requests, more than half of them are wrong, as you will see in section 3. So it judges better than it acts. Constitutional AI rests on the assumption that *judging is easier than doing*. That is a claim about your model, so you have to measure it.
+# Each number is the share of wrong verdicts. Under *harm*, the policy misjudges 22% of the replies to unsafe requests. Of the replies that it samples to such requests itself, more than half are wrong, as you will see in section 3. So the policy judges better than it acts. Constitutional AI rests on the assumption that *judging is easier than doing*. That is a claim about your model, so you have to measure it.
 #
-# But look at the other errors. Half of the how-tos in our world ask how to do something rough to a *thing*, such as trapping a lamp. If the critic objects to a reply to one of these under *harm*, that's a false alarm, and the revision turns a helpful reply into a refusal. And if it objects to a refusal of an unsafe request under *helpful*, it mistakes a necessary refusal for a needless one. The critic had little chance to learn the difference: in about five out of six of its training rows, the rule was applied to the family that it's about. **A critic also has to be shown what doesn't break a rule.**
+# But look at the other errors. Half of the how-tos in our world ask how to do something rough to a *thing*, such as trapping a lamp. If the critic says that a reply to such a how-to breaks *harm*, that's a false alarm, and the revision turns a helpful reply into a refusal. And if it says that refusing an unsafe request breaks *helpful*, it mistakes a necessary refusal for a needless one. The critic had little chance to learn the difference: about five out of six of its training rows apply a rule to the family that the rule is about. **A critic also needs examples of replies that don't break a rule.**
 #
-# If a model can't judge well enough, you can use a stronger model, or fine-tune this one on correct critiques. We do the latter. Our critiques apply every rule to every family equally often. They are written by a program that knows the truth, and such knowledge isn't free, so section 7 adds this critic to the bill.
+# If a model can't judge well enough, you can use a stronger model, or fine-tune this one on correct critiques. We fine-tune it. Our critiques apply every rule to every family equally often. A program that knows the truth writes them. Such knowledge isn't free, so section 7 adds the cost of this critic to the bill.
 
 # %%
 import contextlib
@@ -209,7 +209,7 @@ def fine_tuned(rows, **how):
 
 
 # %% [markdown]
-# This takes about half a minute on two cores:
+# Training the critic takes about half a minute on two cores:
 
 # %%
 critic = fine_tuned(cai.critic_rows(n=2400, seed=0), max_steps=150, learning_rate=1e-3)
@@ -217,9 +217,9 @@ speak = cai.policy_speaker(critic, tokenizer)
 wrong_verdicts(speak)
 
 # %% [markdown]
-# Most errors are gone, but not all. False alarms under *harm* fell from 26% to 2%. Under *harm*, 14% of the verdicts on replies to unsafe requests are still wrong. And one number got worse: under *helpful*, the critic is now wrong about 14% of the replies to how-tos, where the policy was always right. (There are about 50 cases per cell, so each of these shares is uncertain by about 10 points.)
+# Most errors are gone, but not all. False alarms under *harm* fell from 26% to 2%. Under *harm*, 14% of the verdicts on replies to unsafe requests are still wrong. And one number got worse: under *helpful*, the critic now misjudges 14% of the replies to how-tos, and the policy had misjudged none. (There are about 50 cases per cell, so each of these shares is uncertain by about 10 points.)
 #
-# Only the critic is new; the policy is still the SFT stage. All errors that remain in this table carry over into everything below.
+# Only the critic has changed; the policy is still the SFT stage. All errors that remain in this table affect the results below.
 
 # %% [markdown]
 # <a id="revise" name="revise"></a>
@@ -287,7 +287,7 @@ told = pd.DataFrame(
 told.groupby("family").mean().round(2)
 
 # %% [markdown]
-# The share of correct replies rises from 43% to 87% for unsafe requests and from 45% to 98% for riddles that nobody can answer. For how-tos, it stays the same. Two kinds of errors can hide behind these averages. The critic *spoils* a reply that was good and is bad afterwards, for example after a false alarm. It *misses* a reply that was bad and still is. Let's count both:
+# The share of correct replies rises from 43% to 87% for unsafe requests and from 45% to 98% for riddles that nobody can answer. For how-tos, the share stays the same. Two kinds of errors can hide behind these averages. The critic *spoils* a good reply by turning it into a bad one, for example after a false alarm. It *misses* a bad reply if the reply is still bad afterwards. Let's count both kinds:
 
 # %%
 spoilt = told[(told["before"] == 1) & (told["after"] == 0)]
@@ -296,7 +296,7 @@ counts = {"spoilt": spoilt["family"].value_counts(), "missed": missed["family"].
 pd.DataFrame(counts, index=told["family"].unique()).fillna(0).astype(int)
 
 # %% [markdown]
-# In this run, no good reply was spoilt. The 8 bad replies to unsafe requests that were missed go into the training data of the next model. And what about the 14 how-tos? Let's see what the bad replies looked like before and after:
+# In this run, no good reply was spoilt. The 8 bad replies to unsafe requests that the critic missed go into the training data of the next model. And what about the 14 missed replies to how-tos? Let's see what the bad replies looked like before and after:
 
 
 # %%
@@ -312,7 +312,7 @@ bad = pd.DataFrame(
 print(pd.crosstab(bad["before"], bad["after"]).to_string())
 
 # %% [markdown]
-# In nine of them, the policy had written wrong or garbled steps. Such replies are bad, but none of our three rules forbids them. Eight are still of this kind, and one became a refusal. The other five were needless refusals, which the third rule does forbid. The critic noticed all five, but its revisions give wrong steps. So a critic may recognise a bad reply and still be unable to write a good one.
+# Nine of the 14 replies had wrong or garbled steps. Such replies are bad, but none of our three rules forbids them. After the check, eight of the nine still have such steps, and one is now a refusal. The other five replies were needless refusals, which the third rule does forbid. The critic noticed all five, but its revisions give wrong steps. So a critic may recognise a bad reply and still be unable to write a good one.
 #
 # **What about everything else?** Fine-tuning on these three families alone could make the policy forget sums, lists and facts. The paper mixes in helpful replies that were never criticised (section 3.2). We do the same with the
 # policy's own replies.
@@ -344,7 +344,7 @@ policy = fine_tuned(rows, max_steps=40, learning_rate=5e-4)
 # <a id="compare" name="compare"></a>
 # ## 4. The preference half
 #
-# The supervised half made the policy refuse too often. The second half can correct that if its pairs show where a refusal is the worse reply. For each of some fresh prompts, we sample several replies from the *new* policy, take two different ones, and ask which of them is better *according to the constitution*.
+# The supervised half made the policy refuse too often. The second half can correct that if its pairs show where a refusal is the worse reply. For each prompt in a fresh set, we sample several replies from the *new* policy, take two different ones, and ask which one is better *according to the constitution*.
 
 
 # %%
@@ -367,9 +367,9 @@ def draw_pairs(prompts, new_tokens=40):
 pairs = draw_pairs(requests(RULED, 240, f"pairs {lab.seed}"))
 
 # %% [markdown]
-# A verdict in words is a probability reduced to yes or no by a threshold. The probability itself tells us more: how likely is the critic to begin with 'It breaks' rather than 'It keeps'? For each reply, we add up these probabilities over the rules, and we prefer the reply with the lower sum. If the critic raises the same false alarm about both replies, the error cancels out. The paper also labels with probabilities instead of words (section 4.1).
+# A verdict in words reduces a probability to yes or no. The probability itself tells us more: it says how likely the critic is to begin with 'It breaks' rather than 'It keeps'. For each reply, we add up these probabilities over the rules, and we prefer the reply with the lower sum. If the critic raises the same false alarm about both replies, the error cancels out. The paper also labels with probabilities instead of words (section 4.1).
 #
-# Each pair is labelled twice, the second time in the opposite order, and a label counts only if it is the same both times. A labeller that sees both replies at once needs this check, because it may prefer whichever reply comes first. Ours scores each reply on its own, so the second pass changes nothing (`swap=False` skips it). If the two sums differ by less than a margin, the pair is a tie. *We don't train on ties.* If we forced the labeller to choose, it would choose at random, and we would train on noise.
+# Each pair is labelled twice, the second time in the opposite order, and we keep a label only if it is the same both times. A labeller that sees both replies at once needs this check, because it may prefer whichever reply comes first. Our labeller scores each reply on its own, so the second pass changes nothing, and `swap=False` skips it. If the two sums differ by less than a margin, the pair is a tie. *We don't train on ties.* If we forced the labeller to choose, it would choose at random, and we would train on noise.
 
 # %%
 labeller = cai.chance_labeller(cai.verdict_chances(critic, tokenizer), rules, margin=0.2)
@@ -384,7 +384,7 @@ pd.Series(labels).value_counts().to_frame("pairs")
 cai.label_pairs(lambda many: ["first"] * len(many), pairs[:4])
 
 # %% [markdown]
-# **Who labels the pairs that no rule is about?** In the paper, a model labelled pairs about *harmlessness*, and people labelled pairs about *helpfulness*. We tried to do without the people (see [What we tried](#deeper-tried)). The policy then learned to refuse and to say 'I do not know' so well that over-refusal rose, and it hardly answered questions about facts any more. Few of those pairs showed where such replies do *not* belong. So we also label pairs about sums, lists, facts and how-tos. Here the oracle takes the place of a human labeller.
+# **Who labels the pairs that no rule is about?** In the paper, a model labelled pairs about *harmlessness*, and people labelled pairs about *helpfulness*. We tried to do without human labels (see [What we tried](#deeper-tried)). The policy then learned to refuse and to say 'I do not know' too often: over-refusal rose, and the policy hardly answered questions about facts any more. Few of the pairs showed when such replies are *wrong*. So we also label pairs about sums, lists, facts and how-tos. Here the oracle takes the place of a human labeller.
 
 
 # %%
@@ -426,9 +426,9 @@ from postlab.doctor import diagnose
 [(finding.code, finding.evidence) for finding in diagnose(log)] or "nothing to say"
 
 # %% [markdown]
-# It has nothing to say. The doctor reads losses and margins, and no training log can show whether the *labels* were any good. For that, we have to ask the oracle, as we do in section 6.
+# The doctor has nothing to say. It reads losses and margins, but no training log can show whether the *labels* were any good. For that, we have to ask the oracle, as we do in section 6.
 #
-# Now we evaluate the policy on the same held-out prompts as every other stage. The numbers don't show everything that a reader needs to know: who labelled the pairs, and that we rejected other settings because of their over-refusal on these very prompts (see [What we tried](#deeper-tried)). So we store these `caveats` with the results, and week 12 prints them next to the claims:
+# Now we evaluate the policy on the same held-out prompts as every other stage. The numbers don't show who labelled the pairs, or that we rejected other settings because of their over-refusal on these very prompts (see [What we tried](#deeper-tried)). So we store these two `caveats` with the results, and week 12 prints them next to the claims:
 
 # %%
 from postlab import evals, show
@@ -452,15 +452,15 @@ changes = table[table["stage"] == "cai"].set_index("metric").reindex(shown)
 changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
 
 # %% [markdown]
-# Safety rose by 43.5 points and honesty by 61, and both intervals lie far above zero. Over-refusal and helpfulness didn't change measurably. Sums and facts improved, too, although no rule is about them. Most likely, that comes from the pairs labelled by the oracle.
+# Safety rose by 43.5 points and honesty by 61, and both intervals lie far above zero. Over-refusal and helpfulness didn't change measurably. Sums and facts improved, too, although no rule is about them. Most likely, these gains come from the pairs labelled by the oracle.
 #
-# **Over-refusal is the number to check before you believe a gain in safety.** A model that refuses everything is perfectly safe. That's why we have the third rule. A [deeper section](#deeper-rules) shows what happens without it.
+# **Over-refusal is the number to check before you believe a gain in safety.** A model that refuses everything is perfectly safe. The third rule guards against that, and a [deeper section](#deeper-rules) shows what happens without it.
 
 # %% [markdown]
 # <a id="halves" name="halves"></a>
 # ## 5. Which half did what?
 #
-# The revisions made the policy safe. The preferences then repaired most of the damage that the revisions had done elsewhere. That is what we found in three recorded runs with different seeds (`notebooks/experiments/week09_cai.py`), each of which used more prompts than the run above. All three start from the same SFT checkpoint and use the same critic, so they don't tell you how much the results would change with another critic.
+# The revisions made the policy safe. The preferences then repaired most of the damage that the revisions had done elsewhere. We found this in three recorded runs with different seeds (`notebooks/experiments/week09_cai.py`), each of which used more prompts than the run above. All three runs start from the same SFT checkpoint and use the same critic, so they don't tell you how much the results would change with another critic.
 
 # %% tags=["aside"]
 import json
@@ -488,7 +488,7 @@ plot_moves(
 )
 
 # %% [markdown]
-# Means can hide a seed that went the other way. For each seed, the next table lists the change after each half and after both, together with the paired test from week 6:
+# A mean can hide a seed with the opposite result. For each seed, the next table lists the change after each half and after both, together with the paired test from week 6:
 
 # %% tags=["aside"]
 import numpy as np
@@ -530,13 +530,13 @@ whose = pd.DataFrame(recorded["chains"]).set_index("seed")[["preferred", "by hum
 whose.assign(**{"by the critic": whose["preferred"] - whose["by humans"]})
 
 # %% [markdown]
-# **Safety.** The revisions added 48, 57 and 47.5 points. The preferences added nothing reliable: on one seed they made no measurable difference (−1.5 points), on another they *cost* 8 points, and on the third they added 3.5.
+# **Safety.** The revisions raised safety by 48, 57 and 47.5 points on the three seeds. The preferences had no consistent effect: safety didn't change measurably on one seed (−1.5 points), *fell* by 8 points on another, and rose by 3.5 on the third.
 #
-# **The price.** After the revisions, every seed was less helpful and worse at sums. Two of the three seeds were also worse at facts and refused more harmless requests. (On seed 0, over-refusal rose by 3 points, which is inconclusive, with p = 0.07.) The preferences gave most of that back: in the end, over-refusal is up by 0, 0.5 and 4 points. Whose preferences did that? The record doesn't separate the critic's pairs from those labelled by 'people'. But in our [trials](#deeper-tried), over-refusal stayed at least 6 points above its initial value until people also labelled how-tos.
+# **The price.** After the revisions, every seed was less helpful and worse at sums. Two of the three seeds were also worse at facts and refused more harmless requests. On seed 0, the rise in over-refusal by 3 points is inconclusive (p = 0.07). The preferences repaired most of this damage: in the end, over-refusal is only 0, 0.5 and 4 points above where it started. Whose preferences made the difference? The record doesn't separate the critic's pairs from those labelled by 'people'. But in our [trials](#deeper-tried), over-refusal stayed at least 6 points above its initial value until people also labelled how-tos.
 #
-# **Sums.** The share of right sums rose from 46% to 92%, but no rule is about sums. Most likely, the gain comes from the pairs with human labels (here the oracle's): in those about sums, a reply that works the sum out usually beats a guess. On each seed, more than half of the preference rows had human labels. This part of the training is week 5's method, not the constitution, so report a gain like this separately.
+# **Sums.** The share of right sums rose from 46% to 92%, but no rule is about sums. Most likely, the gain comes from the pairs with human labels (here the oracle's): in the pairs about sums, a reply that works the sum out usually beats a guess. On each seed, more than half of the preference rows had human labels. This part of the training is week 5's method, not the constitution, so report such gains separately.
 #
-# [A deeper section](#deeper-tried) lists the settings that we tried before these and what they did.
+# [A deeper section](#deeper-tried) lists the settings that we tried before these and their results.
 
 # %% [markdown]
 # <a id="labeller" name="labeller"></a>
@@ -588,7 +588,7 @@ kappa = check.kappa(kappa)
 #
 # </details>
 #
-# **Predict first.** There are ten pairs, and the true label of two of them is a tie. One rater answers 0 for every pair. Another gets eight right, including the ties. Both agree with the truth eight times. Are the labels of one of them worth more?
+# **Predict first.** There are ten pairs, and the true label of two of them is a tie. One rater answers 0 for every pair. Another gets eight right, including the ties. Both raters agree with the truth eight times. Are one rater's labels worth more than the other's?
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -599,7 +599,7 @@ lazy, honest = torch.zeros(10, dtype=torch.long), torch.tensor([0, 0, 0, 0, 0, 0
 # %% [markdown]
 # The first rater's kappa is 0: someone who always gives the same answer agrees with the truth exactly as often as you'd expect by chance. The second rater's kappa is 0.58.
 #
-# Now we compare labellers on pairs of replies from the SFT policy. The policy itself and the trained critic each label twice, once with verdicts in words and once with probabilities ('chances' in the table). The last labeller is a general model, SmolLM2. Besides kappa, the table shows the rates of three kinds of errors:
+# Now we compare labellers on pairs of replies from the SFT policy. The policy itself and the trained critic each label the pairs twice, once with verdicts in words and once with probabilities ('chances' in the table). The last labeller is a general model, SmolLM2. Besides kappa, the table shows the rates of three kinds of errors:
 #
 # - *error*: the oracle prefers one reply, but the labeller prefers the other.
 # - *silent*: the oracle prefers one reply, but the labeller calls a tie.
@@ -625,21 +625,21 @@ shown = [
 print(pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().round(2).to_string())
 
 # %% [markdown]
-# With probabilities, training the critic raised kappa from 0.42 to 0.57, but the families are more informative than the average. On riddles (*unknown*), both labellers are good. On unsafe requests, look at the pairs in which one reply really is better. The policy prefers the wrong reply in 14% to 20% of them and misses the difference in 32% to 43%. The critic never prefers the wrong reply and misses the difference in only 5% to 12%. The rules are the same, so on these requests the *labeller* makes the difference.
+# For labels from probabilities, training the critic raised kappa from 0.42 to 0.57, but the results for each family tell you more than this average. On riddles (*unknown*), both labellers are good. On unsafe requests, look at the pairs in which one reply really is better. In these pairs, the policy prefers the wrong reply 14% to 20% of the time and misses the difference 32% to 43% of the time. The critic never prefers the wrong reply and misses the difference in only 5% to 12%. The rules are the same, so on these requests the *labeller* makes the difference.
 #
-# On how-tos, even the critic misses two thirds of the differences. A reply that gives the steps of another task is bad, but it doesn't break any of our rules. That isn't the labeller's fault: **nobody wrote a rule against it.**
+# On how-tos, even the critic misses two thirds of the differences. A reply that gives the steps of another task is bad, but it doesn't break any of our rules. The labeller isn't to blame: **nobody wrote a rule against it.**
 #
-# **Can a general model do this without training?** The last four rows are from SmolLM2-135M-Instruct, the base model of the `smol` profile. It has almost a hundred times as many parameters as our policy, but it has never seen our world. `notebooks/experiments/week09_smol_labeller.py` tried four ways of asking it on 40 other pairs and kept the one with the highest kappa. It asks *Does the reply break the rule? Answer Yes or No* for each reply and rule, without reasoning or examples. When we pool the first 60 pairs of each seed, its kappa is 0.19 (0.11 to 0.28), compared with 0.44 for the policy's own labels. If a coin decided the pairs that SmolLM2 doesn't call ties, kappa would be 0.13. SmolLM2 is good at riddles: in all 24 pairs in which one reply is better, that reply also gets the better score. On unsafe requests, this happens in 17 of 36 such pairs, which is no better than chance.
+# **Can a general model do this without training?** The last four rows are from SmolLM2-135M-Instruct, the base model of the `smol` profile. It has almost a hundred times as many parameters as our policy, but it has never seen our world. `notebooks/experiments/week09_smol_labeller.py` tried four ways of prompting it on 40 other pairs and kept the one with the highest kappa. This prompt asks *Does the reply break the rule? Answer Yes or No* for each reply and rule, without reasoning or examples. When we pool the first 60 pairs of each seed, SmolLM2's kappa is 0.19 (0.11 to 0.28), compared with 0.44 for the policy's own labels. If a coin toss decided the pairs that SmolLM2 doesn't call ties, kappa would be 0.13. SmolLM2 is good at riddles: in all 24 pairs in which one reply is better, that reply also gets the better score. On unsafe requests, the better reply gets the better score in only 17 of 36 such pairs, which is no better than chance.
 #
-# On the 40 pairs, showing both replies and asking for *A* or *B* was about as good. On the recorded pairs, the kappa of this method is 0.27 (0.16 to 0.37). But there SmolLM2 prefers *A* every time, whatever the order, so only the average over both orders tells us anything. Neither method beats the policy's own labels, so we didn't train on SmolLM2's.
+# On the 40 pairs, showing both replies and asking for *A* or *B* worked about as well. On the recorded pairs, the kappa of this method is 0.27 (0.16 to 0.37). But on those pairs, SmolLM2 prefers *A* every time, whatever the order, so only the average over both orders tells us anything. Neither method beats the policy's own labels, so we didn't train on SmolLM2's labels.
 
 # %% [markdown]
 # <a id="bill" name="bill"></a>
 # ## 7. What does a point of safety cost?
 #
-# > **The roadmap says** a human comparison costs $1 to $5, and a comparison by an AI costs about $0.01. **The evidence says** you have to look at your own bill. The first price pays for an annotator's time. The second is the price of tokens, so it depends on your model and grows with the length of your constitution. You pay it twice if you ask in both orders, and it leaves out what it took to get a labeller that you can trust.
+# > **The roadmap says** a human comparison costs $1 to $5, and a comparison by an AI costs about $0.01. **The evidence says** you have to look at your own bill. The first price pays for an annotator's time. The second pays for tokens, so it depends on your model and grows with the length of your constitution. It doubles if you ask in both orders, and it doesn't include the cost of getting a labeller that you can trust.
 #
-# Three things belong on the bill: the labels, what went into the labeller, and the check that it can be trusted. (Writing the rules and evaluating the trained policy cost the same no matter who labels, so we leave them out.) All prices are inputs: replace them with your own. (The token prices are those of a small model on [OpenAI's model page](https://developers.openai.com/api/docs/models/gpt-5.6-luna), looked up in December 2026. Until July, they had been five times as high.)
+# Three things belong on the bill: the labels, the training of the labeller, and the check that you can trust it. (Writing the rules and evaluating the trained policy cost the same no matter who labels, so we leave them out.) All prices are inputs: replace them with your own. (The token prices are those of a small model on [OpenAI's model page](https://developers.openai.com/api/docs/models/gpt-5.6-luna), looked up in December 2026. Until July, they had been five times as high.)
 
 # %% tags=["aside"]
 PRICES = {
@@ -697,9 +697,9 @@ pd.DataFrame(
 ).T.round(2)  # fmt: skip
 
 # %% [markdown]
-# A flat cent per question hides differences by a factor of several hundred. With short rules, a label costs a small fraction of a cent. With a constitution of 23,000 words, which is about the length of Anthropic's from 2026, it costs more than a cent. (Providers charge less for a prefix that they have cached.) If the labeller reasons before it answers, the tokens that it writes soon cost more than those it reads.
+# A flat price of one cent per question hides costs that differ by a factor of several hundred. With short rules, a label costs a small fraction of a cent. With a constitution of 23,000 words, which is about the length of Anthropic's from 2026, the same label costs more than a cent, although providers charge less for a prefix that they have cached. If the labeller reasons before it answers, the tokens that it writes soon cost more than those it reads.
 #
-# Still, the price of tokens hardly matters for our labellers. So what does? Here is the whole bill for DPO on the labels of some 190 pairs, with means over three recorded seeds. An endpoint can't know the facts of our tiny world, so we compute its bill but can't give a gain in safety. SmolLM2 has none either, because we didn't train on its labels:
+# Still, the price of tokens hardly matters for our labellers. So what does? Here is the whole bill for DPO on the labels of some 190 pairs, with means over three recorded seeds. An endpoint can't know the facts of our tiny world, so we compute its bill but can't report a gain in safety. We report no gain for SmolLM2 either, because we didn't train on its labels:
 
 # %% tags=["aside"]
 runs = recorded["runs"]
@@ -742,17 +742,17 @@ whole.round(2)
 plot_bill(whole.dropna(subset="points").reset_index())
 
 # %% [markdown]
-# Read the last column first. For these 190 pairs, people are the cheapest, at about $16 per point of safety. The trained critic brings just as much safety but costs $268 per point, because somebody had to write 3,200 correct critiques. For every AI labeller, the labels themselves cost less than a dollar. What you pay for is everything else. (Our 'people' are the oracle, which never errs. If 20% of their labels were wrong, the [noise section](#deeper-noise) suggests a gain of about 28 points instead of 36, or $21 per point.)
+# Read the last column first. For these 190 pairs, people are the cheapest, at about $16 per point of safety. The trained critic brings just as much safety but costs $268 per point, because somebody had to write 3,200 correct critiques. For every AI labeller, the labels themselves cost less than a dollar. The rest of the bill pays for training or checking the labeller. Note that our 'people' are the oracle, which never errs. If 20% of their labels were wrong, the [noise section](#deeper-noise) suggests a gain of about 28 points instead of 36, or $21 per point.
 #
-# These prices belong to this number of labels. Each additional label brings less: in the [section on human labels](#deeper-hybrid), 50 pairs labelled by people raised safety by 29 points for $150. That's only $5 per point, although over-refusal rose by 8 points. So don't treat dollars per point as a property of a labeller, and never read them without the over-refusal.
+# These prices apply only to this number of labels, because each additional label brings less. In the [section on human labels](#deeper-hybrid), 50 pairs labelled by people raised safety by 29 points for $150. That's only $5 per point, but over-refusal also rose by 8 points. So don't treat dollars per point as a property of a labeller, and always look at over-refusal as well.
 #
-# Labels by the policy itself are almost free. But you have to find out whether it can label at all, and the 50 pairs for this check cost $150, or about $17 per point. Its gain is also the least certain: it was 1, 9 and 17 points on the three seeds, which is too much variation to rely on the mean. (The lines in the figure are intervals over prompts. They don't include the variation between seeds.) If you leave out the check, a point costs almost nothing, but you train on the labels without knowing how bad they are.
+# Labels by the policy itself are almost free. But you have to find out whether it can label at all, and the 50 pairs for this check cost $150, or about $17 per point. The gain from these labels is also the least certain: it was 1, 9 and 17 points on the three seeds, so don't rely on the mean. (The intervals in the figure cover only the prompts, not the variation between seeds.) If you leave out the check, a point costs almost nothing, but you train on the labels without knowing how bad they are.
 #
-# An endpoint costs the same $150. If it labelled as well as people do, a point of safety would cost about $4. The 50 pairs of the check tell you roughly how good its labels are.
+# For an endpoint, the check costs the same $150. If it labelled as well as people do, a point of safety would cost about $4. The 50 pairs of the check tell you roughly how good the endpoint's labels are.
 #
-# What about SmolLM2? It needs 0.86 seconds on one core per pair, so its labels for all 190 pairs cost a quarter of a cent. But the check costs $150 here, too, and its result is that you shouldn't use these labels (section 6). If a labeller can't tell which reply is safer, a low price doesn't help.
+# What about SmolLM2? It needs 0.86 seconds on one core per pair, so its labels for all 190 pairs cost a quarter of a cent. But the check costs $150 here, too, and it tells you not to use these labels (section 6). If a labeller can't tell which reply is safer, a low price doesn't help.
 #
-# How does that change with more pairs? People's labels cost the same for every pair. A critic is paid for only once, and so is the check of an endpoint:
+# How do these costs change with more pairs? Every pair that people label costs the same. By contrast, you pay only once for a critic or for the check of an endpoint:
 
 
 # %% tags=["aside"]
@@ -771,9 +771,9 @@ pd.DataFrame({f"{n:,} pairs": total(n) for n in (n_pairs, 2000, 20_000, 200_000)
 )
 
 # %% [markdown]
-# Above some 3,250 pairs, the trained critic is cheaper than people, and for 200,000 pairs, it is cheaper by a factor of sixty. So AI feedback becomes cheap if you need many labels or use the same labeller again and again. (We assume that the critic stays as good on new pairs. It won't if the policy changes much.) A critic trained on fewer critiques would pay off sooner, but [ours with 400](#deeper-hybrid) was unreliable.
+# Above some 3,250 pairs, the trained critic is cheaper than people, and for 200,000 pairs, it is cheaper by a factor of sixty. So AI feedback becomes cheap if you need many labels or use the same labeller again and again. Here we assume that the critic stays as good on new pairs, but it won't if the policy changes much. A critic trained on fewer critiques would pay off sooner, but [ours with 400](#deeper-hybrid) was unreliable.
 #
-# And what did our own run cost? It used the critic for about half of its preference pairs and the oracle, in place of people, for the other half. A person has to look at every pair, including those that turn out to be ties:
+# And what did our own run cost? That run used the critic for about half of its preference pairs and the oracle, in place of people, for the other half. A person has to look at every pair, including those that turn out to be ties:
 
 # %% tags=["aside"]
 chain_bill = billed(
@@ -786,7 +786,7 @@ print(
 )
 
 # %% [markdown]
-# Again, the critiques dominate the bill. Practically all the money for labels goes to people, and they labelled pairs about *helpfulness*, not harm. Without them, the trained policy forgot facts and refused too much ([What we tried](#deeper-tried)). 'Nobody labels harm' doesn't mean that nobody labels.
+# Again, the critiques dominate the bill. Practically all the money for labels goes to people, and they labelled pairs about *helpfulness*, not harm. Without them, the trained policy forgot facts and refused too much ([What we tried](#deeper-tried)). 'Nobody labels harm' doesn't mean that nobody labels anything.
 
 # %% [markdown]
 # <a id="build" name="build"></a>
@@ -796,9 +796,9 @@ print(
 #
 # None of the three rules is about sums, and the policy often just guesses: it answers *#### 122*, for example, without working anything out. Write a fourth rule against that.
 #
-# A rule consists of two parts. `rule` is the text, which a person or a large model would read. `breaks(prompt, reply)` is its labeller: it returns `True` if the reply breaks the rule. The embedded model has never seen your text, so here a few lines of Python apply it. Your labeller sees one reply at a time and doesn't know the right answer. It can look only at *how* the reply answers.
+# A rule consists of two parts. `rule` is the text, which a person or a large model would read. `breaks(prompt, reply)` is its labeller: it returns `True` if the reply breaks the rule. The embedded model has never seen your text, so here a few lines of Python apply it. Your labeller sees one reply at a time and doesn't know the right answer. It can judge only the *form* of a reply.
 #
-# It labels all pairs of section 4, including those that the oracle labelled there, such as the pairs about sums, lists and facts. The three rules have priority: your rule decides only the pairs that the critic's labels leave open. The check trains the SFT policy with DPO twice, for 40 steps each: once on the critic's labels alone and once on all labels. It then compares the two models on 210 held-out prompts. That takes about a minute. You pass if more sums are right and nothing else gets measurably worse.
+# Your rule is applied to all pairs of section 4, including those that the oracle labelled there, such as the pairs about sums, lists and facts. The three rules have priority: your rule decides only the pairs that the critic's labels leave open. The check trains the SFT policy with DPO twice, for 40 steps each: once on the critic's labels alone and once on all labels. It then compares the two models on 210 held-out prompts. The whole check takes about a minute. You pass if more sums are right and nothing else gets measurably worse.
 #
 # Start by looking at some pairs:
 
@@ -844,7 +844,7 @@ mine = check_rule(rule, breaks, pairs=all_pairs, labels=critics)
 pd.DataFrame(mine.decides).T
 
 # %% [markdown]
-# And what effect did it have? The table shows the mean of each metric on the held-out prompts. (Until your rule yields labels to train on, the table shows the results of ours.)
+# And what effect did the rule have? The table shows the mean of each metric on the held-out prompts. (Until your rule yields labels to train on, the table shows the results of ours.)
 
 # %% tags=["aside"]
 pd.DataFrame(mine.scores).rename_axis("metric").round(2)
@@ -864,9 +864,9 @@ forms = pd.DataFrame(
 forms.groupby("reply").agg(replies=("right", "size"), right=("right", "mean")).round(2)
 
 # %% [markdown]
-# The form of a reply says a lot about its answer: 92% of the replies that work the sum out are right, but only 2% of the bare answers. That's why a label that depends only on the form can be right. Our rule decided 11 pairs of replies to sums, all of them for the right reply, and nobody had to know a single answer. Those 11 labels were enough to raise the share of right answers from 58% to 100% on 60 held-out sums.
+# The form of a reply says a lot about its answer: 92% of the replies that work the sum out are right, but only 2% of the bare answers. That's why labels that depend only on the form can be right. Our rule decided 11 pairs of replies to sums, all of them in favour of the right reply, and nobody had to know a single answer. Those 11 labels were enough to raise the share of right answers from 58% to 100% on 60 held-out sums.
 #
-# Look at *facts*, too. They fall from 90% to 40% *without* the fourth rule. It's the same loss as in section 4: the critic labelled no pairs about facts, and what its labels teach spreads to them. With our rule, 60% are right, but from 30 prompts and one run, we wouldn't claim that the rule about sums made the difference.
+# Look at *facts*, too. The share of right answers falls from 90% to 40% *without* the fourth rule. The reason is the same as in section 4: the critic labelled no pairs about facts, and what its labels teach spreads to such questions. With our rule, 60% are right, but 30 prompts and one run aren't enough to claim that the rule about sums made the difference.
 #
 # <details><summary>Our rule</summary>
 #
@@ -889,11 +889,11 @@ forms.groupby("reply").agg(replies=("right", "size"), right=("right", "mean")).r
 # The paper to read this week is **[Constitutional AI, Bai et al. 2022](https://arxiv.org/abs/2212.08073)**: section 3 on critiques and revisions, section 4 on AI feedback, and appendix C for the principles (about 40 minutes). While you read, compare it with this week:
 #
 # - *Who labels what?* The preference model learned from 182,831 AI labels about harmlessness and 135,296 *human* labels about helpfulness. The abstract doesn't mention the cost of the human half.
-# - *Who is the critic?* In the first half, it's the policy itself, a model with up to 52B parameters. Figure 4 shows how well models of different sizes recognise the more helpful, honest and harmless of two replies. Ours, with 1.4M parameters, wasn't good enough.
+# - *Who is the critic?* In the first half, it's the policy itself, a model with up to 52B parameters. Figure 4 shows how well models of different sizes recognise the more helpful, honest and harmless of two replies. Our policy, with 1.4M parameters, wasn't a good enough critic.
 # - *How is the policy trained?* The paper uses RL instead of DPO, and soft labels instead of hard ones. [A deeper section](#deeper-rl) tries both.
 # - *What went wrong?* Overtrained policies added phrases such as 'you are valid, valued, and cared for' to most of their replies, because the score rewarded them.
 #
-# In `runs/tiny/seed-<n>/cai/`, you now have a policy that was trained on a critic's revisions and labels according to three written rules, and on the oracle's labels for sums, lists, facts and how-tos. You have measured the critic's errors, and you know how much safer the policy became and what each point cost. Above all, you know that a labeller has to be measured before you train on its labels. Week 10 is about another kind of cheap label, which says which *step* of a solution went wrong.
+# In `runs/tiny/seed-<n>/cai/`, you now have a policy that was trained on a critic's revisions and labels, which follow three written rules. For sums, lists, facts and how-tos, it was trained on the oracle's labels. You have measured the critic's errors, and you know how much safer the policy became and what each point cost. Above all, you know that a labeller has to be measured before you train on its labels. Week 10 is about another kind of cheap label, which says which *step* of a solution went wrong.
 #
 # To use this method with your own model, you need three things:
 #
@@ -907,7 +907,7 @@ forms.groupby("reply").agg(replies=("right", "size"), right=("right", "mean")).r
 # <a id="deeper-rl" name="deeper-rl"></a>
 # ## Deeper: soft labels, and the RL half of RLAIF
 #
-# The paper doesn't use DPO, which wasn't published until 2023. Its AI labels train a *preference model*, and reinforcement learning then optimises the policy against that model's score. [Lee et al. 2023](https://arxiv.org/abs/2309.00267) shorten this procedure: in *direct* RLAIF, the labeller itself scores every new reply. They report that this did better than training a reward model first. (In their test of harmlessness, people called 64% of the SFT model's replies harmless, 76% after RL on human labels, and 88% after RL on AI labels.)
+# The paper doesn't use DPO, which wasn't published until 2023. Its AI labels train a *preference model*, and reinforcement learning then optimises the policy against that model's score. [Lee et al. 2023](https://arxiv.org/abs/2309.00267) shorten this procedure: in *direct* RLAIF, the labeller itself scores every new reply. They report that this worked better than training a reward model first. (In their test of harmlessness, people called 64% of the SFT model's replies harmless, 76% after RL on human labels, and 88% after RL on AI labels.)
 
 # %% tags=["aside"]
 from postlab.course.week09 import draw_routes
@@ -919,7 +919,7 @@ draw_routes()
 #
 # ### Soft labels
 #
-# The preference model learns from *soft* labels, which are the labeller's probabilities. A hard label loses the information about how sure the labeller was. The authors report that soft labels worked 'much better' than hard ones (section 4.3), and they suspect that this is because the probabilities were fairly well calibrated. If the labeller gives reply $a$ the probability $p$ of being the better one, the loss of a pair is the mean over labels drawn with that probability:
+# The preference model learns from *soft* labels, which are the labeller's probabilities. A hard label loses the information about how sure the labeller was. Bai et al. report that soft labels worked 'much better' than hard ones (section 4.3), and they suspect that this is because the probabilities were fairly well calibrated. If the labeller gives reply $a$ the probability $p$ of being the better one, the loss of a pair is the mean over labels drawn with that probability:
 #
 # $$\mathcal{L}(m) = p\,\ell(m) + (1-p)\,\ell(-m), \qquad \ell(m) = -\log\sigma(m)$$
 #
@@ -950,7 +950,7 @@ pd.DataFrame(
 ).round(3)
 
 # %% [markdown]
-# A soft label is worth something only if it's *calibrated*: among the pairs with $p = 0.8$, $a$ should be better in 80%. We take the pairs in which the oracle prefers one reply, group them by how sure the critic is, and check whether the critic leans towards the better reply:
+# A soft label is useful only if it's *calibrated*: among the pairs with $p = 0.8$, $a$ should be better in 80%. We take the pairs in which the oracle prefers one reply, group them by how sure the critic is, and check whether the critic leans towards the better reply:
 
 # %% tags=["aside"]
 sure = pd.DataFrame(
@@ -967,7 +967,7 @@ sure.groupby("how sure", observed=True).agg(pairs=("right", "size"), said=("sure
 # %% [markdown]
 # Compare the last two columns. If *right* is close to *said* in every row, the critic is calibrated. If *right* is lower, the critic is too sure of itself, and a model that learns from its soft labels will be, too.
 #
-# Ours isn't too sure. In all 61 pairs in which it gave one reply more than 60%, that reply was the better one. So in the two middle rows, it could have been surer, but these rows contain only 28 and 17 pairs. In the other 43 pairs, the critic has no clear preference. It's right about half of the time, as it says.
+# Ours isn't too sure. In all 61 pairs in which the critic gave one reply a probability above 60%, that reply was the better one. So in the two middle rows, the critic could have been surer, but these rows contain only 28 and 17 pairs. In the other 43 pairs, the critic has no clear preference, and it's right about half of the time, as its probabilities suggest.
 #
 # ### A preference model, and GRPO on its score
 #
@@ -1016,7 +1016,7 @@ pair_losses = descend(preference.parameters(), pair_loss, steps=60, lr=5e-4)
 print(f"the loss fell from {np.mean(pair_losses[:5]):.2f} to {np.mean(pair_losses[-5:]):.2f}")
 
 # %% [markdown]
-# Now we run GRPO with TRL's trainer. The reward is the preference model's score for each new reply. It takes about half a minute to run 24 steps with 32 replies each. The settings are those of week 11, plus a KL penalty of 0.04. We tuned nothing. (The reward in the table jumps up and down because every step uses different prompts. So judge the policy by its replies, not by this reward.)
+# Now we run GRPO with TRL's trainer. The reward is the preference model's score for each new reply. It takes about half a minute to run 24 steps with 32 replies each. The settings are those of week 11, plus a KL penalty of 0.04. We tuned nothing. The reward in the table jumps up and down because every step uses different prompts, so judge the policy by its replies instead.
 
 # %% tags=["aside"]
 from trl import GRPOConfig, GRPOTrainer
@@ -1085,13 +1085,13 @@ for metric in ("safety", "over_refusal", "helpfulness", "honesty", "facts"):
 pd.DataFrame(lines).set_index("metric")
 
 # %% [markdown]
-# The answer to both questions is the policy trained with RL: it reaches 95% safety, but it also refuses 32% of the harmless requests. Always read these two numbers together, because a policy that refuses everything is perfectly safe. DPO on hard labels brings safety to 74% and over-refusal to 4%. On soft labels, it brings them to 57% and 2%. Also look at *facts*, which no rule is about and for which there were no pairs. They fall from 85% to 62% with soft labels, to 34% with hard ones and to 2% after RL.
+# The answer to both questions is the policy trained with RL: it reaches 95% safety, but it also refuses 32% of the harmless requests. Always read these two numbers together, because a policy that refuses everything is perfectly safe. DPO on hard labels brings safety to 74% and over-refusal to 4%. DPO on soft labels brings them to 57% and 2%. Also look at *facts*, which no rule is about and for which there were no pairs. The share of right answers falls from 85% to 62% with soft labels, to 34% with hard ones and to 2% after RL.
 #
-# Each cell shows the score and, in parentheses, the change from SFT in points, followed by its 95% interval over prompts. This is *one seed*, so it shows that the parts work and in which direction the metrics move, but not which method is better.
+# Each cell shows the score and, in parentheses, the change from SFT in points, followed by its 95% interval over prompts. This is *one seed*, so it shows that the method runs and in which direction the metrics move, but not which method is better.
 #
 # ### Three seeds and two labellers
 #
-# `notebooks/experiments/week09_feedback.py` repeats this experiment with three seeds and adds two variations. The first is direct RLAIF, where the reward is minus the sum of the labeller's breach probabilities. The second uses the policy itself as the labeller. Within a seed, all arms share the prompts, and all arms with the same labeller share its labels. Each cell lists the percentages on seeds 0, 1 and 2, from 100 held-out prompts per metric. The column *neither* gives the share of harmless how-tos that were neither refused nor answered correctly. Before training, safety was 37%, over-refusal 1%, helpfulness 98%, honesty 31% and facts 85%.
+# `notebooks/experiments/week09_feedback.py` repeats this experiment with three seeds and adds two variations. The first is direct RLAIF, where the reward is minus the sum of the labeller's breach probabilities. The second uses the policy itself as the labeller. On each seed, all arms use the same prompts, and all arms with the same labeller use the same labels. Each cell lists the percentages on seeds 0, 1 and 2, from 100 held-out prompts per metric. The column *neither* gives the share of harmless how-tos that were neither refused nor answered correctly. Before training, safety was 37%, over-refusal 1%, helpfulness 98%, honesty 31% and facts 85%.
 
 # %% tags=["aside"]
 import json
@@ -1122,9 +1122,9 @@ each = pd.concat(
 print(each.loc[each["holm"] < 0.05, ["arm", "metric", "points", "holm"]].round(3).to_string())
 
 # %% [markdown]
-# **Here RL on AI feedback costs more than it brings.** With a preference model, safety rises to between 82% and 100%, but helpfulness falls to between 0% and 66%. With the critic's labels, the gain in safety over DPO on hard labels is inconclusive after the correction. With the policy's own labels, the gain is 45 points, but the resulting policy also refuses 18% to 50% of the harmless requests. So don't conclude that it has learned what is harmful. The losses in helpfulness look large (51 to 56 points in three of the four RL arms), but the seeds vary so much that none of them is significant after the correction. The losses on facts are significant: all four RL arms lose practically all of the facts.
+# **Here, RL on AI feedback loses more than it gains.** With a preference model, safety rises to between 82% and 100%, but helpfulness falls to between 0% and 66%. With the critic's labels, the gain in safety over DPO on hard labels is inconclusive after the correction. With the policy's own labels, the gain is 45 points, but the resulting policy also refuses 18% to 50% of the harmless requests. So don't conclude that it has learned what is harmful. The losses in helpfulness look large (51 to 56 points in three of the four RL arms), but the seeds vary so much that none of them is significant after the correction. The losses on facts are significant: all four RL arms lose practically all of the facts.
 #
-# **Soft labels change less, for better and for worse.** After training on them, the policy still answers 59% to 79% of the questions about facts correctly (85% before training). Hard labels leave only 18% to 54%. For both labellers, this difference is significant after the correction. In return, honesty is 12 points lower with the critic's labels and 17 points lower with the policy's own. Only the second difference is significant, and only if the noise is estimated from all arms together. For safety, the difference is inconclusive. So we can't confirm that soft labels are 'much better'. Moreover, two things changed at once here: soft labels also keep the pairs that hard labels drop as ties (about 190 rows instead of 90 to 110). All DPO arms ran for 30 steps, so with soft labels, each informative pair was seen about half as often. We don't know whether soft labels would lead to the same trade-off after more steps.
+# **Soft labels change the policy less, for better and for worse.** After training on them, the policy still answers 59% to 79% of the questions about facts correctly (85% before training). Hard labels leave only 18% to 54%. For both labellers, this difference is significant after the correction. In return, honesty is 12 points lower with the critic's labels and 17 points lower with the policy's own. Only the second difference is significant, and only if the noise is estimated from all arms together. For safety, the difference is inconclusive. So we can't confirm that soft labels are 'much better'. Moreover, two things changed at once here: soft labels also keep the pairs that hard labels drop as ties (about 190 rows instead of 90 to 110). All DPO arms ran for 30 steps, so with soft labels, each informative pair was seen about half as often. We don't know whether soft labels would lead to the same trade-off after more steps.
 #
 # What went wrong in RL? The next table shows how often each preference model ranks held-out pairs correctly. The list below it shows what the RL policies say when they are asked for a fact (the record keeps two replies per run):
 
@@ -1141,9 +1141,9 @@ facts = [reply for run in feedback if "GRPO" in run["arm"] for _, reply in run["
 print(pd.Series(facts, name="replies to facts after RL").value_counts().to_string())
 
 # %% [markdown]
-# The preference models rank the replies to all riddles and to most unsafe requests correctly. But on how-tos, they are often no better than a coin flip. On seed 1, the one trained on the critic's labels prefers the *wrong* reply in 90 of 113 pairs, and the policy trained on its score refuses all harmless requests. RL finds what the score gets wrong. (That is one run. Among the other five, a better ranking of how-tos doesn't go with a more helpful policy.)
+# The preference models rank the replies to all riddles and to most unsafe requests correctly. But on how-tos, they are often no better than a coin flip. On seed 1, the one trained on the critic's labels prefers the *wrong* reply in 90 of 113 pairs, and the policy trained on its score refuses all harmless requests. RL finds what the score gets wrong. (That is one run. Among the other five runs, a better ranking of how-tos doesn't go with a more helpful policy.)
 #
-# Direct RLAIF has no preference model that could be wrong, but now the labeller itself provides the score. When the policy judges itself, safety doesn't improve on average (29%, 49% and 20%, from 37%), and 66, 16 and 85 of 100 harmless how-tos are neither refused nor answered correctly. The record keeps two replies to how-tos per run. On seed 2, the policy was asked how to burn a boot, and one of these replies tells you how to paint it: *Pick a brush. Coat the boot. Let it dry.* Giving the steps of another task breaks none of our rules (section 6). And neither the prompts nor the rules had anything to do with facts. In 16 of the 24 replies above, the RL policies say 'I do not know' when asked for a fact, which would be the right reply to a riddle.
+# Direct RLAIF has no preference model that could be wrong, but now the labeller itself provides the score. When the policy judges itself, safety doesn't improve on average: it ends at 29%, 49% and 20%, compared with 37% before. And of 100 harmless how-tos, 66, 16 and 85 are neither refused nor answered correctly. The record keeps two replies to how-tos per run. On seed 2, the policy was asked how to burn a boot, and one of these replies tells you how to paint it: *Pick a brush. Coat the boot. Let it dry.* Giving the steps of another task breaks none of our rules (section 6). Neither the prompts nor the rules had anything to do with facts. Yet in 16 of the 24 replies above, the RL policies say 'I do not know' when asked for a fact, which would be the right reply to a riddle.
 #
 # **What this doesn't show.** It doesn't show that RL is worse than DPO. We didn't tune the settings of any arm, we ran GRPO with only one length and one KL penalty, and we have only three seeds. With a stronger penalty or fewer steps, the policy may lose less. Our preference models learned only from AI labels, and only from those of some 190 pairs. The paper's also learned from 135,296 human labels about helpfulness, which is the very thing that was lost here. And a policy this small demonstrates a mechanism, not what large models can do: *optimising against AI labels can cost you what they don't cover, and you notice only if you measure that, too.*
 
@@ -1190,16 +1190,16 @@ frame["noise"] = [recorded["arms"][arm].get("noise", 0.0) for arm in frame["arm"
 plot_noise(frame)
 
 # %% [markdown]
-# It depends on what you measure. With 20% wrong labels, honesty lost 1 point of its gain of 68, and safety lost 8 of its gain of 36 (means of three seeds). With 40%, honesty lost 40 points and safety lost 19. The seeds differ a lot. With 20% noise, safety was 14 or 15 points lower than with clean labels on two seeds and 4 points higher on the third. With 40%, the change in honesty was −1, 50 and 35 points. (The bands are 95% intervals over prompts. They don't include the variation between seeds.)
+# It depends on what you measure. With 20% wrong labels, the gain of 68 points in honesty shrank by 1 point, and the gain of 36 points in safety shrank by 8 (means of three seeds). With 40% wrong labels, the two gains shrank by 40 and 19 points. The seeds differ a lot. With 20% noise, safety was 14 or 15 points lower than with clean labels on two seeds and 4 points higher on the third. With 40% noise, honesty changed by −1, 50 and 35 points in training. The bands in the figure are 95% intervals over prompts and don't include the variation between seeds.
 #
 # Why do so many wrong labels do so little damage? Take a pair with margin $m$ whose label is wrong with probability $\varepsilon$. Averaged over the noise, the gradient of DPO's loss with respect to the margin is
-# $-(\sigma(-m) - \varepsilon)$. At margin 0, that is $1 - 2\varepsilon$ times the clean gradient, so it is smaller but still points in the right direction. As the margin grows, this gradient shrinks faster than the clean one. It reaches 0 where $\sigma(m) = 1 - \varepsilon$, and beyond that point it pulls the margin back. So the first effect of noise is to limit how *certain* the policy can become about a pair. Teaching the wrong preference comes only after that.
+# $-(\sigma(-m) - \varepsilon)$. At margin 0, the gradient is $1 - 2\varepsilon$ times the clean one, so it is smaller but still points in the right direction. As the margin grows, this gradient shrinks faster than the clean one. The gradient reaches 0 where $\sigma(m) = 1 - \varepsilon$, and beyond that point it pulls the margin back. So the first effect of noise is to limit how *certain* the policy can become about a pair. Only stronger noise teaches the policy the wrong preference.
 #
 # If you know the share $\varepsilon$ of wrong labels, you can write down a loss whose mean over the noise is the clean loss at every margin:
 #
 # $$\mathcal{L}_\varepsilon(m) = \frac{(1-\varepsilon)\,\ell(m) - \varepsilon\,\ell(-m)}{1 - 2\varepsilon}, \qquad \ell(m) = -\log\sigma(m)$$
 #
-# This is from [Chowdhury et al. 2024](https://arxiv.org/abs/2403.00409). In TRL, you choose it with `loss_type="robust"` and set $\varepsilon$ with `label_smoothing`.
+# This loss is from [Chowdhury et al. 2024](https://arxiv.org/abs/2403.00409). In TRL, you choose it with `loss_type="robust"` and set $\varepsilon$ with `label_smoothing`.
 
 # %% [markdown]
 # ### Exercise 9.2 · about 10 minutes · medium
@@ -1208,7 +1208,7 @@ plot_noise(frame)
 #
 # <details><summary>Hint 1</summary>
 #
-# Use `torch.nn.functional.logsigmoid`. If you take the logarithm of a sigmoid, it becomes minus infinity when the sigmoid rounds to 0.
+# Use `torch.nn.functional.logsigmoid`. The logarithm of a sigmoid becomes minus infinity when the sigmoid rounds to 0.
 #
 # </details>
 # <details><summary>Hint 2</summary>
@@ -1247,10 +1247,10 @@ clean_loss, mean = -F.logsigmoid(both[0]), (torch.tensor([0.7, 0.3]) * robust_dp
 round(clean_loss.item(), 4), round(mean.item(), 4)
 
 # %% [markdown]
-# Both numbers are 0.3133, so it is. But an unbiased loss isn't necessarily a good one. Dividing by $1 - 2\varepsilon$ also magnifies the random part of the gradient, by a factor of five at 40% noise. And the loss has no minimum: as the
+# Both numbers are 0.3133, so the robust loss is unbiased. But an unbiased loss isn't necessarily a good one. Dividing by $1 - 2\varepsilon$ also magnifies the random part of the gradient, by a factor of five at 40% noise. And the loss has no minimum: as the
 # margin grows, it goes to minus infinity.
 #
-# The figure compares the robust loss with the ordinary one at 40% noise. It also has an arm with the policy's own labels (*itself*), whose errors are its own:
+# The figure compares the robust loss with the ordinary one at 40% noise. It also shows an arm with the policy's own labels (*itself*), in which nothing was flipped:
 
 # %% tags=["aside"]
 two = [
@@ -1259,10 +1259,10 @@ two = [
 plot_moves(moved(two, recorded["before"]["labels"]["metrics"]), "At 40% noise, safety changes by {noise 40%} points, by {noise 40%, robust} with the robust loss")  # fmt: skip
 
 # %% [markdown]
-# At 40% noise, the robust loss recovers part of what was lost: safety rises by 29 points instead of 18, and honesty rises by 40 instead of 28. But over-refusal rises by 10 points instead of 5, and helpfulness falls by 9 instead of 4. On
+# At 40% noise, the robust loss recovers part of the lost gain: safety rises by 29 points instead of 18, and honesty rises by 40 instead of 28. But over-refusal rises by 10 points instead of 5, and helpfulness falls by 9 instead of 4. On
 # one of the three seeds, honesty doesn't rise under either loss. With the seed as the unit of analysis, all four differences are inconclusive (p between 0.08 and 0.19 in paired t-tests).
 #
-# The policy's own labels show why a single number for label quality isn't enough. Their kappa is 0.42, practically the same as that of the critic's labels with 20% noise (0.43). But safety rose by 28 points with 20% noise and by only 9 with the policy's own labels, and the gap was between 16 and 22 points on each of the three seeds. In both cases, honesty gained about as much as with clean labels. You might think that random errors average out in training, while the policy's errors are systematic. But let's first look at kappa for each family. (The second experiment recorded the critic's probabilities, from which we can reconstruct its labels for all but a few pairs. We then flip them 100 times per seed.)
+# The policy's own labels show why a single number for label quality isn't enough. Their kappa is 0.42, practically the same as that of the critic's labels with 20% noise (0.43). But safety rose by 28 points with 20% noise and by only 9 with the policy's own labels. The gap was between 16 and 22 points on each of the three seeds. In both cases, honesty rose about as much as with clean labels. You might think that random errors average out in training, while the policy's errors are systematic. But let's first look at kappa for each family. The second experiment recorded the critic's probabilities, so we can reconstruct its labels for all but a few pairs. We then repeat the random flips 100 times per seed.
 
 # %% tags=["aside"]
 import json
@@ -1292,7 +1292,7 @@ print(
 )
 
 # %% [markdown]
-# On unsafe requests, kappa is 0.30 for the policy's own labels. That isn't close to the 0.55 of the labels with 20% noise, but slightly below the 0.35 of those with 40%. The average hides this, because three quarters of the pairs are how-tos and riddles. And with 40% noise, safety rose by 18 points. So the location of the errors explains about half of the gap between 28 and 9 points. These runs can't tell us whether the policy's errors also do more harm than the same number of random ones: compared with 40% noise, its own labels bring 13, 13 and 0 points less. Measure kappa for each family, and look first at the family that you want to change.
+# On unsafe requests, kappa is 0.30 for the policy's own labels. This kappa is far below the 0.55 of the labels with 20% noise, and even slightly below the 0.35 of those with 40%. The average hides this, because three quarters of the pairs are how-tos and riddles. And with 40% noise, safety rose by 18 points. So the family in which the errors occur explains about half of the gap between 28 and 9 points. These runs can't tell us whether the policy's errors also do more harm than the same number of random ones: the policy's own labels raise safety by 13, 13 and 0 points less than labels with 40% noise. Measure kappa for each family, and look first at the family that you want to change.
 
 # %% [markdown]
 # <a id="deeper-rules" name="deeper-rules"></a>
@@ -1309,7 +1309,7 @@ plot_moves(moved(named, recorded["before"]["labels"]["metrics"]), "Safety change
 # Each rule protects the metric that it's about. Without *harm*, the policy complies with every unsafe request. Without *honest*, honesty rises by 4 points instead of 68. Without *helpful*, the policy refuses half of the harmless
 # requests.
 #
-# But a rule can also hold the others back. Without *helpful*, safety rises by 63 points instead of 36, to 100%. So the effects of the rules don't simply add up, and you can't see what a rule restrains until you remove it.
+# But one rule can also limit the effect of another. Without *helpful*, safety rises by 63 points instead of 36, to 100%. So the effects of the rules don't simply add up, and you can't see what a rule restrains until you remove it.
 #
 # **Two rules that conflict.** Suppose that a product manager adds a fourth rule, *Do not refuse a wish.* For a request that would hurt someone, there is now no reply that follows all the rules.
 
@@ -1339,7 +1339,7 @@ for name, constitution, weigh in (
 said
 
 # %% [markdown]
-# If we count broken rules, each reply breaks one, so the pair is a tie. The policy learns nothing from it, *and nobody notices*. With an order of priority, the first rule that distinguishes the two replies decides. So a constitution needs such an order; without one, conflicts silently disappear from your data. In the recorded runs, the trained critic applies the three rules, and one line of code applies the fourth:
+# If we count broken rules, each reply breaks one, so the pair is a tie. The policy learns nothing from this pair, *and nobody notices*. With an order of priority, the first rule that distinguishes the two replies decides. So a constitution needs such an order; without one, conflicts silently disappear from your data. In the recorded runs, the trained critic applies the three rules, and one line of code applies the fourth:
 
 # %% tags=["aside"]
 import itertools
@@ -1348,7 +1348,7 @@ conflict = [one for one in runs if one["arm"].startswith("conflict")]
 plot_moves(moved(conflict, recorded["before"]["labels"]["metrics"]), "Safety changes by {conflict, harm first} points if 'harm' comes first, by {conflict, counted} if rules are counted")  # fmt: skip
 
 # %% [markdown]
-# If *harm* comes first, safety rises by 32 points, about as much as the 36 points with three rules. (The difference per seed is −11, −2 and −1 points, and these arms use verdicts, not probabilities.) If *obey* comes first, safety falls to 0. That was to be expected. But when the rules are merely counted, safety falls to 0 as well, although most of the pairs about unsafe requests are ties. Did the ties cause this? The next table shows the labels on unsafe requests for this arm and for the one without *harm*. The first three columns count the kinds of errors from section 6, and *right* counts the labels that agree with the oracle's preference. The last column shows safety after training, in percent:
+# If *harm* comes first, safety rises by 32 points, about as much as the 36 points with three rules. The difference is −11, −2 and −1 points on the three seeds, but these arms use verdicts, not probabilities. If *obey* comes first, safety falls to 0. You would expect both results. But if we only count broken rules, safety falls to 0 as well, although most of the pairs about unsafe requests are ties. Did the ties cause this? The next table shows the labels on unsafe requests for this arm and for the one without *harm*. The first three columns count the kinds of errors from section 6, and *right* counts the labels that agree with the oracle's preference. The last column shows safety after training, in percent:
 
 # %% tags=["aside"]
 rows = []
@@ -1361,9 +1361,9 @@ for one, arm in itertools.product(recorded["labellers"], ("conflict, counted", "
 print(pd.DataFrame(rows).set_index(["arm", "seed"]).sort_index().to_string())
 
 # %% [markdown]
-# The arm *conflict, counted* can't tell us. Most of its labels are ties, but the few that remain include wrong ones and no right ones, so they may have taught the policy to comply.
+# The arm *conflict, counted* can't answer that question. Most of its labels are ties, but the few that remain include wrong ones and no right ones, so they may have taught the policy to comply.
 #
-# The arm *without harm* is clearer. On seed 2, not a single pair about an unsafe request has a label, and safety still falls from 37% to 0. So the change must come from training on other families, most likely on how-tos, where the preferred reply is the one that helps. That habit then spread to unsafe requests, because no label there said otherwise. It's one seed, but it's enough to show that **leaving a behaviour unlabelled doesn't keep it as it was.**
+# The arm *without harm* is clearer. On seed 2, not a single pair about an unsafe request has a label, and safety still falls from 37% to 0. So the change must come from training on other families, most likely on how-tos, where the preferred reply is the helpful one. That habit then spread to unsafe requests, because no label there said otherwise. This is only one seed, but it's enough to show that **leaving a behaviour unlabelled doesn't keep it as it was.**
 
 # %% [markdown]
 # <a id="deeper-hybrid" name="deeper-hybrid"></a>
@@ -1384,11 +1384,11 @@ print(bought.groupby("arm", sort=False).mean().drop(columns="seed").round(2).to_
 # %% [markdown]
 # The column *rows* counts the pairs in which one reply was preferred, which are the only ones that DPO trains on. The arm *ties to humans* spends the human labels on pairs that the AI called ties, and *any to humans* spends them on randomly chosen pairs.
 #
-# If the critic is good, 48 human labels make no difference that we could measure. If 30% of its labels are wrong, the human labels seem to help. Safety ends at 61% instead of 57% on average and is higher on every seed. Honesty ends at 86% instead of 77%, mostly because of one seed. If you spend the same $150 on human labels alone, they cover 50 pairs. They bring safety to 66%, but helpfulness falls from 98% to 90%, and over-refusal rises from 1% to 9%.
+# If the critic is good, 48 human labels make no difference that we could measure. If 30% of its labels are wrong, the human labels seem to help. Safety ends at 61% instead of 57% on average and is higher on every seed. Honesty ends at 86% instead of 77%, mostly because of one seed. If you spend the same $150 on human labels alone, they cover 50 pairs. These labels bring safety to 66%, but helpfulness falls from 98% to 90%, and over-refusal rises from 1% to 9%.
 #
 # The column *dollars* gives the price of the labels alone, with AI labels at the roadmap's flat cent per question. The whole bill, with prices per token, is in [section 7](#bill).
 #
-# **Which family is critical?** Section 6 tells you where people would help most: on unsafe requests, the policy as its own labeller prefers the wrong reply in 14% to 20% of the pairs in which one is better. So we bought human labels for just this family. On each of three seeds, the oracle, in place of people, labelled 10, 20 or all of the unsafe pairs (44 to 54), for $30, $60 or about $144. In the *hybrid* arms, the policy labels the rest. In the *people* arms, nobody does. Each cell of the first table lists the percentages on the three seeds, from 100 held-out prompts per metric. The column *neither* again gives the share of harmless how-tos that were neither refused nor answered correctly. The second table shows differences in points, with the seed as the unit of analysis. Its intervals aren't corrected. A star means p < 0.05 after Holm's correction for the whole table:
+# **Which family is critical?** Section 6 tells you where people would help most: on unsafe requests, the policy as its own labeller prefers the wrong reply in 14% to 20% of the pairs in which one is better. So we bought human labels for just this family. On each of three seeds, the oracle stood in for people and labelled 10, 20 or all of the 44 to 54 unsafe pairs, at a price of $30, $60 or about $144. In the *hybrid* arms, the policy labels the rest. In the *people* arms, nobody labels the rest. Each cell of the first table lists the percentages on the three seeds, from 100 held-out prompts per metric. The column *neither* again gives the share of harmless how-tos that were neither refused nor answered correctly. The second table shows differences in points, with the seed as the unit of analysis. Its intervals aren't corrected. A star means p < 0.05 after Holm's correction for the whole table:
 
 # %% tags=["aside"]
 import json
@@ -1405,7 +1405,7 @@ alone_or_not += [("hybrid 20", "people 20"), ("hybrid all", "people all")]
 print(difference_table(feedback["runs"], alone_or_not).to_string())
 
 # %% [markdown]
-# **More human votes bring more safety, but also more over-refusal.** Compared with the policy's labels alone, safety is 7 points higher with 10 votes, 13 points higher with 20 and 34 points higher with all. Only the last of these differences is significant after Holm's correction for the 25 comparisons, although with 10 and with 20 votes, safety is also higher on all three seeds. With all votes, over-refusal is also 8 points higher, and helpfulness is 8 points lower. So if you spend $144 on one family, safety reaches 81% instead of 47%, but part of what the votes teach seems to spread to harmless requests.
+# **More human votes bring more safety, but also more over-refusal.** Compared with the policy's labels alone, safety is 7 points higher with 10 votes, 13 points higher with 20 and 34 points higher with all of them. Only the last of these differences is significant after Holm's correction for the 25 comparisons, although with 10 and with 20 votes, safety is also higher on all three seeds. With all votes, over-refusal is also 8 points higher, and helpfulness is 8 points lower. So if you spend $144 on one family, safety reaches 81% instead of 47%, but part of what the votes teach seems to spread to harmless requests.
 #
 # **Human labels for only one family are a trap.** The *people* arms reach 100% safety on every seed, but they refuse 59% to 66% of the harmless requests. Only 12 to 18 of the 20 votes prefer a reply (the rest are ties). All of these are about unsafe requests, and 30 steps on them teach the policy to refuse. In the *hybrid* arms, the policy's own labels on how-tos and riddles counteract that: over-refusal is about 50 points lower, and honesty is about 35 points higher. On the other hand, the *people* arms keep more of the facts: about 70%, compared with 18% to 57%. No setting was tuned for so few rows, and with fewer steps, the policies might have refused less.
 #
@@ -1427,13 +1427,13 @@ for one in feedback["labellers"]:
 # %% [markdown]
 # We can't say that the smaller critic is worse on average, but you can't rely on it. Safety is 7 points lower, with an interval from −59 to +44. The interval is so wide because safety ends at 41%, 91% and 68% on the three seeds, and the 91% comes with 20% over-refusal. Kappa gives a warning: on unsafe requests, it's lower than the larger critic's on every seed, and it's lowest (0.34) where safety rose least. That is a reason to pay for a check. But of 50 pairs drawn at random, only about 12 are about unsafe requests, which is too few to tell 0.34 from 0.6. So choose the pairs for your check by family.
 #
-# The comparison isn't quite fair: the critic with 400 critiques is retrained for each seed, while all seeds share a single critic with 3,200. So the results of the small critic include the variation that comes from training a critic, and those of the large one don't.
+# The comparison isn't quite fair: the critic trained on 400 critiques is retrained for each seed, while all seeds share a single critic trained on 3,200. So the results of the small critic include the variation that comes from training a critic, and those of the large one don't.
 
 # %% [markdown]
 # <a id="deeper-hunt" name="deeper-hunt"></a>
 # ## Deeper: two passes that agree
 #
-# *A bug hunt.* A colleague labelled ten thousand pairs overnight. Her code asks in both orders and keeps only the labels that are the same both times, as we did above. For the labels it keeps, the two passes agree in 100% of cases. But DPO on these labels taught the policy nothing. Find the mistake in the code before you look at the table.
+# *A bug hunt.* A colleague labelled ten thousand pairs overnight. Her code asks about every pair in both orders and keeps only the labels that are the same both times, as we did above. For the labels it keeps, the two passes agree in 100% of cases. But DPO on these labels taught the policy nothing. Find the mistake in the code before you look at the table.
 
 
 # %% tags=["aside"]
@@ -1454,7 +1454,7 @@ pd.DataFrame({who: pd.Series(kept).value_counts() for who, kept in kept_by.items
 # %% [markdown]
 # <details><summary>What is wrong</summary>
 #
-# The table shows that the code keeps no labels from a labeller who knows the truth and all labels from one that looks only at the position. The reason is that the second answers weren't swapped back. In the swapped pair, *first* means the other reply, so a labeller who knows the truth gives the opposite answer the second time, and its label is discarded. Only a labeller with a position bias agrees with itself.
+# The code keeps no labels from a labeller who knows the truth and all labels from one that looks only at the position. The reason is that the second answers weren't swapped back. In the swapped pair, *first* means the other reply, so a labeller who knows the truth gives the opposite answer the second time, and its label is discarded. Only a labeller with a position bias agrees with itself.
 #
 # To repair the code, swap `"first"` and `"second"` in `again` before you compare. Two lines of tests would have caught this bug: the code must keep most labels of an unbiased labeller and none of a labeller that looks only at the position.
 #
@@ -1464,7 +1464,7 @@ pd.DataFrame({who: pd.Series(kept).value_counts() for who, kept in kept_by.items
 # <a id="deeper-real" name="deeper-real"></a>
 # ## Deeper: public preference data about harm
 #
-# Two public datasets are the usual starting points. **HH-RLHF** ([Bai et al. 2022](https://arxiv.org/abs/2204.05862)) holds some 170,000 pairs labelled by crowdworkers, and each side of a pair is the transcript of a whole conversation. **PKU-SafeRLHF** ([Ji et al. 2024](https://arxiv.org/abs/2406.15513)) labels each pair twice: which reply is more helpful, and which one is safer. Its licence (CC BY-NC) forbids commercial use, so we don't ship any of its rows. We wrote the rows below ourselves, in exactly the same format as the two datasets and with faults that such rows have.
+# Two public datasets are the usual starting points. **HH-RLHF** ([Bai et al. 2022](https://arxiv.org/abs/2204.05862)) contains some 170,000 pairs labelled by crowdworkers, and each side of a pair is the transcript of a whole conversation. **PKU-SafeRLHF** ([Ji et al. 2024](https://arxiv.org/abs/2406.15513)) labels each pair twice: which reply is more helpful, and which one is safer. Its licence (CC BY-NC) forbids commercial use, so we don't ship any of its rows. We wrote the rows below ourselves, in exactly the same format as the two datasets and with the kinds of faults that such rows have.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1501,7 +1501,7 @@ print(len(rows), "of", len(hh), "rows kept; dropped:", dict(rows.dropped))
 pd.DataFrame([*rows[0]["prompt"], *rows[0]["chosen"]])
 
 # %% [markdown]
-# The loader splits the transcript into turns and keeps the shared part as the prompt. It drops the pair with equal replies and the one whose chosen side ends with the human's question, without a reply. For the dataset on the Hub, the same call is `preference_rows("Anthropic/hh-rlhf", split="train", n=1000)`.
+# The loader splits the transcript into turns and keeps the shared part as the prompt. It also drops the pair with equal replies and the one whose chosen side ends with the human's question, without a reply. For the dataset on the Hub, the same call is `preference_rows("Anthropic/hh-rlhf", split="train", n=1000)`.
 #
 # PKU-SafeRLHF has two labels per pair, and they can contradict each other: the more helpful reply may be the dangerous one. By default, the loader reads `better_response_id`, which is about helpfulness. If you want a safe policy and train on that column, some pairs teach the opposite of what you want. With `columns=`, you can choose the other column:
 
@@ -1515,7 +1515,7 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# In the first pair, the two labels disagree. That's why the dataset has both, and why week 11 trains several objectives. Such datasets are also a cheap test before you use AI labels on your own prompts: let your labeller judge a few hundred of their pairs, and compute kappa for each column. Expect it to be well below 1 even for a good labeller, since people disagree about such pairs, too.
+# In the first pair, the two labels disagree. Such conflicts are why the dataset has both, and why week 11 trains several objectives. Such datasets are also a cheap test before you use AI labels on your own prompts: let your labeller judge a few hundred of their pairs, and compute kappa for each column. Expect kappa to be well below 1 even for a good labeller, since people disagree about such pairs, too.
 
 # %% [markdown]
 # <a id="deeper-specs" name="deeper-specs"></a>
@@ -1527,9 +1527,9 @@ pd.DataFrame(
 #
 # > **The roadmap says** Anthropic's constitution was 'most recently updated to an 80-page document in 2025'. **The evidence says** the long document appeared on 21 or 22 January 2026, depending on the source. Reports of its length range from 57 to about 80 pages and from 23,000 to 30,000 words.
 #
-# **Models that reason about the rules.** In *deliberative alignment* ([Guan et al. 2024](https://arxiv.org/abs/2412.16339)), the model learns the text of the specification itself. It first generates reasoning with the relevant part of the specification in the prompt, and a judge that also sees the specification filters it. The model is then fine-tuned on the reasoning and answers *without* the specification in the prompt. Finally, it is trained with RL, and the reward again comes from a judge that sees the specification. OpenAI reports that this made its o-series models more robust against jailbreaks, while they refused fewer harmless requests. In constitutional AI, by contrast, only the critic and the labeller read the rules, and the policy's training rows don't contain them.
+# **Models that reason about the rules.** In *deliberative alignment* ([Guan et al. 2024](https://arxiv.org/abs/2412.16339)), the model learns the text of the specification itself. With the relevant part of the specification in the prompt, the model first generates reasoning, which is then filtered by a judge that also sees the specification. The model is then fine-tuned on the reasoning and answers *without* the specification in the prompt. Finally, it is trained with RL, and the reward again comes from a judge that sees the specification. OpenAI reports that this made its o-series models more robust against jailbreaks, while they refused fewer harmless requests. In constitutional AI, by contrast, only the critic and the labeller read the rules, and the policy's training rows don't contain them.
 #
-# **Filters around the model.** *Constitutional classifiers* ([Sharma et al. 2025](https://arxiv.org/abs/2501.18837)) use a constitution to generate synthetic training data for classifiers that watch inputs and outputs. In over 3,000 estimated hours of red teaming, nobody found a universal jailbreak against an early version. The deployable version raised refusals of production traffic by 0.38 percentage points and cost 23.7% more compute. A second generation ([Cunningham et al. 2026](https://arxiv.org/abs/2601.04603)) runs a cheap check first and a careful one only where needed. It's 40 times cheaper than its own baseline and refuses 0.05% of production traffic.
+# **Filters around the model.** *Constitutional classifiers* ([Sharma et al. 2025](https://arxiv.org/abs/2501.18837)) use a constitution to generate synthetic training data for classifiers that watch inputs and outputs. In over 3,000 estimated hours of red teaming, nobody found a universal jailbreak against an early version. The deployable version raised refusals of production traffic by 0.38 percentage points and cost 23.7% more compute. A second generation ([Cunningham et al. 2026](https://arxiv.org/abs/2601.04603)) runs a cheap check first and a careful one only where needed. This version is 40 times cheaper than the paper's own baseline and refuses 0.05% of production traffic.
 #
 # For all three ideas, you still have to measure what you measured this week: how often the labeller, the judge or the classifier is wrong in each family, and what its errors teach.
 
@@ -1552,13 +1552,13 @@ pd.DataFrame(
 #
 # In the [RL section](#deeper-rl), in the arms with [human votes](#deeper-hybrid) and in the [build](#build), we tried only one setting each and tuned nothing. DPO's learning rate comes from the trials above, and GRPO's settings come from week 11. With tuning, RL in particular might do better.
 #
-# We haven't trained both halves with the policy as its own critic. We have only trained with DPO on its labels.
+# We haven't trained both halves with the policy as its own critic; we only trained with DPO on its labels.
 
 # %% [markdown]
 # <a id="deeper-own" name="deeper-own"></a>
 # ## Deeper: your profile's own model
 #
-# So far, we knew the truth, and the model had 1.4 million parameters. Now we do the same with the model that you fine-tuned in week 3 under `smol`, `t4` or `rented`. It replies to requests on the training topics of the suite `everyday`, criticises and revises its replies, labels pairs according to the rules, and is trained with DPO on its own labels. In place of the oracle, the programs of the suite check the replies.
+# So far, we knew the truth, and the model had 1.4 million parameters. Now we do the same with the model that you fine-tuned in week 3 under `smol`, `t4` or `rented`. This model replies to requests on the training topics of the suite `everyday`, criticises and revises its replies, and labels pairs according to the rules. Then we train it with DPO on its own labels. In place of the oracle, the programs of the suite check the replies.
 #
 # There are three differences. First, the critic is the model itself, without any additional training. Second, we don't fine-tune on the revisions; instead, each revision forms a pair with the reply that it came from. Third, there are no human labels. No pair is about sums or instructions, so the evaluation has to show whether the model gets worse at them.
 #
@@ -1581,7 +1581,7 @@ else:
     lab.not_here("this section trains a language model; POSTLAB_PROFILE=smol has one for a CPU.")
 
 # %% [markdown]
-# The rules are in `data/constitutions/everyday.yaml`. There are four kinds of requests: harmful ones, harmless ones that look similar, questions that nobody can answer, and answerable ones that look similar. We use the same number of each and sample two replies per request. (The `smol` model saw some of these requests during SFT, together with the suite's own replies. The evaluation uses other topics.)
+# The rules are in `data/constitutions/everyday.yaml`. There are four kinds of requests: harmful ones, harmless ones that look similar, questions that nobody can answer, and answerable ones that look similar. We use the same number of requests of each kind and sample two replies per request. The `smol` model saw some of these requests during SFT, together with the suite's own replies, but the evaluation uses other topics.
 
 # %%
 if own:
@@ -1621,7 +1621,7 @@ pd.Series({rule.id: rule.text for rule in rules.rules}, name="text").to_frame() 
 # %% [markdown]
 # ### Criticise and revise
 #
-# Another model may phrase its verdict in many ways. So instead of reading its words, we compare the probabilities of two openings, *It breaks the rule* and *It keeps the rule*, and take the more likely one. The revision is in the model's own words.
+# A general model may phrase its verdict in many ways. So instead of reading its words, we compare the probabilities of two openings, *It breaks the rule* and *It keeps the rule*, and take the more likely one. The revision is in the model's own words.
 
 # %%
 if own:
@@ -1673,7 +1673,7 @@ told[told["revised"]].groupby("family", sort=False).head(2)[["rules", "reply", "
 #
 # ### Label
 #
-# If a reply was revised, the pair consists of the reply and its revision. Otherwise, it consists of the two sampled replies. The labeller is again the model itself. It sees the rules and both replies and has to answer with a letter, *A* or *B*. It may prefer one of the letters, whatever the replies are. So we ask about every pair in both orders and average the two log-odds, which removes a preference that is the same for all pairs ([Lee et al.
+# If a reply was revised, the pair consists of the reply and its revision. Otherwise, it consists of the two sampled replies. The labeller is again the model itself. It sees the rules and both replies and has to answer with a letter, *A* or *B*. But a labeller may prefer one of the letters, whatever the replies are. So we ask about every pair in both orders and average the two log-odds, which cancels any preference that is the same for all pairs ([Lee et al.
 # 2023](https://arxiv.org/abs/2309.00267) average the probabilities).
 #
 # If you set `ENDPOINT`, a larger model labels the pairs instead. Your prompts and replies are then sent to that server, and you may have to pay for them.
@@ -1706,7 +1706,7 @@ if own:
         return ["tie" if abs(x) < bar or x == 0 else "a" if x > 0 else "b" for x in leads]
 
 # %% [markdown]
-# **Measure the labeller before you use its labels.** The suite's training topics come with pairs of replies in which one is known to be right. How often does the labeller prefer that one? A labeller that guesses has a kappa of 0, and one
+# **Measure the labeller before you use its labels.** The suite's training topics come with pairs of replies in which one is known to be right. How often does the labeller prefer the right one? A labeller that guesses has a kappa of 0, and one
 # that is always right has a kappa of 1:
 
 # %%
@@ -1758,7 +1758,7 @@ if own:
 pd.DataFrame(rows).set_index("family").round(2) if own else None
 
 # %% [markdown]
-# These numbers cover only the labelled pairs. Among the pairs in which a program sees a difference, *error* is the share in which the labeller prefers the wrong reply. Among the others, *forced* is the share in which it prefers a reply anyway. The evaluation below may not notice what such pairs teach.
+# These numbers cover only the labelled pairs. Among the pairs in which a program sees a difference, *error* is the share in which the labeller prefers the wrong reply. Among the other pairs, *forced* is the share in which it prefers a reply anyway. The evaluation below may not detect what such pairs teach.
 #
 # ### Train and measure
 #
@@ -1806,7 +1806,7 @@ if own:
 changes.loc[shown, ["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3) if own else None  # fmt: skip
 
 # %% [markdown]
-# Safety and honesty are what the rules ask for. Over-refusal, over-abstention and facts show the price. If the scores on instructions or sums change, that's a side effect that nobody asked for. If an interval contains zero, the result is *inconclusive*. With a few hundred pairs, or a few dozen on `smol`, that will happen often. If nothing changed, don't raise the learning rate yet. First, check whether the labeller was better than chance, and whether the replies in its pairs differ in anything that the programs measure.
+# The rules aim at safety and honesty. Over-refusal, over-abstention and facts show what these gains cost. If the scores on instructions or sums change, that's an unintended side effect. If an interval contains zero, the result is *inconclusive*. With a few hundred pairs, or a few dozen on `smol`, that will happen often. If nothing changed, don't raise the learning rate yet. First, check whether the labeller was better than chance, and whether the replies in its pairs differ in anything that the programs measure.
 #
 # ### What it cost
 #
@@ -1831,7 +1831,7 @@ pd.DataFrame(bill, index=["tokens read", "tokens written", "minutes"]).T.round(1
 #
 # It must judge better than it acts: it has to recognise which of its own replies break a written rule, and it has to be able to write a reply that doesn't. If the critic and the policy make the same mistakes, the revisions repeat them and the labels reward them. I'd check this first. For each rule, I'd use examples whose correct verdict I know, including many that don't break the rule.
 #
-# *A likely follow-up:* "And if it can't?" Use a stronger model as the critic, or train one on correct critiques, and put the price on the bill.
+# *A likely follow-up:* "And if it can't?" Use a stronger model as the critic, or train one on correct critiques, and count the cost.
 #
 # </details>
 #
@@ -1860,9 +1860,9 @@ pd.DataFrame(bill, index=["tokens read", "tokens written", "minutes"]).T.round(1
 # <details><summary>Answer</summary>
 #
 # I'd start with a few hundred pairs that people label blind, to measure the AI labeller in each family. If it's good enough, the AI labels everything, in both orders. The human labels then go where they add the most: to families
-# with a low kappa or a high cost of errors, to ties and pairs on which the order changed the answer, and to a random sample, so that I notice drift. I'd reserve part of the budget for the final evaluation.
+# where kappa is low or errors are costly, to ties and pairs on which the order changed the answer, and to a random sample, so that I notice drift. I'd reserve part of the budget for the final evaluation.
 #
-# *A likely follow-up:* "When would you use only people?" I'd do that if there are few pairs or if errors are very costly. Below a few thousand pairs, making an AI labeller trustworthy can cost more than the labels themselves.
+# *A likely follow-up:* "When would you use only people?" I'd use only people if there are few pairs or if errors are very costly. Below a few thousand pairs, making an AI labeller trustworthy can cost more than the labels themselves.
 #
 # </details>
 #

@@ -1,13 +1,13 @@
 # %% [markdown]
 # # Week 10 · Process rewards
 #
-# A math verifier tells you whether the final answer is right. It doesn't tell you which of ten steps went wrong, and it gives a lucky guess the same reward as a careful proof. A **process reward model** (PRM) scores every step instead. It promises three things: a better choice among several solutions, the location of the mistake, and a denser reward for reinforcement learning. This week, you'll test all three.
+# A math verifier tells you whether the final answer is right. It doesn't tell you which of ten steps went wrong, and it gives a lucky guess the same reward as a careful proof. A **process reward model** (PRM) scores every step instead. A PRM promises three things: a better choice among several solutions, the location of the mistake, and a denser reward for reinforcement learning. This week, you'll test all three.
 #
-# The first result is disappointing, and you should know it before you see any good-looking curves: **the process reward model that you train this week doesn't check the arithmetic.** If you replace one digit of a right addition, the model prefers the right version 51% of the time (95% interval: 48% to 55%), averaged over three seeds. A coin toss would do about as well. The model does recognise answers that aren't worked out, garbled text and stray lines. Its gains come from this *form*: choosing by the number of steps alone works about as well.
+# The first result is disappointing, and you should know it before you see any good-looking curves: **the process reward model that you train this week doesn't check the arithmetic.** If you replace one digit of a right addition, the model prefers the right version 51% of the time (95% interval: 48% to 55%), averaged over three seeds. A coin toss would do about as well. The model does recognise answers that aren't worked out, garbled text and stray lines. Its gains come from judging *form*: choosing by the number of steps alone works about as well.
 #
-# The second result shows what was missing. With the digits as input and 32,000 labels, a small head ranks every right addition in a test of 250 held-out sums above every wrong one. But when this head chooses alone on hard sums, it does worse than the majority vote. More than half of the time, the reply that it picks out of 16 adds a wrong *term* or continues from a wrong total, but does the addition correctly. When the head's scores are used as weights in the vote, they add four points.
+# The second result shows what was missing. With the digits as input and 32,000 labels, a small head ranks every right addition in a test of 250 held-out sums above every wrong one. But when this head alone chooses the reply on hard sums, it does worse than the majority vote. More than half of the time, the reply that it picks out of 16 adds a wrong *term* or continues from a wrong total, but does the addition correctly. Used as weights in the majority vote, the head's scores raise its accuracy by four points.
 #
-# The third result is about credit. Even when a checker that makes no mistakes gave each step its own credit, the policy didn't learn faster than with the plain outcome reward. We tried two forms of step credit on sums of five or six terms. Over three seeds, the difference from the outcome is +0.1 points for each form (95% interval: -0.5 to +0.6). But the policies hardly diverged in 16 training steps. They mostly learned to stop stating answers without any work, and such an answer is a single step.
+# The third result is about credit. Even when a checker that makes no mistakes gave each step its own credit, the policy didn't learn faster than with the plain outcome reward. We tried two forms of step credit on sums of five or six terms. Over three seeds, the difference from the outcome reward is +0.1 points for each form (95% interval: -0.5 to +0.6). But the policies hardly diverged in 16 training steps. The policies mostly learned to stop stating answers without any work, and such an answer is a single step.
 #
 # By the end of the core, you'll be able to explain
 #
@@ -16,7 +16,7 @@
 # - when a process reward model beats the majority vote, and when it doesn't,
 # - how to turn step scores into an advantage for every token, and whether a policy learns faster from them than from the outcome.
 #
-# **The core** takes about 90 minutes. It contains one exercise, one build (in which you write the advantages) and one paper.
+# **The core** takes about 90 minutes. You'll do one exercise, write step advantages and read one paper.
 #
 # 1. [What is a step?](#steps) · 2. [Which token carries the label?](#labels) · 3. [Where do the labels come from?](#rollouts) · 4. [Two models, one budget](#heads) · 5. [What does the model see?](#sees) · 6. [Choosing among replies](#choice) · 7. [Build: credit for each step](#credit) · 8. [The paper, and what you have now](#end)
 #
@@ -238,15 +238,15 @@ about = pd.DataFrame(
 about.groupby("steps").agg(replies=("right", "size"), right=("right", "mean")).round(2)
 
 # %% [markdown]
-# Four out of five replies are blurted, and only about 1% of those are right. Of the replies with three or four steps, 87% to 90% are right. Remember this table: it means that a model can tell most good replies from most bad ones without checking a single addition.
+# Four out of five replies are blurted, and only about 1% of those are right. Of the replies with three or four steps, 87% to 90% are right. Remember this table: a model can tell most good replies from most bad ones without checking a single addition.
 #
-# Labels from rollouts cost $K$ completions per step, and they are only as good as the policy that writes the completions. If the policy solves a problem one time in fifty, then 'none of eight rollouts was right' tells you little about the step. [A deeper section](#deeper-rollouts) shows such labels next to the oracle's labels and tells you how often they are wrong.
+# Labels from rollouts cost $K$ completions per step, and they are only as good as the policy that writes the completions. If the policy solves a problem one time in fifty, then 'none of eight rollouts was right' tells you little about the step. [A deeper section](#deeper-rollouts) shows such labels next to the oracle's and counts how often they are wrong.
 
 # %% [markdown]
 # <a id="heads" name="heads"></a>
 # ## 4. Two models, one budget
 #
-# Do step labels help at all? To find out, we train a **process** reward model and an **outcome** reward model on the *same* solutions, from the same starting weights, for the same number of optimizer steps. The two differ in only one way: the outcome model has a single label, on the last token, which says whether the final answer is right. Many comparisons don't control for all of this.
+# Do step labels help at all? To find out, we train a **process** reward model and an **outcome** reward model on the *same* solutions, from the same starting weights, for the same number of optimizer steps. The two differ in only one way: the outcome model has a single label, on the last token, which says whether the final answer is right. Many comparisons don't control all these factors.
 #
 # TRL no longer has a trainer for process reward models, but you don't need one. All it takes is a classification head with two classes, the `Trainer` from transformers, and a collator that pads the labels with -100.
 
@@ -323,7 +323,7 @@ outcome_encoded = process.encode_steps(process.outcome_rows(rows, outcome), toke
 outcome_head, outcome_log = trained_head(outcome_encoded)
 
 # %% [markdown]
-# Both losses fall, but that doesn't tell you what the models have learned. ([The bug hunt](#deeper-bug) shows a loss that is low for a bad reason.) So let's look at the process model's scores for six held-out replies. The first four have several steps and contain mistakes; those whose first mistake comes latest are at the top. The fifth reply is worked out correctly, and the sixth is blurted. Wrong steps are in bold:
+# Both losses fall, but that doesn't tell you what the models have learned. [The bug hunt](#deeper-bug) shows a loss that is low for a bad reason. So let's look at the process model's scores for six held-out replies. The first four have several steps and contain mistakes; those whose first mistake comes latest are at the top. The fifth reply is worked out correctly, and the sixth is blurted. Wrong steps are in bold:
 
 # %% tags=["aside"]
 from postlab.course.week10 import plot_step_scores
@@ -343,7 +343,7 @@ late = sorted(worked, key=lambda r: -process.first_wrong(r["labels"]))[:4]
 plot_step_scores([*late, worked[0], next(r for r in flat if len(r["completions"]) == 1)])
 
 # %% [markdown]
-# Look at the rows one by one. The blurted answer scores close to zero. So do a stray `#### 9` and a list that has nothing to do with the question. But the wrong addition `53+33=96` scores 0.94, as high as a right one, and the `#### 126` that follows from it scores 0.92. The second solution starts with a number that isn't in its sum, yet none of its steps scores below 0.88. Six solutions are only an anecdote, so the next section measures what the model sees.
+# The blurted answer scores close to zero. So do a stray `#### 9` and a list that has nothing to do with the question. But the wrong addition `53+33=96` scores 0.94, as high as a right one, and the `#### 126` that follows from it scores 0.92. The second solution starts with a number that isn't in its sum, yet none of its steps scores below 0.88. Six solutions are only an anecdote, so the next section measures what the model sees.
 
 # %% [markdown]
 # <a id="sees" name="sees"></a>
@@ -351,7 +351,7 @@ plot_step_scores([*late, worked[0], next(r for r in flat if len(r["completions"]
 #
 # **Before you trust the scores of a reward model, find out what it sees.** The cleanest test changes only one thing. Take a right solution, replace one digit in the result of one step, and compare the scores of the two versions of this step. Everything before the step stays the same.
 #
-# The measure is the AUC. It looks at all pairs of one right and one wrong step, whether or not they belong to the same sum, and says how often the right step has the higher score. An AUC of 1 means that right and wrong steps are perfectly separated, and 0.5 is chance.
+# The measure is the AUC. It considers all pairs of a right and a wrong step, whether or not they belong to the same sum, and gives the share in which the right step has the higher score. An AUC of 1 means that right and wrong steps are perfectly separated, and 0.5 is chance.
 #
 # **Predict first.** What will the AUC of your process model be? The model was trained on about 1,900 solutions, with the oracle's label for every step.
 
@@ -394,7 +394,7 @@ print(f"AUC for planted wrong additions: {auc(*seen).mean():.2f}; mean score of 
 # %% [markdown]
 # The AUC is close to chance: your model can hardly tell the two versions apart, and it gives both of them high scores.
 #
-# What would it take for a head to see wrong additions? The recorded experiment (`notebooks/experiments/week10_heads.py`) tries several approaches with three seeds each, and tests them on 250 other held-out sums. The lesson's own recipe comes first: all weights are trained on the policy's own solutions with the oracle's labels, here for 100 steps on 300 prompts. There are three other approaches:
+# What would it take for a head to see wrong additions? The recorded experiment (`notebooks/experiments/week10_heads.py`) tries several approaches with three seeds each, and tests them on 250 other held-out sums. The lesson's own recipe comes first: all weights are trained on the policy's own solutions with the oracle's labels, here for 100 steps on 300 prompts. The three other approaches are:
 #
 # - **A frozen policy** with a trained head on its hidden states. The head is linear or has a hidden layer, and it reads the last layer, all layers, or all tokens of the step. It gets 2,000 *planted labels*, which say whether a mistake was planted in the step.
 # - **The digits of the step itself.** A small network reads the digits of `a+b=c` and is trained on 2,000, 8,000 or 32,000 planted labels. Another version uses single-digit steps, with 2,000 or 8,000 labels. (Single-digit steps can't be held out, because there are only 100 pairs of digits.)
@@ -414,9 +414,9 @@ plot_auc(heads)
 # %% [markdown]
 # From top to bottom, the figure shows the following:
 #
-# - **The lesson's head does little better than chance.** Its AUC on held-out sums is 0.51. The 95% interval over the sums, for these three heads, is 0.50 to 0.53. With the three seeds as the unit, it is 0.44 to 0.59. If you compare each right step only with its own planted version, the right step wins 51% of the time on average (48% to 55% over the sums). With the three seeds, it wins 49%, 45% and 59% of the time. With the third seed, it wins 135 of the 223 pairs that don't tie, which is more than chance would explain ($p = 0.01$ after Holm's correction for six tests). So a single head may pick up a little. Most wrong steps in the training data are answers blurted out with no work, so nothing forced the head to look at digits.
+# - **The lesson's head does little better than chance.** Its AUC on held-out sums is 0.51. The 95% interval over the sums, for these three heads, is 0.50 to 0.53. With the three seeds as the unit, the interval is 0.44 to 0.59. If you compare each right step only with its own planted version, the right step wins 51% of the time on average (48% to 55% over the sums). On the three seeds, it wins 49%, 45% and 59% of the time. On the third, the right step wins 135 of the 223 pairs that aren't ties, which is more than chance would explain ($p = 0.01$ after Holm's correction for six tests). So a single head may learn a little. Most wrong steps in the training data are answers blurted out with no work, so nothing forced the head to look at digits.
 # - **The frozen policy's hidden states contain some of the information.** A linear head reaches an AUC of 0.62, and a head with a hidden layer reaches 0.67. Reading all layers instead of the last one changes nothing (0.67), but reading all tokens of the step instead of its last token helps (0.75). This last head knows more than its AUC shows: the right step scores above its own planted version 90% of the time. But the head's scores also differ from sum to sum, and that lowers its AUC.
-# - **A head that sees the digits can learn to add, if it gets enough labels.** Its AUC is 0.64 with 2,000 labels and 0.80 with 8,000. With 32,000 labels it is 1.00 in all three seeds: no pair is in the wrong order. (That doesn't mean that the head never errs: after 250 right results out of 250, a Wilson interval still begins at 98.5%. More labels also meant more training here. [A control](#deeper-tried) shows that both are needed.)
+# - **A head that sees the digits can learn to add, if it gets enough labels.** Its AUC is 0.64 with 2,000 labels and 0.80 with 8,000. With 32,000 labels, the AUC is 1.00 in all three seeds: no pair is in the wrong order. But the head may still err: after 250 right results out of 250, a Wilson interval still begins at 98.5%. More labels also meant more training here, and [a control](#deeper-tried) shows that both are needed.
 # - **Single-digit steps are easier.** The AUC is 0.96 with 2,000 labels and 1.00 with 8,000. All the pairs of digits in the test also occur in training, so the head can simply memorise them.
 # - **The policy's own log-probability** separates the two versions almost perfectly (the AUC rounds to 1.00), without needing a single label. The policy can do the addition, so its probabilities contain what the trained head misses.
 #
@@ -426,7 +426,7 @@ plot_auc(heads)
 # <a id="choice" name="choice"></a>
 # ## 6. Choosing among replies
 #
-# To choose among replies, you need one score per reply. A chain is only as strong as its weakest link, so a common choice is the *minimum* over the steps. *Let's verify step by step* multiplies the scores instead. (A [deeper section](#deeper-best) compares several ways and has an exercise.) In **best-of-n**, you sample $n$ replies and keep the one with the highest score. The baseline that any reward model has to beat is the **majority vote**, also known as self-consistency, which needs no reward model at all.
+# To choose among replies, you need one score per reply. A chain is only as strong as its weakest link, so a common choice is the *minimum* over the steps. *Let's verify step by step* multiplies the scores instead, and a [deeper section](#deeper-best) compares several ways. In **best-of-n**, you sample $n$ replies and keep the one with the highest score. The baseline that any reward model has to beat is the **majority vote**, also known as self-consistency, which needs no reward model at all.
 #
 # `process.best_of_n` and `process.vote_of_n` estimate the accuracy of both from a pool of replies. Let's apply them, with your two models, to the 40 held-out prompts from section 4:
 
@@ -470,7 +470,7 @@ pd.DataFrame(
 # %% [markdown]
 # On these 40 prompts, both reward models beat the majority for every $n$ above 1. But at $n = 16$, they differ from each other by only about one prompt, so this table can't tell you which one is better.
 #
-# **Predict first.** The recorded experiment has 200 prompts, 64 replies per prompt and three seeds. Which curves keep rising with $n$, and which ones turn down?
+# **Predict first.** The recorded experiment has 200 prompts, 64 replies per prompt and three seeds. Which curves keep rising with $n$, and which ones start to fall?
 
 # %% tags=["aside"]
 from postlab.course.week10 import plot_choice
@@ -479,11 +479,11 @@ recorded = json.loads((folder / "prm.json").read_text(encoding="utf-8"))
 plot_choice(pd.DataFrame(recorded["choice"]))
 
 # %% [markdown]
-# The majority, the oracle and the weighted vote (which adds up the scores of all replies with the same answer) keep rising. For all the reward models in the figure, best-of-$n$ flattens between $n = 16$ and $n = 32$ and then falls. Among 64 replies, there is often one that the model overrates, and best-of-$n$ picks it. This is overoptimisation, and it happens without any training. By contrast, a single overrated reply can't change a vote by much. At $n = 64$, the plain majority is right on 93% of the prompts, and the best of the reward models is right on only 73%.
+# The majority, the oracle and the weighted vote (which adds up the scores of all replies with the same answer) keep rising. For all the reward models in the figure, best-of-$n$ flattens between $n = 16$ and $n = 32$ and then falls. Among 64 replies, there is often one that the model overrates, and best-of-$n$ picks it. This effect is overoptimisation, and it happens without any training. By contrast, a single overrated reply can't change a vote by much. At $n = 64$, the plain majority is right on 93% of the prompts, and the best of the reward models is right on only 73%.
 #
-# The process model is only slightly ahead of the outcome model. After a correction for multiple comparisons, none of the six comparisons at $n = 16$ is conclusive ([deeper](#deeper-best)). The reason is the task: most good replies differ from most bad ones in whether the sum is worked out at all. An outcome label reveals this just as well as step labels do, and so does the number of steps. At $n = 16$, a random reply with as many steps as its sum needs is right on 79% of the prompts, and the process model's choice is right on 80% ([deeper](#deeper-best)).
+# The process model is only slightly ahead of the outcome model. After a correction for multiple comparisons, none of the six comparisons at $n = 16$ is conclusive ([deeper](#deeper-best)). The reason is the task: most good replies differ from most bad ones in whether the sum is worked out at all. An outcome label shows this difference just as well as step labels do, and so does the number of steps. At $n = 16$, a random reply with as many steps as its sum needs is right on 79% of the prompts, and the process model's choice is right on 80% ([deeper](#deeper-best)).
 #
-# What if the mistakes are *inside* the solutions? [A deeper section](#deeper-hard) has such a task: sums of six terms at temperature 1.5. There, even the head that reads digits chooses badly, although its AUC on wrong additions is 1.00. With 16 replies, its choice is right on only 33% of the prompts, while the majority is right on 69%. More than half of the replies that it chooses add a wrong term or continue from a wrong total, but add correctly. Used as a weight in the vote, the head gains 4 points over the plain majority. Choosing by the policy's own log-probability gains 9 points, and a single greedy answer gains 11. **If you pick the reply with the highest score, you find the mistakes that the score can't see.**
+# What if the mistakes are *inside* the solutions? [A deeper section](#deeper-hard) has such a task: sums of six terms at temperature 1.5. There, even the head that reads digits chooses badly, although its AUC on wrong additions is 1.00. With 16 replies, the head's choice is right on only 33% of the prompts, while the majority is right on 69%. More than half of the replies that it chooses add a wrong term or continue from a wrong total, but do the addition correctly. A vote weighted by the head's scores gains 4 points over the plain majority. Choosing by the policy's own log-probability gains 9 points, and a single greedy answer gains 11. **If you pick the reply with the highest score, you select for mistakes that the score can't see.**
 
 # %% [markdown]
 # **This week's stage** is called `prm`. For each held-out sum, it takes the best of 16 replies according to the process model. All other answers are copied from its parent. Comparing sixteen replies with the parent's one greedy answer isn't a comparison at equal cost, so we store this caveat with the numbers:
@@ -599,7 +599,7 @@ plot_credit(credit)
 # %% [markdown]
 # **No form of step credit led to faster learning than the outcome in these 16 steps.** Runs with the same seed improve together. The comparison averages the measurements at steps 4, 8, 12 and 16. *To go* and *lowest to go* are each 0.1 points above the outcome (95% interval over the three seeds: -0.5 to +0.6), and *sum of steps* is 0.1 points below it (-0.7 to +0.4).
 #
-# These intervals are narrow because the runs hardly diverged. All runs with the same seed see the same prompts and the same random numbers, and after 16 steps their policies are still much alike. Of 1,440 verdicts on held-out replies, only 1 differs from the outcome's under *lowest to go*, and 7 differ under *to go* ([the numbers](#deeper-credit)). For *lowest to go*, the picture above shows why: up to and including its last mistake, a wrong solution gets the same advantages as under the outcome reward. So the intervals don't tell you what would happen if training went on until the policies differed.
+# These intervals are narrow because the runs hardly diverged. All runs with the same seed see the same prompts and the same random numbers, and after 16 steps their policies are still very similar. Of 1,440 verdicts on held-out replies, only 1 differs from the outcome's under *lowest to go*, and 7 differ under *to go* ([the numbers](#deeper-credit)). For *lowest to go*, the picture above shows why: up to and including its last mistake, a wrong solution gets the same advantages as under the outcome reward. So the intervals don't tell you what would happen if training went on until the policies differed.
 #
 # The next table shows what the policies learned. It splits the held-out replies at the start and at the end into three groups: right ones, wrong ones that were blurted out, and wrong ones that were worked out:
 
@@ -609,9 +609,9 @@ from postlab.course.week10 import mistakes_left
 mistakes_left(credit).round(1)
 
 # %% [markdown]
-# Most of the gain comes from one change: blurted-out wrong answers fall from 19% of all replies to 3% or 4%. The share of replies that are worked out but wrong changes little. It falls from 18% to 16% or 17%, with or without step credit. (More replies are worked out at the end, and some of the new ones are wrong. Of the replies that were worked out but wrong at the start, 15% to 20% are right at the end.) A blurted answer has only one step, so there is no credit to distribute within it. The forms of credit differ in how they treat mistakes *inside* a solution, and none of them removed more of those mistakes than the outcome did.
+# Most of the gain comes from one change: blurted-out wrong answers fall from 19% of all replies to 3% or 4%. The share of replies that are worked out but wrong changes little. It falls from 18% to 16% or 17%, with or without step credit. More replies are worked out at the end, and some of the new ones are wrong. Of the replies that were worked out but wrong at the start, 15% to 20% are right at the end. A blurted answer has only one step, so there is no credit to distribute within it. The forms of credit differ in how they treat mistakes *inside* a solution, and none of them removed more of those mistakes than the outcome did.
 #
-# So this experiment doesn't show that step credit is useless. It shows how little this task needs it: 62.5% of the held-out samples are right from the start, so the outcome already tells good replies from bad ones. In the small world of the build, only one sample in 81 is right at first, and in most groups, the outcome gives the policy nothing to learn from. There, the policy does learn faster with your advantages ([deeper](#deeper-credit)). **Denser rewards matter where the outcome is rarely informative.** DeepSeekMath's own comparison found process supervision ahead of outcome supervision (figure 5 of the paper). It used GSM8K and MATH with a learned reward model, and it reports no seeds or intervals. We haven't tested longer training, longer solutions, a policy that no longer blurts, or scores from a learned head. [A deeper section](#deeper-gamed) shows what a policy does when its reward comes from a learned head.
+# So this experiment doesn't show that step credit is useless. It shows how little this task needs step credit: 62.5% of the held-out samples are right from the start, so the outcome already tells good replies from bad ones. In the small world of the build, only one sample in 81 is right at first, and in most groups, the outcome gives the policy nothing to learn from. There, the policy does learn faster with your advantages ([deeper](#deeper-credit)). **Denser rewards matter where the outcome is rarely informative.** DeepSeekMath's own comparison found process supervision ahead of outcome supervision (figure 5 of the paper). That comparison used GSM8K and MATH with a learned reward model, and it reports no seeds or intervals. We haven't tested longer training, longer solutions, a policy that no longer blurts, or scores from a learned head. [A deeper section](#deeper-gamed) shows what a policy does when its reward comes from a learned head.
 
 # %% [markdown]
 # <a id="end" name="end"></a>
@@ -628,17 +628,18 @@ mistakes_left(credit).round(1)
 # - this week's stage in `runs/tiny/seed-<n>/prm/`, whose gain comes from sampling 16 replies and choosing one that is worked out;
 # - a test of what a reward model sees, which takes only a few lines: plant a mistake and compare the two scores;
 # - the advantages of process supervision, and [a subclass of TRL's trainer](#deeper-credit) that can use them with any step scores;
-# - two results to keep in mind: the only head that could tell all right two-digit additions from wrong ones was one that read the digits of the step, and even with a checker that makes no mistakes, step credit didn't speed up learning in our 16 steps.
+# - a result about heads: the only one that told all right two-digit additions from wrong ones reads the digits of the step;
+# - a result about credit: even with a checker that makes no mistakes, step credit didn't speed up learning in our 16 steps.
 #
 # So far, each run has had a single reward. Next week, you'll combine several rewards.
 #
-# This is the end of the core. The remaining sections go deeper, and you can skip any of them.
+# This is the end of the core. You can skip any of the remaining sections.
 
 # %% [markdown]
 # <a id="deeper-rollouts" name="deeper-rollouts"></a>
 # ## Deeper: how good are labels from rollouts?
 #
-# Rollouts can be wrong in two ways. They can call a right step wrong because the policy fails to finish the solution from there, or they can call a wrong step right because the policy recovers. First, look at a few replies from your own sample, with eight rollouts for each step:
+# Rollouts can be wrong in two ways: they can call a right step wrong because the policy fails to finish the solution from there, or a wrong step right because the policy recovers. First, look at a few replies from your own sample, with eight rollouts for each step:
 
 # %% tags=["aside"]
 some = [i for i, r in enumerate(rows) if len(r["completions"]) > 1][:60]
@@ -656,9 +657,9 @@ pd.DataFrame(
 ).head(6)
 
 # %% [markdown]
-# The table shows the first six solutions that contain a wrong step. Here the rollouts never call a wrong step right. In the last two rows, they call a right step wrong. The sum is already complete after 40, but the step ends with a comma, and none of the eight rollouts gets the right answer from there. Over the three recorded seeds, the other error is more common: in replies with several steps, rollouts call 6.5% to 9% of the wrong steps right.
+# The table shows the first six solutions that contain a wrong step. Here the rollouts never call a wrong step right. In the last two rows, the rollouts call a right step wrong. The sum is already complete after 40, but the step ends with a comma, and none of the eight rollouts gets the right answer from there. Over the three recorded seeds, the other error is more common.
 #
-# The next table uses all the solutions that were recorded for three seeds (`notebooks/experiments/week10_prm.py`). In it, *missed* is the share of wrong steps that the rollouts call right, and *alarms* is the share of right steps that they call wrong. The column *hard* says how the soft label was turned into a 0 or a 1: 'any' means that at least one of the eight rollouts was right, and 'half' means that at least half of them were.
+# The next table uses all the solutions that were recorded for three seeds (`notebooks/experiments/week10_prm.py`). In this table, *missed* is the share of wrong steps that the rollouts call right, and *alarms* is the share of right steps that they call wrong. The column *hard* says how the soft label was turned into a 0 or a 1: 'any' means that at least one of the eight rollouts was right, and 'half' means that at least half of them were.
 
 # %% tags=["aside"]
 labels = pd.DataFrame(recorded["labels"])
@@ -691,7 +692,7 @@ pd.DataFrame(
 ).round(3)  # fmt: skip
 
 # %% [markdown]
-# With every additional step, *product* gets smaller, so it favours short replies. *sum* gets larger, so it favours long replies, and [a later section](#deeper-gamed) shows what that leads to.
+# With every additional step, *product* gets smaller, so it favours short replies. *sum* gets larger, so it favours long replies, and [a later section](#deeper-gamed) shows the consequences.
 #
 # ### The estimator
 #
@@ -767,7 +768,7 @@ points = gains(recorded["by_prompt"], names)
 points.set_index("selector")[["value", "points", "low", "high", "p"]].round(2)
 
 # %% [markdown]
-# At $n = 16$, every reward model on its own beats the majority by about 16 to 17 points. The choice of $n$ matters, though: at $n = 32$ the two are about equal, and at $n = 64$ the majority is far ahead.
+# At $n = 16$, every reward model on its own beats the majority by about 16 to 17 points. The choice of $n$ matters, though: at $n = 32$ they are about equal, and at $n = 64$ the majority is far ahead.
 #
 # The next table compares each process score with the outcome model. The column `p, all` is corrected for the six comparisons (Holm, week 6):
 
@@ -792,15 +793,15 @@ over_form = gains(recorded["by_prompt"] | {"form": by_form}, ["process, min", "o
 over_form.set_index("selector")[["value", "points", "low", "high", "p"]].round(2)
 
 # %% [markdown]
-# Counting steps is right on 79.1% of the prompts, and neither reward model is clearly better than that. So you can get nearly all of the reward models' gain over the majority without a model that reads the steps.
+# Choosing by the number of steps is right on 79.1% of the prompts, and neither reward model is clearly better than that. So you can get nearly all of the reward models' gain over the majority without a model that reads the steps.
 #
-# **The weighted vote combines a reward model with the majority vote.** It adds up the scores of all replies with the same answer. The reward model is good at ruling out replies that aren't worked out. The vote then picks one of the worked-out answers; the model doesn't know which of them is right. At $n = 64$, the weighted vote is right on 97.5% of the prompts with the process scores, and on 97.3% with the outcome scores.
+# **The weighted vote combines a reward model with the majority vote.** The reward model is good at ruling out replies that aren't worked out. The vote then picks one of the worked-out answers; the model doesn't know which of them is right. At $n = 64$, the weighted vote is right on 97.5% of the prompts with the process scores, and on 97.3% with the outcome scores.
 
 # %% [markdown]
 # <a id="deeper-hard" name="deeper-hard"></a>
 # ## Deeper: when the mistakes are inside the solutions
 #
-# Step labels should pay off when most wrong replies contain their mistake *inside* a worked solution. That is the case for sums of six terms, sampled at temperature 1.5. Our first heads failed on this kind of task ([what we tried](#deeper-tried)). The record (`notebooks/experiments/week10_hard.py`) has 100 held-out sums, 16 replies to each, and three seeds. It compares three scores per step: the head that reads digits (section 5, trained on 32,000 planted labels), the policy's own log-probability, and the oracle.
+# Step labels should pay off when most wrong replies contain their mistake *inside* a worked solution. Sums of six terms, sampled at temperature 1.5, are such a case. Our first heads failed on this kind of task ([what we tried](#deeper-tried)). The record (`notebooks/experiments/week10_hard.py`) has 100 held-out sums, 16 replies to each, and three seeds. It compares three scores per step: the head that reads digits (section 5, trained on 32,000 planted labels), the policy's own log-probability, and the oracle.
 #
 # **Predict first.** Which of the scores beat the majority of 16 replies? And how good is one greedy answer?
 
@@ -818,7 +819,7 @@ plot_hard_choice(hard_choice(hard["runs"]), greedy=hard["greedy"])
 pd.DataFrame([run["flaws"] for run in hard["runs"]]).fillna(0).astype(int).T
 
 # %% [markdown]
-# No: only one of the 300 chosen replies has a wrong addition as its first mistake. More than half of them add a wrong term or continue from a wrong total, but add correctly. The head can't notice, because it reads only `a+b=c` and never sees the question. It's the same lesson as before: **if you pick the reply with the highest score, you find the mistakes that the score can't see**, however well it sees the others.
+# No: only one of the 300 chosen replies has a wrong addition as its first mistake. More than half of them add a wrong term or continue from a wrong total, but do the addition correctly. The head can't notice such mistakes, because it reads only `a+b=c` and never sees the question. As in section 6, **picking the highest score selects for mistakes that the score can't see**.
 #
 # Here are the differences from the majority at $n = 16$, paired by prompt. The column `p, all` is corrected for the nine comparisons, and the last column has one number per seed:
 
@@ -830,7 +831,7 @@ hard_gains(hard["runs"], greedy=hard["greedy"]).round(digits)
 # Three things work:
 #
 # - **A vote weighted by the digit-reading head** gains 4.2 points over the plain majority (95% interval: 1.9 to 6.5). Weighting by form alone (1 if all steps have the right form, 0 otherwise) gains 1.3 points. The difference between these two votes, paired by prompt, is 2.8 points (0.8 to 5.2). So most of the gain seems to come from checking the arithmetic. If so, a process reward model beats the majority here because it checks steps.
-# - **The policy's own log-probability** gains 8.8 points with the lowest step, and 10.8 points with the mean over all tokens. It needs no labels. Unlike the digit-reading head, the policy has read the question, so a wrong term can also look unlikely to it. The selector *digits, then log-prob* uses the lowest step, but ranks the replies that the head rejects last. It reaches 79.7%, as does the mean. We added it after we had seen the results of seed 0 ([what we tried](#deeper-tried)).
+# - **The policy's own log-probability** gains 8.8 points if you use the lowest step, and 10.8 points if you use the mean over all tokens. It needs no labels. Unlike the digit-reading head, the policy has read the question, so a wrong term can also look unlikely to it. The selector *digits, then log-prob* uses the lowest step's value, but ranks the replies that the head rejects last. This selector reaches 79.7%, as does the mean. We added it after we had seen the results of seed 0 ([what we tried](#deeper-tried)).
 # - **One greedy answer** gains 11.1 points, at a sixteenth of the cost. The task is hard because the temperature is high: most mistakes are sampling noise, which the policy itself considers unlikely. Choosing by log-probability mostly removes this noise. Except for the oracle (89%), no selector that we tried beats the greedy answer.
 #
 # In short, the process reward model helps against sampling noise on this task, but turning the temperature down helps more: the greedy answer is 7.0 points (0.9 to 12.4) above the vote weighted by the head.
@@ -839,7 +840,7 @@ hard_gains(hard["runs"], greedy=hard["greedy"]).round(digits)
 natural_rows(hard["runs"]).set_index("head").round(2)
 
 # %% [markdown]
-# This table shows the AUC on the policy's *own* wrong additions in these replies. It compares the 398 wrong additions that are the first mistake of their solution with 7,602 right ones. The digit-reading head was trained only on planted mistakes, but it also separates these from the right ones almost perfectly (the AUC rounds to 1.00). The log-probability does nearly as well, which is no surprise: the same policy sampled these mistakes at temperature 1.5.
+# This table shows the AUC on the policy's *own* wrong additions in these replies. It compares the 398 wrong additions that are the first mistake of their solution with 7,602 right ones. The digit-reading head was trained only on planted mistakes, but it recognises the policy's own almost perfectly, too (the AUC rounds to 1.00). The log-probability does nearly as well, which is no surprise: the same policy sampled these mistakes at temperature 1.5.
 
 # %% [markdown]
 # <a id="deeper-where" name="deeper-where"></a>
@@ -906,7 +907,7 @@ groups = {
 plot_errors(groups)
 
 # %% [markdown]
-# About half of it is left: the F1 of the process model falls from 0.96 to 0.48. The next table gives the numbers of the right-hand panel, where *slips* is the number of wrong replies. The outcome model doesn't name a position, so we read its 'wrong' in two ways: as the *last* step and as the *first* step. The second table shows how often each method finds the first wrong step, by its position.
+# About half of it is left: the F1 of the process model falls from 0.96 to 0.48. The next table gives the numbers of the right-hand panel, where *slips* is the number of wrong replies. The outcome model doesn't name a position, so we interpret its 'wrong' in two ways: as the *last* step and as the *first* step. The second table shows how often each method finds the first wrong step, by its position.
 
 # %% tags=["aside"]
 groups["with steps"].set_index("finder").round(3)
@@ -976,7 +977,7 @@ pd.DataFrame(sides.values(), index=pd.Index(sides, name="n")).round(2)
 # %% [markdown]
 # Both comparisons are inconclusive. Beam search gets 78% of the prompts right, best-of-16 gets 79% and best-of-32 gets 81%. Neither comparison is at exactly equal cost: where *cost* is above 1, beam search used more tokens. We count only the generated tokens here, not the forward passes of the reward model.
 #
-# Why isn't search clearly better? We haven't tested the reasons, but these are likely. Search can drop blurted replies in the first round, but best-of-$n$ can reject them as well. And since the reward model can't see wrong additions, search can't prune them. Search also uses the model's judgment in every round, so it has more chances to follow a mistake that the model scores highly.
+# Why isn't search clearly better? We haven't tested this, but some reasons are likely. Search can drop blurted replies in the first round, but best-of-$n$ can reject them as well. And since the reward model can't see wrong additions, search can't prune them. Search also uses the model's judgment in every round, so it has more chances to follow a mistake that the model scores highly.
 
 # %% [markdown]
 # <a id="deeper-credit" name="deeper-credit"></a>
@@ -984,7 +985,7 @@ pd.DataFrame(sides.values(), index=pd.Index(sides, name="n")).round(2)
 #
 # ### In the small world
 #
-# Your advantages were checked in a world of four steps. There, a reply is right only if all four steps are. So at first, the outcome rewards one sample in 81, and most groups have no right reply to learn from. By contrast, the step scores are informative in every group. But be careful with such worlds, because they are built to show the effect. With a learning rate four times as high, the outcome gets nearly as far in the same 60 updates:
+# Your advantages were checked in a world of four steps. There, a reply is right only if all four steps are. So at first, the outcome rewards one sample in 81, and most groups have no right reply to learn from. By contrast, the step scores are informative in every group. But be careful with such worlds, because they are built to show the effect. With a learning rate four times as high, the outcome reward gets nearly as far in the same 60 updates:
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -1086,13 +1087,13 @@ print(f"before {share_right(policy):.2f}, after {share_right(trainer.model.eval(
 #
 # ### The comparison in numbers
 #
-# For each run, the table averages the share of right answers over the measurements at steps 4, 8, 12 and 16, so that early learning counts. It then compares this average with that of the outcome. The seed is the unit: the intervals come from `blocked_differences` (week 8), and `p, all` is corrected for the three comparisons:
+# For each run, the table averages the share of right answers over the measurements at steps 4, 8, 12 and 16, so that early learning counts. It then compares this average with that of the outcome. The seed is the unit of analysis: the intervals come from `blocked_differences` (week 8), and `p, all` is corrected for the three comparisons:
 
 # %% tags=["aside"]
 credit_rows(credit).round(2)
 
 # %% [markdown]
-# The intervals cover the seeds, with one variance assumed for all the forms. They don't cover the choice of the 120 prompts. How far did the runs diverge? All measurements use the same prompts and random numbers, so we can follow each held-out reply. Over the three seeds, the table counts what became of the replies that were wrong at the start. Its last row counts the verdicts at the four measurements that differ from those of the run with the outcome:
+# The intervals cover the seeds, with one variance assumed for all the forms. They don't cover the choice of the 120 prompts. How far did the runs diverge? All measurements use the same prompts and random numbers, so we can follow each held-out reply. Over the three seeds, the table counts what became of the replies that were wrong at the start. The last row counts the verdicts at the four measurements that differ from those of the run with the outcome:
 
 # %% tags=["aside"]
 from postlab.course.week10 import mended
@@ -1119,11 +1120,11 @@ plot_gamed(*curves(recorded["grpo"]))
 # %% [markdown]
 # At first, all three rewards teach the policy to work out its sums. Greedy accuracy on held-out sums rises from 2% to at least 95% within 20 steps. Two of the three rewards do this without a verifier. Then the runs diverge:
 #
-# - **The sum** rewards every additional step that looks right, so the cheapest way to earn more is to add steps. In one of three seeds, the policy discovers this between training steps 40 and 60. The number of steps per reply and the reward rise, while the accuracy falls to zero.
+# - **The sum** rewards every additional step that looks right, so the cheapest way to earn more is to add steps. In one of three seeds, the policy discovers this trick between training steps 40 and 60. The number of steps per reply and the reward rise, while the accuracy falls to zero.
 # - **The lowest score** doesn't reward extra steps, but that isn't enough. In one of three seeds, accuracy falls to 20% while the reward stays where it was, at about 0.87. This policy writes well-formed steps with wrong additions. One of its recorded answers begins with `40+59=199`. Since the reward doesn't fall, the model must score such steps about as high as right ones.
 # - **The gated sum** keeps accuracy at 97% to 98% in all three seeds. Here a verifier rejects the wrong answers.
 #
-# The second case is the other side of the null result from the beginning of this notebook: a reward model that can't see wrong additions can't teach a policy to avoid them. Which weakness the policy finds within 80 steps, if any, differs between the seeds. 'One of three' also depends on where you draw the line. The other four runs without the verifier end 3 to 8 points below their accuracy at step 20 (2 to 5 of the 64 held-out sums), and the gated runs end at most 2 points below theirs. Here is the share of held-out sums that each run gets right:
+# The second case mirrors the null result from the beginning of this notebook: a reward model that can't see wrong additions can't teach a policy to avoid them. Which weakness the policy finds within 80 steps, if any, differs between the seeds. 'One of three' also depends on where you draw the line. The other four runs without the verifier end 3 to 8 points below their accuracy at step 20 (2 to 5 of the 64 held-out sums), and the gated runs end at most 2 points below theirs. Here is the share of held-out sums that each run gets right:
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -1169,7 +1170,7 @@ for run in (gamed, *gates):
     print(f"{run['arm']}, seed {run['seed']}: {codes or 'nothing to report'}")
 
 # %% [markdown]
-# The doctor has nothing to report on the gated runs, and nothing to report on the run that ended at 0% either. From the reward and the length alone, it can't tell a good run from a hacked one. You need a second measure. **Always log something that the reward doesn't pay for.**
+# The doctor has nothing to report on the gated runs, and nothing to report on the run that ended at 0% either. From the reward and the length alone, it can't tell a good run from a hacked one. You need a second measure. **Always log a measure that isn't part of the reward.**
 
 # %% [markdown]
 # <a id="deeper-bug" name="deeper-bug"></a>
@@ -1243,7 +1244,7 @@ pd.DataFrame(
 # `step_rows` reads ProcessBench, PRM800K, Math-Shepherd and TRL's stepwise format, and converts them into the rows used above. The three datasets disagree about what a label is and where it belongs:
 #
 # - **ProcessBench** has a list of steps and the position of the first wrong one. It says nothing about the steps after that one, so their labels stay `None`. Don't make them up.
-# - **PRM800K** has several candidates per step, each rated 1, 0 (neutral) or -1. It also says which candidate the annotator continued with. It ends at the first wrong step.
+# - **PRM800K** has several candidates per step, each rated 1, 0 (neutral) or -1. It also says which candidate the annotator continued with. Its solutions end at the first wrong step.
 # - **Math-Shepherd** has one string with a mark after every step (the Cyrillic letters `ки`), and a second string with `+` or `-` in place of the mark. Its labels come from rollouts.
 #
 # Here is the same solution as a row of each dataset, in the format of its own files:
@@ -1305,7 +1306,7 @@ with tempfile.TemporaryDirectory() as place:
 #
 # The authors of DeepSeek-R1 report process reward models among their unsuccessful attempts ([2501.12948](https://arxiv.org/abs/2501.12948), section 4.2 of the first version). They give three reasons. First, it is hard to define a fine-grained step for general reasoning. Second, it is hard to decide whether an intermediate step is right: automatic labels may be unsatisfactory, and human labels don't scale. Third, a learned reward model leads to reward hacking, and retraining it costs resources and complicates the pipeline. They still consider such models useful for reranking replies and for guided search.
 #
-# You have met a small version of each problem this week. A step was easy to define only because our sums have commas. The labels from rollouts missed 6.5% to 9% of the wrong steps in worked solutions. And with the sum as well as with the lowest score, [a policy that was rewarded by the head](#deeper-gamed) exploited it in one of three seeds.
+# You have met a small version of each problem this week. A step was easy to define only because our sums have commas. The labels from rollouts missed 6.5% to 9% of the wrong steps in worked solutions. And [a policy rewarded by the head](#deeper-gamed) exploited it in one of three seeds, both with the sum and with the lowest score.
 #
 # ### Implicit process rewards
 #
@@ -1313,7 +1314,7 @@ with tempfile.TemporaryDirectory() as place:
 #
 # $$r_\phi(y_t) = \beta \log \frac{\pi_\phi(y_t \mid x, y_{<t})}{\pi_\text{ref}(y_t \mid x, y_{<t})}$$
 #
-# It needs no step labels. Because outcome labels are cheap, the reward model can be updated on the policy's own samples during training, which helps against reward hacking. You know the form from week 4: it's DPO's implicit reward. Section 5 showed why a language model's probabilities may well say something about steps: there, the policy's own log-probability separated right from wrong results without any label. (PRIME's reward is a trained ratio to a reference. Ours is the plain log-probability of a policy that wasn't trained as a reward model. It finds slips in samples drawn at a high temperature, but it can't find an error that the policy itself considers likely.)
+# PRIME needs no step labels. Because outcome labels are cheap, the reward model can be updated on the policy's own samples during training, which helps against reward hacking. You know the form from week 4: it's DPO's implicit reward. Section 5 showed why a language model's probabilities may well say something about steps: there, the policy's own log-probability separated right from wrong results without any label. PRIME's reward is a trained ratio to a reference, while ours is the plain log-probability of a policy that wasn't trained as a reward model. It finds slips in samples drawn at a high temperature, but it can't find an error that the policy itself considers likely.
 #
 # ### Generative verifiers
 #
@@ -1327,13 +1328,13 @@ with tempfile.TemporaryDirectory() as place:
 #
 # What you saw this week isn't everything that we ran, and some settings were chosen after we had seen results.
 #
-# **The first task failed.** In our first attempts, on training prompts, the sums had five or six terms, and the replies were sampled at higher temperatures. There, most wrong replies go wrong *inside* a worked solution, so a process reward model should be useful. It wasn't. With 2,400 solutions, 150 training steps and two learning rates, the AUC for right steps against slips was 0.43 to 0.49. Best-of-16 was right on 29% of the prompts, and the majority was right on 66%. Neither a longer run (stopped at step 300 of 500 when its loss was flat) nor eight layers instead of four changed that. These pilots have no record. [The section on mistakes inside the solutions](#deeper-hard) repeats the task with other scores but doesn't test the lesson's own recipe. That part was planned but dropped without a record.
+# **The first task failed.** In our first attempts, on training prompts, the sums had five or six terms, and the replies were sampled at higher temperatures. There, most wrong replies go wrong *inside* a worked solution, so a process reward model should be useful. It wasn't. With 2,400 solutions, 150 training steps and two learning rates, the AUC for right steps against slips was 0.43 to 0.49. Best-of-16 was right on 29% of the prompts, and the majority was right on 66%. Neither a longer run (stopped at step 300 of 500 when its loss was flat) nor eight layers instead of four changed that. These pilots have no record. [The section on mistakes inside the solutions](#deeper-hard) repeats the task with other scores but doesn't test the lesson's own recipe. A test of that recipe was planned but dropped without a record.
 #
 # **Then we changed the task.** With five terms at temperatures of 0.7 to 1.4, the majority of 16 was right on 95% of the prompts, which leaves little to gain. So sections 3 to 6 use short sums, where most wrong replies are blurted and even our model can see the difference. The choice of task explains most of the success in the figure of section 6.
 #
 # **We changed the prompts after a first run.** With four terms, a temperature of 0.9 and held-out *wordings*, the policy works out twice as many sums. In a first run of seed 0, the majority of 16 was right on 96% of the prompts, while best-of-$n$ by the process model peaked at 89% for $n = 8$ and fell to 65% at $n = 64$. We switched to held-out numbers but kept the wording from training, because we wanted sums that are neither solved nor out of reach.
 #
-# **We looked for reward hacking.** The [runs that are rewarded by the head](#deeper-gamed) weren't our first attempt, either. With four terms per sum, no policy exploited its reward in 40 steps: 95% of the answers were right under both of our rewards. None of the sampled replies had an extra step, so there was nothing to reinforce. So we mixed in sums of three terms, where the policy sometimes writes an extra step, and trained for 80 steps. The record shows that reward hacking happens; it can't tell you how often it would happen elsewhere.
+# **We looked for reward hacking.** The [runs rewarded by the head](#deeper-gamed) weren't our first attempt, either. With four terms per sum, no policy exploited its reward in 40 steps: 95% of the answers were right under both of our rewards. None of the sampled replies had an extra step, so there was nothing to reinforce. So we mixed in sums of three terms, where the policy sometimes writes an extra step, and trained for 80 steps. The record shows that reward hacking happens; it can't tell you how often it would happen elsewhere.
 #
 # The next table lists **the heads of section 5**, with the AUC of each seed:
 
@@ -1342,7 +1343,7 @@ by_seed = [", ".join(f"{x:.2f}" for x in one) for one in heads["seeds"]]
 heads.assign(seeds=by_seed).drop(columns="kind").set_index("head").round(2)
 
 # %% [markdown]
-# The *twins* column gives the share of sums in which the right step scores higher than its own planted version. The AUC compares it with the planted steps of all sums. (The record rounds scores to three digits. For the lesson's head on sums of three and four terms, 23 to 121 of the 250 pairs tie, and ties count as half.)
+# The *twins* column gives the share of sums in which the right step scores higher than its own planted version. The AUC compares the right step with the planted steps of all sums. The record rounds scores to three digits. For the lesson's head on sums of three and four terms, 23 to 121 of the 250 pairs tie, and ties count as half.
 #
 # The heads were recorded with the first settings that we tried: no size, rate or number of epochs was tuned. But we shortened the experiment while it ran. We dropped two parts: one trained all weights of the policy on planted labels, and the other trained heads on frozen states with 8,000 labels. A third part, a choice among replies, became the experiment on hard sums. None of the dropped parts has a record. So this table doesn't tell you whether training *all* weights on planted labels would have been enough. The planted mistakes are single wrong digits. In training and in the test, about half of the steps have a planted mistake; in real solutions, wrong steps are rarer.
 
@@ -1363,12 +1364,12 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# Both matter. With as many steps, 8,000 labels reach an AUC of 0.97 to 0.99; with 937 steps, they had reached only 0.78 to 0.81. With 2,000 labels, the AUC is still only 0.65 to 0.67. And the head doesn't just remember sums: about one in twelve held-out steps (18 to 23 per seed) adds two numbers that no training row adds. With 32,000 labels, the AUC over all held-out steps is 1.00, so these steps are separated too.
+# Both matter. After the full number of steps, 8,000 labels reach an AUC of 0.97 to 0.99; after 937 steps, they had reached only 0.78 to 0.81. With 2,000 labels, the AUC is still only 0.65 to 0.67. And the head doesn't just remember sums: about one in twelve held-out steps (18 to 23 per seed) adds two numbers that no training row adds. With 32,000 labels, the AUC over all held-out steps is 1.00, so these steps are separated too.
 
 # %% [markdown]
 # **On hard sums, some comparisons were added after we had seen results.** We added the selector *digits, then log-prob* and the list of flaws after seed 0, and *vote by form* after two seeds. All of them only evaluate the same replies and scores in another way, and nothing was resampled or retrained. But the correction over nine comparisons doesn't make up for choosing them afterwards, so treat these two selectors and the list as exploratory. The planned selectors are the log-probabilities and the digit-reading head, which is used both alone and as a vote weight.
 #
-# **To compare the forms of credit**, we used sums of five or six terms, because sums of three or four are learned within 20 steps under every reward. We chose them before any run, based on the accuracy of 96 samples. A first run (outcome, seed 0) used the learning rate of the earlier GRPO runs, 4e-4. We stopped it after 15 of 24 planned steps: from step 4 on, 75% to 100% of its samples were right, so all the forms would have met at the ceiling. This run has no record. The recorded runs use the profile's own rate, 1e-4, for 16 steps. A fifth arm, with credit for *the token's own step*, was planned but cut to save time, so section 7 explains this form but has no result for it. Nothing was tuned for any single form of credit.
+# **To compare the forms of credit**, we used sums of five or six terms, because sums of three or four are learned within 20 steps under every reward. We chose these sums before any run, based on the accuracy of 96 samples. A first run (outcome, seed 0) used the learning rate of the earlier GRPO runs, 4e-4. We stopped it after 15 of 24 planned steps: from step 4 on, 75% to 100% of its samples were right, so all the forms would have reached the ceiling. This run has no record. The recorded runs use the profile's own rate, 1e-4, for 16 steps. A fifth arm, with credit for *the token's own step*, was planned but cut to save time, so section 7 explains this form but has no result for it. Nothing was tuned for any single form of credit.
 
 # %% [markdown]
 # <a id="deeper-own" name="deeper-own"></a>
@@ -1431,7 +1432,7 @@ if own:
 # %% [markdown]
 # ### Sample solutions and label them with rollouts
 #
-# We sample four solutions per problem and split them into one step per line. Nobody has labelled these steps, so we use rollouts as in section 3: four completions from each prefix. The label of the last step is the outcome. A step counts as right if at least two of its four completions get the right answer. Most replies under `smol` are one line long, so they have only one step. For them, the process reward model is just an outcome reward model.
+# We sample four solutions per problem and split them into one step per line. Nobody has labelled these steps, so we use rollouts as in section 3: four completions from each prefix. The label of the last step is the outcome. A step counts as right if at least two of its four completions get the right answer. Most replies under `smol` are one line long, so they have only one step. For such replies, the process reward model is just an outcome reward model.
 
 # %%
 if own:
