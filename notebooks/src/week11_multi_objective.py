@@ -16,7 +16,7 @@
 #
 # 1. [Three judges who disagree](#judges) · 2. [Fronts](#fronts) · 3. [One objective at a time](#one) · 4. [Soups](#soups) · 5. [The same weights, on pairs or on rewards](#weights) · 6. [A level and a multiplier](#level) · 7. [Which method, where, at what cost?](#which) · 8. [Build: a point that none of the 183 policies reached](#build) · 9. [The paper, and what you have now](#end)
 #
-# **The deeper sections** take another two and a half hours. You can read them in any order, or skip them: the core needs none of them.
+# **The deeper sections** take another two and a half hours. Read them in any order or skip them: the core needs none of them.
 #
 # - [Hypervolumes, and how much of one is luck](#deeper-volumes) · 35 minutes, one exercise
 # - [Average the products, not the factors](#deeper-lora) · 25 minutes, one exercise, a slider and a bug hunt
@@ -29,7 +29,7 @@
 #
 # At the end are [five interview questions](#interview) and the week's [readings](#papers).
 #
-# Everything except the last deeper section runs on the embedded model, in every profile. That small model shows you the *mechanism, not what a large model can do*. The last section compares soups with mixed pairs on the model of `smol`, `t4` or `rented`.
+# In every profile, all but the last deeper section runs on the embedded model. Such a small model shows you the *mechanism, not what a large model can do*. The last section compares soups with mixed pairs on the model of `smol`, `t4` or `rented`.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -76,7 +76,7 @@ draw_places()
 #
 # All three are derived from the oracle (the program that knows the truth about this small world), so their scores have no noise. Each one is blind to what the other two see.
 #
-# For two of the judges, the table below shows how they score the steps and a refusal, and what the oracle says about the same replies:
+# The table below shows how two of the judges score the steps and a refusal, and what the oracle says about these replies:
 
 # %%
 import pandas as pd
@@ -110,7 +110,7 @@ pd.DataFrame(table).set_index(["asked", "reply"])
 #
 # The simplest compromise is a weighted sum: helpfulness has weight 1, and safety has weight $w$. A refusal then wins when $w$ times the safety it gains is larger than the 1 point of helpfulness it loses.
 #
-# **Predict first.** For each of the four requests, above which $w$ does a refusal win? Is there a $w$ at which it wins for both requests about bakers and for neither of those about lamps?
+# **Predict first.** For each of the four requests, above which $w$ does a refusal win? Is there a $w$ at which it wins for both requests about bakers and for neither about lamps?
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -265,7 +265,7 @@ pd.Series(
 #
 # In the recorded run (100 prompts per family, three seeds), the same thing happens on every seed: honesty rises from 31% to 100%, and the share of correct facts falls from 85% to 0%. For questions about facts, about half of the honest judge's pairs prefer 'I do not know' to a wrong value, and the other half prefer the right value to a wrong one. Not one pair prefers 'I do not know' to a *right* value, because the honest judge gives both a score of 1. The model still lost its right answers. Whenever you read 'honesty 100%' below, check the facts as well.
 #
-# The safe judge asked for some of its specialist's refusals. It prefers a refusal for lamps as well as for bakers, and such rough requests make up about half of the how-to prompts. Only refusals beyond that half go further than the judge asked.
+# The safe judge asked for some of its specialist's refusals. It prefers a refusal for lamps as well as for bakers, and such rough requests make up about half of the how-to prompts. Only a refusal rate above one half goes further than the judge asked.
 #
 # Training on one judge also moved metrics that this judge never looked at. In the recorded run, training on the safe judge raises honesty from 31% to 59–61% and lowers facts from 85% to 72%. Training on the honest judge raises safety from 37% to 69–73%, and over-refusal from 1% to 11–18%.
 
@@ -277,7 +277,7 @@ pd.Series(
 #
 # $$\theta = \sum_k w_k \theta_k, \qquad w_k \ge 0, \quad \sum_k w_k = 1$$
 #
-# Three training runs give you a policy for every choice of $w$. This works as long as models that were fine-tuned from the same start are *linearly connected*, which means that the models on the line between them are good too. Nothing guarantees that for your model, so you have to measure the soups. (With LoRA, there's a trap in the averaging. `objectives.soup` avoids it, and [a deeper section](#deeper-lora) explains it.)
+# Three training runs give you a policy for every choice of $w$. This works as long as models fine-tuned from the same start are *linearly connected*, which means that the models on the line between them are good too. Nothing guarantees that for your model, so you have to measure the soups. (With LoRA, there's a trap in the averaging. `objectives.soup` avoids it, and [a deeper section](#deeper-lora) explains it.)
 #
 # **Predict first.** Mix half *helpful* with half *safe*. Will the soup's safety be halfway between theirs, higher or lower?
 
@@ -294,7 +294,7 @@ plot_soups(pd.DataFrame(found))
 # %% [markdown]
 # Look at the middle of the bottom edge. The half-and-half soup refuses 62% of unsafe requests, compared with 50% for the halfway point. Its helpfulness is 88%, compared with 64%. So on these two metrics, the soup does better than the average of its ingredients. On honesty, the soup does worse: it has 25%, compared with 42%. The recorded run shows the same pattern on all three seeds: safety is 60–63%, and helpfulness is 91–94%.
 #
-# Why don't the metrics change in a straight line? The weights change evenly along an edge, and the log-probabilities change smoothly with them. But a greedy reply flips at the point where one log-probability overtakes another.
+# Why don't the metrics change in a straight line? The weights change evenly along an edge, and the log-probabilities change smoothly with them. But a greedy reply flips when one log-probability overtakes another.
 #
 # Now compare the honesty panel with the facts panel. Where one is bright, the other tends to be dark. In the recorded run, the soups that mix only *safe* and *honest*, and are at least half *honest*, are 100% honest and answer at most 13% of the facts. If safety, helpfulness and honesty are the only axes, such a soup looks good. So always ask which axis a front leaves out.
 
@@ -328,9 +328,9 @@ rows = [interval_rows(recorded, method, SHOWN, seeds) for method in ("mixed", "w
 plot_weights(pd.concat(rows).assign(label=lambda rows: rows["rung"].map(LABELS)))
 
 # %% [markdown]
-# The two recipes respond to the same ladder very differently. With mixed pairs, the metrics change gradually, and the lines for safety and helpfulness cross between r = 0.75 and r = 1.1. With weighted rewards, safety and honesty stay near zero up to r = 0.75 and then jump, as section 1 suggests. Below r = 1, making something up earns more than admitting ignorance, and giving the steps always earns more than refusing. So a weight tuned for one recipe tells you nothing about the other.
+# The two recipes respond to the same ladder very differently. With mixed pairs, all metrics change gradually, and the lines for safety and helpfulness cross between r = 0.75 and r = 1.1. With weighted rewards, safety and honesty stay near zero up to r = 0.75 and then jump, as section 1 suggests. Below r = 1, making something up earns more than admitting ignorance, and giving the steps always earns more than refusing. So a weight tuned for one recipe tells you nothing about the other.
 #
-# **The black line shows the price of honesty, in facts.** The SFT stage answers 85% of the facts. With mixed pairs, the average falls at every step of the ladder, from 95% at r = 0 to 0% at *only*. It's 41% at r = 1.1 and 17% at r = 1.7. With weighted rewards, the policies from r = 1.1 on are 100% honest and still answer 60–68% of the facts (means over seeds). At r = 1.7, the three seeds answer 71%, 63% and 47%. At equal honesty, weighted rewards preserved far more facts here.
+# **The black line shows the price of honesty, in facts.** The SFT stage answers 85% of the facts. With mixed pairs, the average share falls at every step of the ladder, from 95% at r = 0 to 0% at *only*. It's 41% at r = 1.1 and 17% at r = 1.7. With weighted rewards, the policies from r = 1.1 on are 100% honest and still answer 60–68% of the facts (means over seeds). At r = 1.7, the three seeds answer 71%, 63% and 47%. At equal honesty, weighted rewards preserved far more facts here.
 #
 # At r = 1.7, the judges' sum prefers the same replies as the truth, but the policies trained with GRPO still refuse 30–48% of the harmless how-tos, depending on the seed. The objective is right, but training doesn't reach its optimum.
 
@@ -342,7 +342,7 @@ plot_weights(pd.concat(rows).assign(label=lambda rows: rows["rung"].map(LABELS))
 #
 # $$\max_\theta \; R_\text{helpful}(\theta) \quad \text{so that} \quad S(\theta) \ge c \qquad\Longrightarrow\qquad \max_\theta \min_{\lambda \ge 0} \; R_\text{helpful}(\theta) + \lambda\,(S(\theta) - c)$$
 #
-# The inner minimum takes one line of code. While the measured safety $S$ is below its level $c$, the multiplier grows. When $S$ is above the level, the multiplier shrinks, but never below 0. In effect, it's a weight on the safe judge that changes during training. This is the idea of Safe RLHF ([Dai et al. 2023](https://arxiv.org/abs/2310.12773)). We use GRPO instead of PPO, and our made-up judges instead of learned reward and cost models.
+# The inner minimum takes one line of code. While the measured safety $S$ is below its level $c$, the multiplier grows. When $S$ is above the level, the multiplier shrinks, but never below 0. In effect, it's a weight on the safe judge that changes during training. This is the idea of Safe RLHF ([Dai et al. 2023](https://arxiv.org/abs/2310.12773)). We use GRPO instead of PPO, and made-up judges instead of learned reward and cost models.
 #
 # ### Exercise 11.2 · about 5 minutes · easy
 #
@@ -449,7 +449,7 @@ shown = ["safety", "honesty", "helpfulness", "over_refusal", "arithmetic", "fact
 changes.reindex(shown)[["value", "difference", "difference_low", "difference_high", "p"]].round(3)
 
 # %% [markdown]
-# With seed 0, honesty rises by 62 points to 100%, and facts fall by 8 points. The 95% interval of that fall is 2 to 16 points, before any correction for looking at several metrics. Don't take those 8 points as the price. Here is the same stage with all three recorded seeds (`make stages ALL=1`):
+# With seed 0, honesty rises by 62 points to 100%, and facts fall by 8 points. The 95% interval of that fall is 2 to 16 points, uncorrected for looking at several metrics. Don't take those 8 points as the price. Here is the stage with all three recorded seeds (`make stages ALL=1`):
 
 # %% tags=["aside"]
 from postlab.report import summary_frame
@@ -485,9 +485,9 @@ plot_dual(dual_rows(recorded, seeds))
 #
 # The record covers five methods: soups, mixed pairs, weighted rewards, multipliers, and *targeted RLHF* (DPO first, then GRPO on the safe judge alone; [a deeper section](#deeper-targeted) looks at it). Each has seven policies per seed, except that there are 33 soups, because they need no extra training.
 #
-# If we picked the best of so many policies by its scores on four axes and then quoted those scores, we'd flatter every method, and the soups most of all. So for each seed, we choose a policy on one half of the prompts and measure it on the other half. At each safety level, we choose the policy whose *weakest* metric among helpfulness, honesty and facts is highest.
+# If we picked the best of so many policies by its scores on four axes and then quoted those scores, we'd flatter every method, and the soups most of all. So for each seed, we choose a policy on one half of the prompts and measure it on the other. At each safety level, we choose the policy whose *weakest* metric among helpfulness, honesty and facts is highest.
 #
-# The figure also shows three references. *SFT* is where the runs start. *Best of 16* is an 'oracle': for each prompt, it takes the best of 16 samples from that SFT stage. *The DPO stage* is the shipped one. You trained such a stage in week 5, on pairs labelled by the truth, not by our three judges.
+# The figure also shows three references. *SFT* is where the runs start. *Best of 16* is an 'oracle': for each prompt, it takes the best of 16 samples from that SFT stage. *The DPO stage* comes with the course. You trained such a stage in week 5, on pairs labelled by the truth, not by our three judges.
 
 # %% tags=["aside"]
 import numpy as np
@@ -531,11 +531,11 @@ plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 # %% [markdown]
 # **Which method?** No method leads on every seed. In the lower half of the figure, each black tick marks the weakest metric of one seed's most balanced policy. The triangle is the mean of the three ticks, and the grey bar is the interval of that mean over prompts, not over seeds. By seed, multipliers reach 74%, 76% and 44%. Soups reach 63–65%, targeted RLHF reaches 57–74%, and all the intervals overlap. (The multipliers' settings were chosen with seed 0, so their 74% isn't a fresh test.) The methods differ in how they fail. Soups are the most predictable: their three seeds lie within 2 points. Policies trained with GRPO on the judges' scores, with fixed weights or multipliers, are 100% honest there. Their largest losses are in facts, on the third seed.
 #
-# **Where?** Up to a level of 70%, all the bands overlap. Above that, mixed pairs fall behind soups. At a level of 80%, the weakest of the other three metrics is 43% for mixed pairs and 63% for soups. By seed, mixed pairs have 61%, 41% and 28%. Soups have 63%, 62% and 65%, so the two methods are close on the first seed. But there are 33 soups to choose from, and only seven mixed policies. The seven soups with the same weights as the mixed pairs have 35% there, which is no better ([a deeper section](#deeper-volumes) has the table). So the lead comes from the finer choice of weights, which soups offer at almost no cost. The hollow mark shows the effect of luck: the soups that were chosen for 90% safety have only 83% on the other half of the prompts.
+# **Where?** Up to a level of 70%, all the bands overlap. Above that, mixed pairs fall behind soups. At a level of 80%, the weakest of the other three metrics is 43% for mixed pairs and 63% for soups. By seed, mixed pairs have 61%, 41% and 28%. Soups have 63%, 62% and 65%, so the two methods are close on the first seed. But there are 33 soups to choose from, and only seven policies trained on mixed pairs. The seven soups with the same weights as the mixed pairs have 35% there, which is no better ([a deeper section](#deeper-volumes) has the table). So the lead comes from the finer choice of weights, which soups offer at almost no cost. The hollow mark shows the effect of luck: the soups that were chosen for 90% safety have only 83% on the other half of the prompts.
 #
 # **At what cost?** Training the seven policies of mixed pairs, weighted rewards or multipliers took 81–87 seconds per seed. The soups' three adapters took 26 seconds, and a new soup only has to be measured. (Measuring all 33 took 67 seconds.) Targeted RLHF is cheap because its seven policies come from seven points in one run. The dots show the larger cost: even the most balanced policy of each method has at least one metric at 67% or below.
 #
-# **The best recorded policy is the DPO stage.** It has 96% safety, 99% helpfulness, 99% honesty and 97% facts. Best of 16 has 86% safety, 100% helpfulness, 96% honesty and 96–100% facts. So the DPO stage is 10 points safer and gives up 1 point of helpfulness. How can a trained policy beat an 'oracle'? The oracle can only choose among 16 samples from the SFT stage, and for 14 of the 100 unsafe prompts, none of those samples is safe. DPO changes what gets sampled. So best of 16 isn't an upper bound on what training can reach. (This is only one policy. All eight recorded seeds of that stage, in `data/results/tiny`, have at least 83% on each of the four metrics.)
+# **The best recorded policy is the DPO stage.** It has 96% safety, 99% helpfulness, 99% honesty and 97% facts. Best of 16 has 86% safety, 100% helpfulness, 96% honesty and 96–100% facts. So the DPO stage is 10 points safer and gives up 1 point of helpfulness. How can a trained policy beat an 'oracle'? The oracle can only choose among 16 samples from the SFT stage, and for 14 of the 100 unsafe prompts, none of those samples is safe. DPO changes what gets sampled. So best of 16 isn't an upper bound on what training can reach. (This is only one policy. All eight recorded seeds of that stage, in `data/results/tiny`, have at least 83% on all four metrics.)
 #
 # The comparison with the five methods isn't fair, though, because that stage was also trained for longer. It had 200 steps at a learning rate of 4e-4, and the mixed pairs had 24 steps at 2e-4. So the comparison doesn't prove that the labels are the reason. For that, you'd have to train both for equally long. Still, in this world, the trade-off comes from the judges and not from the truth, and a policy trained on labels that don't conflict didn't show it. **Before you tune how to combine conflicting labels, see whether you can repair them.**
 
@@ -545,14 +545,14 @@ plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 #
 # ### Build 11.1 · about 25 minutes · medium
 #
-# The five methods produced 183 policies, and none of them reaches 80% on all four metrics. The best of them has 78% on its weakest metric. (Two policies outside these 183 do have 80% on all four: the DPO stage, whose labels came from the truth, and one of the runs of 200 steps in section 6.) Can you do better with the same three judges, the same SFT stage and the same 24 steps of DPO?
+# The five methods produced 183 policies, and none of them reaches 80% on all four metrics. The best of them has 78% on its weakest metric. (Two policies outside these 183 do reach it: the DPO stage, whose labels came from the truth, and one of the 200-step runs in section 6.) Can you do better with the same three judges, the same SFT stage and the same 24 steps of DPO?
 #
 # **The target: at least 80% safety, helpfulness, honesty and facts.** You decide two things:
 #
 # - `worth(helpful, safe, honest)` turns the three judges' scores for *one reply* into one number. A judge without an opinion returns `None`. In a pair, the reply with the larger number becomes *chosen*. If the numbers are equal, the pair isn't used, and another one replaces it.
 # - `MIX` says how the 384 pairs are divided among five kinds of requests: `unsafe`, `rough` (how-tos that only sound unsafe), `howto` (all how-tos), `unknown` and `facts`. Only the ratios count.
 #
-# The check trains a policy on your pairs and measures it on tuning prompts, in about ten seconds on two idle cores. It judges what that policy does, not how `worth` is written. The policy also answers the record's held-out prompts, but these play no part in the verdict. You can try as often as you like, but after many tries, the results on the tuning prompts flatter you.
+# The check trains a policy on your pairs and measures it on tuning prompts, in about ten seconds on two idle cores. It judges what that policy does, not how `worth` is written. The policy also answers the record's held-out prompts, but these play no part in the verdict. Try as often as you like, but after many tries, the results on the tuning prompts flatter you.
 #
 # The table shows how the judges score each kind of reply in the pairs:
 
@@ -619,11 +619,11 @@ shown["multipliers, best of 183", "held-out"] = {m: np.mean(numbers(closest[m]))
 # - For an unsafe request, the sum prefers that request's steps to another deed's steps, because the helpful judge does. Such a pair teaches the policy to comply.
 # - For a fact, the sum prefers 'I do not know' to a wrong value, because the honest judge does. Such a pair teaches it to abstain. That's the loophole of section 1.
 #
-# Our `worth` gives the two replies of such a pair the same number, so other pairs take their place. **Judges that disagree are one source of conflict. The choice of pairs they label is another.**
+# Our `worth` gives the two replies of such a pair the same number, so other pairs take their place. **Judges that disagree are one source of conflict. The choice of pairs that they label is another.**
 #
 # Our labels have a cost, too. On the tuning prompts, the sum's policy is more helpful (90% compared with 82%). On the held-out prompts, our policy has only 80% safety, 10 points less than on the tuning prompts, so it meets the target without any margin. And we chose this mix from ten *after* looking at the held-out results, so for us those prompts aren't a fresh test any more. (When a third of the pairs were about unsafe requests, safety on the held-out prompts was 88–90%, but helpfulness on the tuning prompts was only 80–82%. When fewer than 30% of them were, safety was 70–77%.)
 #
-# Does this hold with other seeds? In a recorded check, we changed only the seed, which affects the choice of pairs, their order and the training. The table shows the lowest and the highest value over four new seeds, in percent:
+# Does this hold with other seeds? In a recorded check, we changed only the seed, which affects the choice of pairs, their order and the training. The table shows the lowest and highest percentages over four new seeds:
 
 
 # %% tags=["aside"]
@@ -641,7 +641,7 @@ rows = [
 pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(spread)
 
 # %% [markdown]
-# **The target isn't reached with every seed.** Seeds 1 and 2 reach the target on both sets of prompts. Seeds 3 and 4 miss it on both, because helpfulness is only 72–78%. The comparison with the sum holds on every seed: our labels lead to more safety and more facts, and the sum leads to more helpfulness. On the held-out prompts, the weakest of the four metrics is 75–83% with our labels and 49–70% with the sum.
+# **The target isn't reached with every seed.** With seeds 1 and 2, our policy reaches the target on both sets of prompts. With seeds 3 and 4, it misses the target on both, because helpfulness is only 72–78%. The comparison with the sum holds on every seed: our labels lead to more safety and more facts, and the sum leads to more helpfulness. On the held-out prompts, the weakest of the four metrics is 75–83% with our labels and 49–70% with the sum.
 #
 # So a margin of two points isn't enough. Processors also round differently, so your numbers may differ from ours by a few points. (The check accepts our own pairs wherever it runs.) If you need 80%, aim higher, train with several seeds, and confirm the result on prompts you haven't looked at.
 #
@@ -678,7 +678,7 @@ pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(sprea
 # - *Do you know the weights already?* Then train for them directly.
 # - *Can you improve the labels?* Do that first.
 #
-# Whatever you choose, add a counter-metric as a constraint. None of the runs above had one for facts.
+# Whatever you choose, add a counter-metric as a constraint. None of the runs above constrained facts.
 #
 # **What you have now:**
 #
@@ -825,7 +825,7 @@ for where, who in said.items():
 table.sort_index().round(2)
 
 # %% [markdown]
-# By that rule, no other method is above or below the soups. (If *soups, 7* is named, that shows only that 33 policies cover more than seven of the same kind.) Multipliers come closest to the soups. As measured, we can't tell the two apart on seeds 0 and 1. On seed 2, where the multiplier runs lost the most facts, soups are ahead by 0.30. When the policies are chosen elsewhere, multipliers are ahead by 0.12 on seed 0. On seed 1, they are ahead by 0.07, but the interval just touches 0. On seed 2, soups are ahead by 0.20. So there is no winner, and the soups' lead on three axes depended on leaving out the fourth.
+# By that rule, no other method is above or below the soups. (If *soups, 7* is named, that shows only that 33 policies cover more than seven of the same kind.) Multipliers come closest to the soups. As measured, we can't tell the two apart on seeds 0 and 1. On seed 2, where multipliers lost the most facts, soups are ahead by 0.30. When the policies are chosen elsewhere, multipliers are ahead by 0.12 on seed 0. On seed 1, they are ahead by 0.07, but the interval just touches 0. On seed 2, soups are ahead by 0.20. So there is no winner, and the soups' lead on three axes depended on leaving out the fourth.
 #
 # More policies help in a second way, which isn't luck: they offer a finer choice of weights. In section 7, soups are ahead of mixed pairs at a level of 80% safety. The next table adds the seven soups with the same weights as the mixed pairs. It gives the weakest of the other three metrics in percent, its interval, and the values by seed.
 
@@ -962,7 +962,7 @@ pd.crosstab(judges, families, normalize="columns").round(2)
 # %% [markdown]
 # ### Two orders of normalisation
 #
-# In reinforcement learning, each judge returns one number per completion, or `None` if it has no opinion, and TRL leaves `None` out of the sum. Then you have to choose between two orders (`multi_objective_aggregation` in TRL 1.14):
+# In reinforcement learning, each judge returns one number per completion, or `None` if it has no opinion, and TRL leaves `None` out of the sum. You then choose between two orders (`multi_objective_aggregation` in TRL 1.14):
 #
 # - `"sum_then_normalize"`, the default, takes the weighted sum first and then normalises it within the group.
 # - `"normalize_then_sum"` normalises each reward within its group, takes the weighted sum, and then normalises over the batch ([GDPO](https://arxiv.org/abs/2601.05242)).
@@ -990,7 +990,7 @@ rewards = torch.tensor([[1.0, 0.5], [1.0, 0.5], [0.0, 1.0], [0.0, 1.0]])  # step
 # %% [markdown]
 # With the default, the steps win: they gain 1 point of helpfulness and lose only 1.5 times half a point in safety. If each reward is normalised first, the safe judge's half point is stretched to the same spread as the helpful judge's full point, so the larger weight decides and the refusals win. If your judges say *how bad* a reply is, you need the first order. If your rewards are on different scales, you need the second.
 #
-# The default has a blind spot of its own. Here is a group in which only the safe judge's scores vary, first with weight 1 and then with weight 0.01:
+# The default has a blind spot of its own. Here is a group in which only the safe judge's scores vary, first with weight 1 and then with 0.01:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1060,7 +1060,7 @@ table.set_index(pd.Index([100 * level for level in recorded["levels"]], name="le
 #
 # The runs above stop after 24 steps. The next figure shows runs of 200 steps on three seeds. The dual rate is 0.02 instead of 0.2, and the running means cover about ten batches. The levels are 70% safety and 70% honesty.
 #
-# The two columns differ in two settings. On the left (*switch* in the tables), GRPO divides the advantages by the group's standard deviation, as everywhere above. On the right (*dial*), it doesn't, and a KL penalty keeps the policy near SFT. Make a guess: on which side can the policy stay near 70%?
+# The two columns differ in two settings. On the left (*switch* in the tables), GRPO divides the advantages by the group's standard deviation, as above. On the right (*dial*), the advantages aren't divided, and a KL penalty keeps the policy near SFT. Make a guess: on which side can the policy stay near 70%?
 
 # %% tags=["aside"]
 from postlab.course.week11 import (
@@ -1087,9 +1087,9 @@ constraint_held(rows).unstack("seed").round(1)
 #
 # **On the right, both metrics come close to the level.** By seed, safety averages 60%, 70% and 66%, and honesty averages 67%, 75% and 78%. The means over seeds are 66% for safety and 73% for honesty, and their standard deviations are 5 and 6 points. The multipliers have flattened out, at about 2.0 for safety and 1.4–1.5 for honesty, and moved by 2–5% in these 50 steps. The running mean of safety still swings between 44% and 84%. Part of that is noise, because a batch contains about one unsafe request with eight samples.
 #
-# **Why do the two sides differ?** A likely reason is the division by the standard deviation. For half of the rough deeds, such as trapping somebody, the sum prefers a refusal if λ is above 4/3, and compliance if it's below. The division leaves only the sign of this preference: [within a group](#deeper-weights), a small preference pushes as hard as a large one. So the policy has no reason to settle at 70%, whatever λ is. If the advantages aren't divided, a small preference gives only a small push, and the KL penalty pushes back harder the further the policy is from SFT. For each λ there can then be a share at which the two pushes balance. But these runs don't isolate that reason. The columns differ in both settings, and we haven't trained runs with only one of the two changed.
+# **Why do the two sides differ?** A likely reason is the division by the standard deviation. For half of the rough deeds, such as trapping somebody, the sum prefers a refusal if λ is above 4/3, and compliance if it's below. The division leaves only the sign of this preference: [within a group](#deeper-weights), a small preference pushes as hard as a large one. So the policy has no reason to settle at 70%, whatever λ is. If the advantages aren't divided, a small preference gives only a small push, and the KL penalty pushes back harder the further the policy is from SFT. For each λ there can then be a share at which the two pushes balance. But these runs don't isolate that reason, because the columns differ in both settings.
 #
-# The next table shows the six policies on held-out prompts, once with four samples per prompt and once with greedy decoding. Each entry gives the lowest and the highest of three seeds, in percent:
+# The next table shows the six policies on held-out prompts, once with four samples per prompt and once with greedy decoding. Each entry gives the lowest and highest percentages over three seeds:
 
 # %% tags=["aside"]
 constraint_ends(constraint, SHOWN).groupby(["arm", "decoded"]).agg(spread)
@@ -1097,7 +1097,7 @@ constraint_ends(constraint, SHOWN).groupby(["arm", "decoded"]).agg(spread)
 # %% [markdown]
 # The level applies to what the multiplier sees: samples at temperature 1 on training prompts. On held-out prompts, the right-hand policies have 52–84% safety and 72–84% honesty with sampling. The highest safety, 84%, belongs to the seed that averaged 70% in training. With greedy decoding, honesty is 88–100%. Greedy decoding always takes the likelier reply, so a policy that admits ignorance 70% of the time on *every* question would be 100% honest. So when you state a level, name its decoding and its prompts too.
 #
-# The price is lower than after 24 steps, as section 6 showed: with greedy decoding, the six policies answer 83–100% of the facts and refuse at most 9% of the harmless how-tos. Did these policies lose their facts first and recover them later? That's unlikely. At step 24, the running mean of facts in training is 88–98% in all six runs, and its lowest value after that is 76% (seed 1 on the left). At step 24, the left-hand runs differ from the short ones only in the slower multiplier (its rate and its running mean) and in the prompts they were given. So the facts are probably preserved by the slower multiplier, not by the extra steps. Over-refusal is a different matter: in the left-hand run of seed 1, it rose to 64% at step 37 before it fell to 5%.
+# The price is lower than after 24 steps, as section 6 showed: with greedy decoding, the six policies answer 83–100% of the facts and refuse at most 9% of the harmless how-tos. Did these policies lose their facts first and recover them later? That's unlikely. At step 24, the running mean of facts in training is 88–98% in all six runs, and its lowest value after that is 76% (seed 1 on the left). At step 24, the left-hand runs differ from the short ones only in the slower multiplier (its rate and its running mean) and in their prompts. So the facts are probably preserved by the slower multiplier, not by the extra steps. Over-refusal is a different matter: in the left-hand run of seed 1, it rose to 64% at step 37 before it fell to 5%.
 
 # %% [markdown]
 # <a id="deeper-targeted" name="deeper-targeted"></a>
@@ -1136,7 +1136,7 @@ pd.concat(parts).round(2)
 # <a id="deeper-best" name="deeper-best"></a>
 # ## Deeper: what no training reached
 #
-# Why didn't any method that learned from the judges come near *best of 16*? Either the model can't do it, or the judges don't ask for it. We can separate these two explanations by leaving out training. Draw sixteen samples per prompt from the SFT stage, and let the oracle pick the best one for each prompt. That's the star in section 7. Then let the judges pick, by their weighted sum at each rung of the ladder.
+# Why didn't any method that learned from the judges come near *best of 16*? Either the model can't produce such replies, or the judges don't ask for them. We can separate these two explanations by leaving out training. Draw sixteen samples per prompt from the SFT stage, and let the oracle pick the best one for each prompt. That's the star in section 7. Then let the judges pick, by their weighted sum at each rung of the ladder.
 
 # %% tags=["aside"]
 from postlab.course.week11 import values
@@ -1165,17 +1165,17 @@ frame.round(1)
 # - Multipliers that began at 1 with a rate of 0.1 left safety at 0–17% at all seven levels, as section 6 explains. The final values, a start of 1.5 and a rate of 0.2, were chosen by looking at levels of 60% and 90% with seed 0, so seed 0 isn't a fresh test of them.
 # - With the other runs' learning rate, and after DPO on equally mixed pairs, targeted RLHF made the policy refuse everything by the third dose. That's why we use a third of the learning rate and a start that leans towards helpfulness.
 #
-# The runs of 200 steps in [How a multiplier moves](#deeper-multiplier) used one combination of settings per column. We haven't tried each of their two changes alone, more steps, other weights of the KL penalty, a constraint on facts, or a judge that penalises abstaining when the answer is known. Any of these may change the picture.
+# The runs of 200 steps in [How a multiplier moves](#deeper-multiplier) used one combination of settings per column. We haven't tried each of their two changes alone, more steps, other KL weights, a constraint on facts, or a judge that penalises abstaining when the answer is known. Any of these may change the picture.
 
 # %% [markdown]
 # <a id="deeper-own" name="deeper-own"></a>
 # ## Deeper: your profile's own model
 #
-# The judges above were made up. Real language models have the same conflict: a *careful* policy refuses requests that would hurt somebody and admits when nobody can know the answer, while a *helpful* policy helps and answers. In `everyday`, each such request has a look-alike that deserves the opposite reply. A policy that learns one habit without reading the request loses points on the look-alikes.
+# The judges above were made up. Real language models face the same conflict: a *careful* policy refuses harmful requests and admits when nobody can know the answer, while a *helpful* policy does what it's asked. In `everyday`, each such request has a look-alike that deserves the opposite reply. A policy that learns one habit without reading the request loses points on the look-alikes.
 #
 # Under `smol`, `t4` or `rented`, you train three policies from the SFT stage of week 3: one on the careful half of the suite's pairs, one on the helpful half, and one on both halves mixed, all with the same number of steps. Then you average the first two with three different weights. If you have the stages of weeks 5 and 9, you average those as well. Which works better: mixing the data or mixing the weights?
 #
-# We estimate (but haven't measured) that this takes about 14 minutes on the two cores of `smol`, 40 on a T4 and 10 on an H100. We haven't run any of it on a GPU yet. On a GPU, restart the kernel and run only the first cell and the cells below, because Unsloth has to be imported before TRL, and the sections above have imported TRL.
+# We estimate that this takes about 14 minutes on the two cores of `smol`, 40 on a T4 and 10 on an H100, but we haven't measured it, nor run any of it on a GPU yet. On a GPU, restart the kernel and run only the first cell and the cells below, because Unsloth has to be imported before TRL, and the sections above have imported TRL.
 
 # %%
 own = bool(lab.profile.base_model)  # not the embedded one
@@ -1196,7 +1196,7 @@ else:
 pd.DataFrame({side: row[side][-1]["content"] for side in ("prompt", "chosen", "rejected")} for row in sets["mixed"][:4]) if own else None  # fmt: skip
 
 # %% [markdown]
-# Think about this first: no pair in the careful half shows a request that deserves help. Will a policy trained on that half still be able to distinguish a harmful request from its look-alike?
+# Before you train: no pair in the careful half shows a request that deserves help. Will a policy trained on that half still be able to distinguish a harmful request from its look-alike?
 #
 # The trainer is the one from week 5 with the profile's own arguments, batches of eight pairs and fewer steps. The policy trained on both halves is this week's stage, `multi`. Like every stage, it's evaluated on the whole suite.
 
