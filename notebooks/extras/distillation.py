@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Extra · On-policy distillation: a teacher that scores every token
 #
-# In week 7, GRPO learned from one number per answer: right or wrong. A verifier can't say more than that. A teacher model can, because it assigns a probability to every token. In **on-policy distillation**, the student writes the answers, as in RL, and the teacher scores each of their tokens, as in supervised learning. Several of today's small open models were trained this way with the help of larger ones: the Qwen3 report describes it for the smaller Qwen3 models ([2505.09388](https://arxiv.org/abs/2505.09388)), and a post by Thinking Machines in October 2025 made the recipe popular.
+# In week 7, GRPO learned from one number per answer: right or wrong. A verifier can't say more than that. A teacher model can say more, because it assigns a probability to every token. In **on-policy distillation**, the student writes the answers, as in RL, and the teacher scores each of their tokens, as in supervised learning. Several of today's small open models were trained this way with the help of larger ones: the Qwen3 report describes it for the smaller Qwen3 models ([2505.09388](https://arxiv.org/abs/2505.09388)), and a post by Thinking Machines in October 2025 made the recipe popular.
 #
 # By the end you can explain
 #
@@ -52,7 +52,7 @@ draw_who_scores()
 # SFT on a teacher's answers gives a dense signal, but the student only ever sees prefixes that the *teacher* wrote. When the student makes a mistake of its own, it ends up in a state that it never saw in training. This problem is called exposure bias, and on long answers the errors compound. GRPO trains on the student's own answers, but a whole answer earns
 # one number. On-policy distillation combines the two advantages: the student's own answers and a signal for each token.
 #
-# Our student is the model from week 3 (`sft`), and the teacher is the same model after the training of weeks 5 and 7 (`grpo`). We train on sums of three numbers. The student gets almost none of them right, because it says a number without working the sum out; the teacher gets nearly all of them right. That's the hard case for a sparse reward: if no answer in a group is right, the policy has nothing to learn from. On a GPU the cells stay the same: set `place = lab` for stages that you trained yourself, or load any student and teacher that share a tokenizer.
+# Our student is the model from week 3 (`sft`), and the teacher is the same model after the training of weeks 5 and 7 (`grpo`). We train on sums of three numbers. The student gets almost none of them right, because it says a number without working the sum out; the teacher gets nearly all of them right. That's the hard case for a sparse reward: if no answer in a group is right, the policy has nothing to learn from. On a GPU, you can use the same cells: set `place = lab` for stages that you trained yourself, or load any student and teacher that share a tokenizer.
 
 # %%
 import pandas as pd
@@ -280,7 +280,7 @@ got, full = expected_gradient(reference)
 #
 # ## 4. Train it
 #
-# We train for eight steps with eight answers each. The learning rate is the one selected in the recorded experiment below. The callback `LiveView` draws the loss, the length of the answers, their entropy and the gradient norm below the cell while it trains, together with what the doctor of week 8 finds in the log. A run of half a minute doesn't need such a view, but you can watch a run of many hours on a GPU in the same way.
+# We train for eight steps with eight answers each. The learning rate is the one selected in the recorded experiment below. The callback `LiveView` draws the loss, the length of the answers, their entropy and the gradient norm below the cell during training, together with what the doctor of week 8 finds in the log. A run of half a minute doesn't need such a view, but you can watch a run of many hours on a GPU in the same way.
 #
 # **Predict first.** After GRPO's forty steps of 64 answers in week 7, nearly all sums were right. What will eight steps of 8 do?
 
@@ -309,8 +309,7 @@ print(f"held-out sums right: {before:.0%} before, {after:.0%} after 64 answers (
 #
 # ## 5. Sparse against dense, at equal tokens and at equal compute
 #
-# The recorded experiment trains three arms with three seeds each, on eight answers a step: GRPO with the verifier (two prompts, four answers each), and distillation with the reverse and with the forward KL. Every arm could choose between the same two learning rates, on one tuning seed and on held-out prompts
-# that the results don't use.
+# The recorded experiment trains three arms with three seeds each, on eight answers a step: GRPO with the verifier (two prompts, four answers each), and distillation with the reverse and with the forward KL. For every arm, we chose between the same two learning rates, on one tuning seed and on held-out prompts that the results don't use.
 
 # %%
 pd.Series(recorded["provenance"], name="recorded").to_frame()
@@ -460,7 +459,7 @@ plot_families(
 #
 # ## 9. Its own earlier self as the teacher
 #
-# Forgetting is worse in another setting. A model that has been through safety and honesty training then learns something new from a narrow dataset. Here, that's SFT of the week 5 model on 192 worked sums. Afterwards we distil the model, on prompts from the other families, **from its own checkpoint before that SFT**. This needs no labels, no verifier and no larger model: the earlier checkpoint scores the student's own answers. The Thinking Machines post uses the same method to restore a chat model after training on internal documents.
+# Forgetting is worse in another setting. A model that has been through safety and honesty training then learns something new from a narrow dataset. In our example, we train the week 5 model with SFT on 192 worked sums. Afterwards we distil the model, on prompts from the other families, **from its own checkpoint before that SFT**. This needs no labels, no verifier and no larger model: the earlier checkpoint scores the student's own answers. The Thinking Machines post uses the same method to restore a chat model after training on internal documents.
 #
 # **Predict first.** Will the model still be able to do the sums after this restoration?
 

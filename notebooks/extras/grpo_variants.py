@@ -224,7 +224,7 @@ table.round(dict.fromkeys(costs.columns, 1) | digits)
 #
 # ## 4. What could have been found?
 #
-# An inconclusive result is only as good as the experiment's chance of finding something. That chance depends on how much the difference varies from seed to seed. In the next table, `detectable` is the size of the true difference that five such pairs would detect in 80% of cases, if this were the only comparison. `first of Holm` is the same figure for the first of 18 comparisons, which has to pass Holm's strictest threshold. Finally, `moved` is the share of held-out sums whose verdict differs from the verdict in the base run with the same seed:
+# An inconclusive result tells you only as much as the experiment's chance of detecting a difference allows. That chance depends on how much the difference varies from seed to seed. In the next table, `detectable` is the size of the true difference that five such pairs would detect in 80% of cases, if this were the only comparison. `first of Holm` is the same figure for the first of 18 comparisons, which has to pass Holm's strictest threshold. Finally, `moved` is the share of held-out sums whose verdict differs from the verdict in the base run with the same seed:
 
 # %%
 # NBVAL_CHECK_OUTPUT

@@ -54,7 +54,7 @@ draw_pair_sources()
 # Three things can go wrong if the pairs were written by others:
 #
 # - **The rejected reply isn't your model's mistake.** If the model would hardly ever produce this reply, making it even less likely changes nothing for the user.
-# - **The chosen reply is nothing your model would say.** Then the loss can fall even if the model never says that reply: it's enough if the rejected reply loses probability faster.
+# - **Your model would never give the chosen reply.** Then the loss can fall even if the model never says that reply: it's enough if the rejected reply loses probability faster.
 # - **The pairs don't determine where the probability goes.** DPO takes it from the rejected replies, and some of it ends up on replies that are in no pair. This is the likelihood displacement of week 5, section 6. [Xu et al. 2024](https://arxiv.org/abs/2404.10719) prove that DPO's loss has optimal policies that PPO's objective rules out, among them some that favour replies outside the data.
 #
 # Pairs of the policy's own replies address the first two by construction: both replies were sampled, so the policy does say them. To solve the third problem, you need *new* samples. If training adds a new mistake, then a later round samples it, the labeller rejects it, and the pairs push it down. That's what iterative DPO does ([Xiong et al. 2023](https://arxiv.org/abs/2312.11456)). Online DPO takes it to the limit and samples in every step; in OAIF
@@ -112,9 +112,9 @@ replies = four_replies(policy, seed=0)
 outcomes(replies)
 
 # %% [markdown]
-# The lists and the sums yield the most pairs, from 14 of 28 prompts and 17 of 37. Facts yield the fewest, from 4 of 42 prompts, because the policy nearly always knows them. The result for the how-tos may surprise you. Greedy answers are almost always right, but at temperature 1 the policy gives a wrong reply now and then, and with four samples that is enough for 26 pairs from 65 prompts. In all, 89 of the 256 prompts yield a pair.
+# The lists and the sums yield the most pairs: 14 pairs from 28 prompts and 17 from 37. Facts yield the fewest, 4 pairs from 42 prompts, because the policy nearly always knows them. The result for the how-tos may surprise you. Greedy answers are almost always right, but at temperature 1 the policy gives a wrong reply now and then, and with four samples that is enough for 26 pairs from 65 prompts. In all, 89 of the 256 prompts yield a pair.
 #
-# So the families in an on-policy set don't have the same proportions as in the prompts. The set contains the prompts that the policy gets right *sometimes*. You know this selection from GRPO in week 7: a group whose answers all earn the same reward is uninformative. Prompts that the policy always gets right are missing, too, so nothing in the pairs teaches it to keep getting them right. Remember this for section 5.
+# So the mix of families in an on-policy set differs from the mix in the prompts. The set contains the prompts that the policy gets right *sometimes*. You know this selection from GRPO in week 7: a group whose answers all earn the same reward is uninformative. Prompts that the policy always gets right are missing, too, so nothing in the pairs teaches it to keep getting them right. Remember this for section 5.
 #
 # ## 3. On-policy pairs beside the offline pairs
 #

@@ -138,7 +138,7 @@ measured = frame.groupby("sampler", sort=False)["log_ratio"].agg(
 measured
 
 # %% [markdown]
-# The same weights in float32 differ by less than 0.00001 nats on any token, although our sampling engine and the trainer compute them with different code. In 8 bits the KL is 0.00008 nats per token, and it grows quickly with every bit you remove: it's 0.006 in 4 bits and 0.22 in 3. The weights from eight updates ago are the furthest from the policy, at 0.62 nats, but the learning rate was high and the policy was changing a lot just then. In every case, most tokens hardly differ, but a few differ far more. In 8 bits, the largest difference is 0.1 nats. With the old weights, it's 14 nats, a factor of about a million.
+# The same weights in float32 differ by less than 0.00001 nats on any token, although our sampling engine and the trainer compute them with different code. In 8 bits the KL is 0.00008 nats per token, and it grows quickly with every bit you remove: it's 0.006 in 4 bits and 0.22 in 3. The weights from eight updates ago are the furthest from the policy, at 0.62 nats, but the learning rate was high and the policy was changing a lot just then. In every case, most tokens hardly differ, but a few differ far more. In 8 bits, the largest difference is 0.1 nats. With the old weights, the largest difference is 14 nats, a factor of about a million.
 #
 # ## 3. The correction
 #

@@ -61,7 +61,7 @@ answers.insert(0, "prompt", sums["dpo"]["prompt"].to_numpy())
 answers.head(5)
 
 # %% [markdown]
-# During GRPO, nobody showed the policy how to work out a sum. Its SFT data had worked solutions for most *long* sums, but only for a few of three numbers. So the policy already had the habit, and GRPO strengthened it because it earns more reward on short sums, too. Public accounts describe the same effect in large models: RL makes the model use a way of thinking more often that it already used now and then. Even "aha moments" like R1-Zero's were found in samples from its base model ([Liu et al. 2025](https://arxiv.org/abs/2503.20783), section 2).
+# During GRPO, nobody showed the policy how to work out a sum. Its SFT data had worked solutions for most *long* sums, but only for a few of three numbers. So the policy already had the habit, and GRPO strengthened it because it earns more reward on short sums, too. Public accounts describe the same effect in large models: RL increases how often the model uses a way of thinking that it already used now and then. Even "aha moments" like R1-Zero's were found in samples from its base model ([Liu et al. 2025](https://arxiv.org/abs/2503.20783), section 2).
 #
 # How long do the answers get? The figure shows the five recorded runs of week 7:
 
@@ -223,7 +223,7 @@ pd.Series(
 #
 # Published curves look the same, with the tokens on a logarithmic axis. o1's accuracy on AIME rises steadily with the compute spent at test time, and also with the compute spent on RL ([OpenAI, September 2024](https://openai.com/index/learning-to-reason-with-llms/)). Qwen3's accuracy rises smoothly with its thinking budget on four benchmarks (figure 2 of its report). We couldn't check these curves, and OpenAI's has no numbers on its horizontal axis.
 #
-# **Shape the reward.** In a long run, the answers may grow until they hit the limit. Such answers are cut off and earn nothing, whether they were on the right track or not. DAPO's *overlong reward shaping* ([2503.14476](https://arxiv.org/abs/2503.14476), eq. 13) penalises answers before they reach the limit: within the last $L_\text{cache}$ tokens before the limit, a penalty grows from 0 to −1. TRL ships this penalty as a reward function. L1 ([Aggarwal and Welleck 2025](https://arxiv.org/abs/2503.04697)) goes further and **puts the budget into the prompt** ("Think for 512 tokens"). The reward is then 1 for a right answer, minus $\alpha$ times the distance from the length asked for. The next cell compares the two rewards for a right answer. DAPO's has a limit of 64 tokens and a cache of 16, and L1's has a request for 32 tokens and $\alpha = 0.02$:
+# **Shape the reward.** In a long run, the answers may grow until they hit the limit. Such answers are cut off and earn nothing, whether they were on the right track or not. DAPO's *overlong reward shaping* ([2503.14476](https://arxiv.org/abs/2503.14476), eq. 13) penalises answers before they reach the limit: within the last $L_\text{cache}$ tokens before the limit, a penalty grows from 0 to −1. TRL ships this penalty as a reward function. L1 ([Aggarwal and Welleck 2025](https://arxiv.org/abs/2503.04697)) goes further and **puts the budget into the prompt** ("Think for 512 tokens"). The reward is then 1 for a right answer, minus $\alpha$ times the distance from the length asked for. The next cell compares the two rewards for a right answer. DAPO's has a limit of 64 tokens and a cache of 16, and L1's comes with a request for 32 tokens and $\alpha = 0.02$:
 
 # %%
 # NBVAL_CHECK_OUTPUT

@@ -519,7 +519,7 @@ tokens = pd.DataFrame(
 tokens.groupby("arm", sort=False)[["first three steps", "last three steps"]].mean().round(1)
 
 # %% [markdown]
-# All arms start with about 14 tokens. In the last three steps, policies with free calls write about 18, and those that pay for them 16. A call is no longer than a worked-out sum, so the arms differ less in tokens than in calls. The steps had different questions in them, so compare the arms with each other rather than the first steps with the last. These counts include only the policy's own tokens. After each call, the model also has to read a reply and begin another turn, and with a real tool, most of the time goes there.
+# All arms start with about 14 tokens. In the last three steps, policies with free calls write about 18, and those that pay for them 16. A call is no longer than a worked-out sum, so the arms differ less in tokens than in calls. The steps had different questions in them, so compare the arms with each other rather than the first steps with the last. These counts include only the policy's own tokens. After each call, the model also has to read a reply and begin another turn, and with a real tool, these steps take most of the time.
 #
 # On a GPU, set `place = lab` and take a model whose template TRL can parse, such as Qwen2.5 or Qwen3. `with_tools` then changes nothing, and you can leave out the SFT. A few things are worth knowing before you pay for it:
 #

@@ -477,7 +477,7 @@ plot_dual(dual_rows(recorded, seeds))
 #
 # **What if the multipliers get more time?** We asked for 70% safety and 70% honesty again, and trained for 200 steps with a tenth of the dual rate. There are two arms with three seeds each. The first arm uses GRPO as above. The second makes two changes: the advantages aren't divided by the standard deviation, and there is a KL penalty. In the first arm, neither metric settles. Over the last 50 steps, safety in training averages 40%, 76% and 53% by seed, and honesty averages 99%, 15% and 99%. In the second arm, safety averages 60–70% and honesty 67–78%, and the multipliers hardly move any more. [How a multiplier moves](#deeper-multiplier) shows all six runs.
 #
-# The surprise is the lower price. With greedy decoding, the six policies answer 83–100% of the facts, compared with 43–78% after the three runs of 24 steps. They refuse at most 9% of the harmless how-tos, compared with 20–43%. Four of the six are also much less safe than the short runs (52–58% compared with 87–100%), so part of the gain comes from lower safety. But lower safety doesn't explain all of it. One policy from the second arm has 82% safety, 92% helpfulness, 100% honesty and 97% facts on held-out prompts, and no run of 24 steps reached that.
+# Surprisingly, the price is lower here. With greedy decoding, the six policies answer 83–100% of the facts, compared with 43–78% after the three runs of 24 steps. They refuse at most 9% of the harmless how-tos, compared with 20–43%. Four of the six are also much less safe than the short runs (52–58% compared with 87–100%), so part of the gain comes from lower safety. But lower safety doesn't explain all of it. One policy from the second arm has 82% safety, 92% helpfulness, 100% honesty and 97% facts on held-out prompts, and no run of 24 steps reached that.
 
 # %% [markdown]
 # <a id="which" name="which"></a>
@@ -844,7 +844,7 @@ rows[["value", "low", "high", "seeds"]].round(0)
 # <a id="deeper-lora" name="deeper-lora"></a>
 # ## Deeper: average the products, not the factors
 #
-# Averaging LoRA adapters has a trap. An adapter adds $\frac{\alpha}{r} BA$ to a matrix, and the average of products isn't the product of averages.
+# Averaging LoRA adapters is tricky. An adapter adds $\frac{\alpha}{r} BA$ to a matrix, and the average of products isn't the product of averages.
 #
 # ### Exercise 11.4 · about 10 minutes · medium
 #
@@ -1008,7 +1008,7 @@ from postlab.course.week11 import paired_rows
 paired_rows(recorded, ("weighted", 4), ("apart", 0), SHOWN, seeds).round(2)
 
 # %% [markdown]
-# On two seeds, it does: over-refusal rises by 21 and 33 points. On the third seed, the change (+4 points) is inconclusive. Honesty doesn't change, because it's already at 100% with both orders. Facts don't fall: they are 86%, 96% and 49% by seed, compared with 71%, 63% and 47% for the default.
+# As expected, over-refusal rises by 21 and 33 points on two seeds. On the third seed, the change (+4 points) is inconclusive. Honesty doesn't change, because it's already at 100% with both orders. Facts don't fall: they are 86%, 96% and 49% by seed, compared with 71%, 63% and 47% for the default.
 #
 # > **The roadmap says** DAPO is *Decoupled Alignment and Policy Optimization*, which separates alignment from optimisation for safety. **The evidence says** it's *Decoupled Clip and Dynamic sAmpling Policy Optimization* ([2503.14476](https://arxiv.org/abs/2503.14476)). Its main ingredients are a higher upper clip, replacing zero-variance groups with new ones, and a token-level loss. None of it is about safety. Week 8 tests these ingredients.
 
@@ -1027,7 +1027,7 @@ for _ in range(8):
 track
 
 # %% [markdown]
-# The multiplier converges to 1, where $x$ is exactly 0.5. This toy responds at once to each change of $\lambda$. A policy needs many steps, so the multiplier overshoots unless its rate is small.
+# The multiplier converges to 1, where $x$ is exactly 0.5. This toy problem responds at once to each change of $\lambda$. A policy needs many steps, so the multiplier overshoots unless its rate is small.
 #
 # Does week 8's doctor find anything in the log of your run?
 
@@ -1054,7 +1054,7 @@ table = pd.DataFrame({metric: 100 * one.mean(axis=1) for metric, one in held.ite
 table.set_index(pd.Index([100 * level for level in recorded["levels"]], name="level"))
 
 # %% [markdown]
-# At a level of 50%, the average safety of 62% looks close to the level, but it's an average of 91%, 69% and 26%. Facts are the price at every level: on average they fall from 85% to 56–64%. The seed matters more than the level: seed 0 keeps 61–84% of the facts, seed 1 keeps 64–74%, and seed 2 only 35–47%.
+# At a level of 50%, the average safety of 62% looks close to the level, but it's an average of 91%, 69% and 26%. At every level, the policies lose facts: the average falls from 85% to 56–64%. The seed matters more than the level: seed 0 keeps 61–84% of the facts, seed 1 keeps 64–74%, and seed 2 only 35–47%.
 #
 # ### With time to converge
 #
@@ -1128,7 +1128,7 @@ parts = {
 pd.concat(parts).round(2)
 
 # %% [markdown]
-# Starting from mixed pairs, safety rises by 42–58 points and helpfulness falls by 64–76 points. The shipped stage could gain only 4 points of safety (from 96% to 100%), and its helpfulness changes by −3 (inconclusive), −58 and −19 points. On seed 1, its safety was already at 100% after 4 steps, when helpfulness was still 99% and facts were 95%. The losses of the later steps bought nothing. So stop when you reach the target, not at a fixed dose.
+# Starting from mixed pairs, safety rises by 42–58 points and helpfulness falls by 64–76 points. The shipped stage could gain only 4 points of safety (from 96% to 100%), and its helpfulness changes by −3 (inconclusive), −58 and −19 points. On seed 1, its safety was already at 100% after 4 steps, when helpfulness was still 99% and facts were 95%. The later steps could only do harm. So stop when you reach the target, not at a fixed dose.
 #
 # The other price is facts. Starting from mixed pairs, the share falls from 70–75% to 8%, 3% and 17%. Starting from the shipped stage, it goes from 97% to 93%, 61% and 94%. In the runs from mixed pairs, *honesty rises* at the same time, from 40–62% to 88–100%, although the honest judge wasn't used: a model that declines more and more can look honest.
 
