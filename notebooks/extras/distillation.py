@@ -1,15 +1,14 @@
 # %% [markdown]
 # # Extra · On-policy distillation: a teacher that scores every token
 #
-# In week 7, GRPO learned from one number per answer: right or wrong. That is all a verifier can say. A teacher model can say more, because it has an opinion about every token. In **on-policy distillation** the student writes the answers, as in RL, and the teacher scores each token of them, as in
-# supervised learning. It's how several of today's small open models were made from large ones: Qwen3's report trains its smaller models this way ([2505.09388](https://arxiv.org/abs/2505.09388)), and a post by Thinking Machines in October 2025 made the recipe popular.
+# In week 7, GRPO learned from one number per answer: right or wrong. A verifier can't say more than that. A teacher model can say more, because it assigns a probability to every token. In **on-policy distillation**, the student writes the answers, as in RL, and the teacher scores each of their tokens, as in supervised learning. Several of today's small open models were trained this way with the help of larger ones: the Qwen3 report describes it for the smaller Qwen3 models ([2505.09388](https://arxiv.org/abs/2505.09388)), and a post by Thinking Machines in October 2025 made the recipe popular.
 #
 # By the end you can explain
 #
-# - what changes when the student writes and the teacher scores, and what it costs,
+# - what changes when the student writes and the teacher scores, and how much compute that takes,
 # - the loss, which you'll write in twenty lines that agree with TRL's `DistillationTrainer` in value and gradient,
 # - how a dense teacher compares with a sparse reward at equal tokens and at equal compute, over three seeds,
-# - what a student forgets on the way, and whether its own earlier checkpoint can teach it again.
+# - what a student forgets during distillation, and whether its own earlier checkpoint can restore it.
 #
 # What our tiny model shows is *mechanism, not capability*. Nothing here ran on a GPU.
 
@@ -41,7 +40,7 @@ lab = postlab.start()
 # %% [markdown]
 # ## 1. Who writes, and who scores?
 #
-# Three methods learn from the same prompts. They differ in who writes the answer, and in how much anybody says about it:
+# Three methods learn from the same prompts. They differ in who writes the answer and in how detailed the feedback on it is:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -50,11 +49,10 @@ from postlab.course.extras import draw_who_scores
 draw_who_scores()
 
 # %% [markdown]
-# SFT on a teacher's answers is dense, but the student only ever sees prefixes that the *teacher* wrote. When it makes a mistake of its own, it's somewhere it has never been. This is called exposure bias, and on long answers it compounds. GRPO trains on the student's own answers, but a whole answer earns
-# one number. On-policy distillation has both: the student's own answers, and a signal for each token.
+# SFT on a teacher's answers gives a dense signal, but the student only ever sees prefixes that the *teacher* wrote. When the student makes a mistake of its own, it ends up in a state that it never saw in training. This problem is called exposure bias, and on long answers the errors compound. GRPO trains on the student's own answers, but a whole answer earns
+# one number. On-policy distillation combines the two advantages: the student's own answers and a signal for each token.
 #
-# Our student is the model of week 3 (`sft`), and the teacher is what became of it after weeks 5 and 7 (`grpo`). We train on sums of three numbers. The student gets almost none of them right, because it says a number without working the sum out; the teacher gets nearly all of them right. For a sparse reward that's the hard
-# case: where no answer in a group is right, there is nothing to learn from. On a GPU the cells stay the same: set `place = lab` for stages that you trained yourself, or load any student and teacher that share a tokenizer.
+# Our student is the model from week 3 (`sft`), and the teacher is the same model after the training of weeks 5 and 7 (`grpo`). We train on sums of three numbers. The student gets almost none of them right, because it says a number without working the sum out; the teacher gets nearly all of them right. That's the hard case for a sparse reward: if no answer in a group is right, the policy has nothing to learn from. On a GPU, you can use the same cells: set `place = lab` for stages that you trained yourself, or load any student and teacher that share a tokenizer.
 
 # %%
 import pandas as pd
@@ -85,7 +83,7 @@ rows[0]["prompt"][-1]["content"], rows[0]["answer"]
 # %% [markdown]
 # ## 2. The teacher reads one answer
 #
-# We let the student answer until it gets one wrong. Then both models read that answer, and at each position we compare their distributions over the next token. The distance is the **reverse KL**, the student's expectation of how much less likely the teacher finds its choice:
+# We let the student answer until it gets one wrong. Then both models read that answer, and at each position we compare their distributions over the next token. We measure the distance with the **reverse KL**. It averages, over tokens drawn from the student, how much lower the teacher's log-probability is than the student's:
 #
 # $$\mathrm{KL}(\pi_S \,\|\, \pi_T) = \sum_v \pi_S(v) \log \frac{\pi_S(v)}{\pi_T(v)}$$
 #
@@ -118,14 +116,13 @@ print(row["prompt"][-1]["content"], "->", text)
 plot_verdict(*token_kls(row["prompt"], text))
 
 # %% [markdown]
-# The teacher objects where the decision was made: at the first token, where it would have started to work out the sum. About the number itself it has much less to say, because once nothing has been worked out, the teacher doesn't know the number either. A verifier would have given all these tokens the same reward.
+# The teacher objects at the token that decides the outcome: the first one, where it would have started to work out the sum. It objects much less to the number itself, because without any working, the teacher doesn't know the number either. A verifier would have given all these tokens the same reward.
 #
 # ## 3. The loss
 #
-# The loss is this KL, averaged over the tokens of the student's answers. No gradient flows through the sampling: the answers are treated as given, and only the distributions at their positions are pulled together. This is a simplification. It ignores that an early token changes which later states the student will
-# visit, so the loss is greedy. That's one reason why it's so stable.
+# The loss is this KL, averaged over the tokens of the student's answers. No gradient flows through the sampling: the loss treats the answers as fixed and only pulls the two distributions together at each position. This is a simplification. An early token changes which later states the student will visit, and the loss ignores this effect. In that sense the loss is greedy, which is one reason why training with it is so stable.
 #
-# TRL's `beta` chooses the divergence, and it has nothing to do with GRPO's `beta`: 1 is the reverse KL, 0 is the **forward KL** $\mathrm{KL}(\pi_T \| \pi_S)$, and values between are a generalised Jensen-Shannon divergence (GKD, [2306.13649](https://arxiv.org/abs/2306.13649)).
+# TRL's `beta` chooses the divergence, and it has nothing to do with GRPO's `beta`: 1 is the reverse KL, 0 is the **forward KL** $\mathrm{KL}(\pi_T \| \pi_S)$, and values in between give a generalised Jensen-Shannon divergence (GKD, [2306.13649](https://arxiv.org/abs/2306.13649)).
 
 
 # %%
@@ -148,7 +145,7 @@ def distillation_loss(student_logits, teacher_logits, mask, beta):
 
 
 # %% [markdown]
-# Is it the same as TRL's? `DistillationTrainer` samples a batch, and both losses score it. `sample_with_engine` only makes sampling faster on a CPU. On a GPU it changes nothing.
+# Does your loss match TRL's? `DistillationTrainer` samples a batch, and the next cell computes both losses on it. `sample_with_engine` only makes sampling faster on a CPU. On a GPU it changes nothing.
 
 # %%
 import tempfile
@@ -215,12 +212,12 @@ frame.rename(columns={"gradient": "largest difference of a gradient"})
 #
 # ### Exercise · about 15 minutes · medium
 #
-# TRL needs the teacher's distribution over the whole vocabulary. If the teacher runs behind an API, you only get the log-probability of the token that was sampled. Thinking Machines' recipe works with just that number: it's a policy gradient with the advantage $\log \pi_T(y_t) - \log \pi_S(y_t)$ for each token.
+# TRL needs the teacher's distribution over the whole vocabulary. If the teacher runs behind an API, you only get the log-probability of the token that was sampled. The recipe of Thinking Machines needs only that number: it's a policy gradient with the advantage $\log \pi_T(y_t) - \log \pi_S(y_t)$ for each token.
 # Write this loss. `own` and `teachers` are the log-probabilities of the sampled tokens, both `(B, T)`. Only `own` carries a gradient, and the advantage must be treated as a constant.
 #
 # <details><summary>Hint</summary>
 #
-# As in exercise 7.3, with an advantage for every token instead of every answer. What happens to the gradient if you forget `detach()`?
+# The loss has the same form as in exercise 7.3, with an advantage for every token instead of every answer. What happens to the gradient if you forget `detach()`?
 #
 # </details>
 
@@ -241,7 +238,7 @@ def one_token_loss(own, teachers, mask):
 #
 # </details>
 #
-# The check needs no sampling. With a vocabulary of five tokens we can compute the expected gradient exactly, by weighing the gradient for each possible token with its probability. It should equal the gradient of the full reverse KL.
+# The check needs no sampling. With a vocabulary of five tokens we can compute the expected gradient exactly, by weighting the gradient for each possible token by its probability. It should equal the gradient of the full reverse KL.
 
 
 # %%
@@ -279,11 +276,11 @@ got, full = expected_gradient(reference)
 [round(value, 4) for value in got.tolist()], [round(value, 4) for value in full.tolist()]
 
 # %% [markdown]
-# So the sampled token gives an unbiased estimate, and the full vocabulary removes its variance. That's all that the bigger teacher signal buys.
+# So the sampled token gives an unbiased estimate, and the full vocabulary removes its variance. That's the only benefit of the teacher's larger signal.
 #
 # ## 4. Train it
 #
-# Eight steps with eight answers each. The learning rate is the one that the recorded experiment below chose. The callback `LiveView` draws the loss, the length of the answers, their entropy and the gradient norm below the cell while it trains, together with what the doctor of week 8 finds in the log. That isn't needed for half a minute, but you can watch a run of many hours on a GPU in the same way.
+# We train for eight steps with eight answers each. The learning rate is the one selected in the recorded experiment below. The callback `LiveView` draws the loss, the length of the answers, their entropy and the gradient norm below the cell during training, together with what the doctor of week 8 finds in the log. A run of half a minute doesn't need such a view, but you can watch a run of many hours on a GPU in the same way.
 #
 # **Predict first.** After GRPO's forty steps of 64 answers in week 7, nearly all sums were right. What will eight steps of 8 do?
 
@@ -308,12 +305,11 @@ after = evaluate(trainer.model.eval(), tokenizer, sums)["arithmetic"].mean()
 print(f"held-out sums right: {before:.0%} before, {after:.0%} after 64 answers (one seed, 40 sums)")
 
 # %% [markdown]
-# The curves show when it happened. In the first batch, the answers are still 4 tokens long on average, and the loss is 0.52 nats a token. From the second batch on they have 21 to 23 tokens, because the student works the sums out, and the loss stays below 0.01. So the first update, on eight answers, brought nearly all of the change.
+# The curves show when the student changed. In the first batch, the answers are still 4 tokens long on average, and the loss is 0.52 nats a token. From the second batch on they have 21 to 23 tokens, because the student works the sums out, and the loss stays below 0.01. So the first update, on eight answers, brought nearly all of the change.
 #
 # ## 5. Sparse against dense, at equal tokens and at equal compute
 #
-# The recorded experiment trains three arms with three seeds each, on eight answers a step: GRPO with the verifier (two prompts, four answers each), and distillation with the reverse and with the forward KL. Every arm could choose between the same two learning rates, on one tuning seed and on held-out prompts
-# that the results don't use.
+# The recorded experiment trains three arms with three seeds each, on eight answers a step: GRPO with the verifier (two prompts, four answers each), and distillation with the reverse and with the forward KL. For every arm, we chose between the same two learning rates, on one tuning seed and on held-out prompts that the results don't use.
 
 # %%
 pd.Series(recorded["provenance"], name="recorded").to_frame()
@@ -325,8 +321,7 @@ tuning.round(2)
 # %% [markdown]
 # The score is the mean accuracy over the measured steps, so learning early counts.
 #
-# 'Equal' can mean two things. *Tokens* are the completion tokens that the student wrote and was trained on. *Compute* counts every token that passes through a model: once when it's sampled, three times when it's trained on (a backward pass costs about two forward passes), and once more for a teacher that reads it. Our
-# teacher is as small as the student. A teacher that is ten times larger would make its reading cost ten times as much, and dense signals more expensive.
+# 'Equal' can mean two things. *Tokens* are the completion tokens that the student wrote and was trained on. *Compute* counts every token that passes through a model: once when it's sampled, three times when it's trained on (a backward pass costs about two forward passes), and once more for a teacher that reads it. Our teacher is as small as the student. If the teacher were ten times larger, reading an answer would cost ten times as much, and the dense signal would be more expensive.
 
 # %%
 from postlab.course.extras import plot_curves
@@ -347,9 +342,9 @@ plot_curves(pd.DataFrame(points))
 # After the very first step, which is eight answers of the student's, distillation has taught it to work sums out: in all three seeds, 93% or more of the held-out sums are right. GRPO gets there as well, but when depends on luck. In one seed its first batch already held enough right answers (93% after one step), in
 # another it took two steps, and in the third nothing happened for four steps. The 3% is for greedy answers. Sampled at temperature 1, as in GRPO, more of them are right, but with only two groups of four per step it can easily happen that no group holds a right answer, and such a step teaches nothing. Those steps were cheap in tokens, though: the student's wrong answers are short.
 #
-# All arms chose the higher of the two rates, so their best rate may be higher still.
+# In every arm, the higher of the two rates was selected, so the best rate may be higher still.
 #
-# For a test, each run becomes one number: its mean accuracy while it spends the budget that all runs have in common. The seeds are the unit, and the three comparisons are corrected by Holm's method.
+# For the test, we summarise each run by one number: its mean accuracy over the budget that all runs have in common. The seed is the unit of analysis, and Holm's method corrects for the three comparisons.
 
 # %%
 from postlab.course.extras import mean_until
@@ -380,8 +375,7 @@ results.round(3)
 #
 # ## 6. When does density pay?
 #
-# A reward tells the policy at most one bit per answer. How much that matters depends on how many bits are missing. A toy makes this exact: the policy has to pick one of K answers, all equally likely at first, and one is right. Every method samples eight answers per update. GRPO learns from right and wrong; a
-# teacher, who gives the right answer 99%, either scores the sampled answers (`one token`, your loss from above) or shows its whole distribution (`reverse KL`, `forward KL`). Each method has the same three learning rates to choose from, on another seed.
+# A right-or-wrong reward tells the policy at most one bit per answer. How much that matters depends on how many bits the policy lacks. A toy problem makes this exact: the policy has to pick one of K answers, which are equally likely at first, and only one of them is right. Every method samples eight answers per update. GRPO learns only whether each answer is right. The other methods have a teacher that gives the right answer a probability of 99%. This teacher either scores the sampled answers (`one token`, your loss from above) or shows its whole distribution (`reverse KL`, `forward KL`). For each method, we choose among the same three learning rates on a separate seed.
 #
 # **Predict first.** For K = 2 and for K = 128: which of the four need many more answers than the others?
 
@@ -428,24 +422,22 @@ for k in (2, 16, 128):
 pd.DataFrame(toy).pivot(index="K", columns="method", values="answers")
 
 # %% [markdown]
-# For K = 2 all four methods need 16 answers: one bit is missing, and one bit is what a reward tells. For K = 128, GRPO needs 152 answers, and a method that sees the teacher's whole distribution needs 40.
+# For K = 2, all four methods need 16 answers: the policy lacks one bit, and a reward can supply one bit. For K = 128, GRPO needs 152 answers, and a method that sees the teacher's whole distribution needs 40.
 #
-# `one token` needs 456, which may surprise you. On average it has the gradient of the reverse KL, as you showed. But it only ever hears about answers that were sampled: until the right one turns up, nothing can point to it, just as in GRPO. And it has no baseline, so each sampled wrong answer pushes with its full weight. So there are
-# two kinds of density. One is over the *positions*: every token of an answer has a score of its own, and the sampled token's log-probability is enough for that. The other is over the *vocabulary*, and for that you need the teacher's distribution.
+# The `one token` loss needs 456 answers, which may surprise you. On average, its gradient equals that of the reverse KL, as you showed. But this loss only gets information about answers that were sampled: as in GRPO, nothing points to the right answer until it is sampled. The loss also has no baseline, so each sampled wrong answer pushes with its full weight. So a signal can be dense in two ways. It can be dense over *positions*: every token of an answer has its own score, and for that, the sampled token's log-probability is enough. Or it can be dense over the *vocabulary*, and for that you need the teacher's whole distribution.
 #
 #
 # ## 7. Forward or reverse?
 #
-# The forward KL asks the student to cover everything the teacher might say. A student that's too small for that spreads itself thin and then says things that the teacher never would. The reverse KL asks that whatever the student says is plausible to the teacher, and the student may drop what it can't imitate. It is called
-# mode-seeking, and MiniLLM ([2306.08543](https://arxiv.org/abs/2306.08543)) argues for it for this reason. On samples from the student the reverse KL has one more advantage: it is the quantity whose sampled-token form you wrote above.
+# The forward KL is low only if the student covers everything the teacher might say. A student that's too small for that spreads its probability too widely and then says things that the teacher never would. The reverse KL is low if the teacher finds everything the student says plausible, so the student may drop what it can't imitate. For this reason, the reverse KL is called mode-seeking, and MiniLLM ([2306.08543](https://arxiv.org/abs/2306.08543)) recommends it. On samples from the student, the reverse KL has one more advantage: you can estimate it from the sampled tokens alone, as in your loss above.
 #
-# On our sums the two behave alike: over the budget they differ by 0.1 points, with an interval from −14 to +14. That is no evidence that the choice doesn't matter. The student was made from the same base as the teacher and can represent everything that the teacher does, so nothing has to be dropped. The forward KL's reputation comes from
+# On our sums the two behave alike: over the budget they differ by 0.1 points, with an interval from −14 to +14. That isn't evidence that the choice doesn't matter. The student comes from the same base as the teacher and can represent everything that the teacher does, so it doesn't have to drop anything. The forward KL's reputation comes from
 # students that are much smaller than their teachers.
 #
 #
 # ## 8. What does the student lose?
 #
-# We only distilled on sums. What happened to the other families?
+# We distilled only on sums. What happened to the other families of prompts?
 
 # %%
 from postlab.course.extras import family_moves, plot_families
@@ -461,16 +453,15 @@ plot_families(
 )
 
 # %% [markdown]
-# No fall is conclusive: there are twenty prompts per family and three seeds. The pattern is still worth a look. Facts fall in every arm, by 12 to 17 points on average. GRPO shows the largest swings, down in helpfulness and up in honesty, but it also trained for twelve steps where the others took eight, and at a rate that was chosen for
-# speed on sums alone, so this is no comparison of the methods. The teacher is also much safer and more honest than the student, but neither clearly came along: on prompts about sums the teacher doesn't show it.
+# No fall is conclusive: there are twenty prompts per family and three seeds. The pattern is still worth describing. Facts fall in every arm, by 12 to 17 points on average. GRPO shows the largest swings, down in helpfulness and up in honesty, but it also trained for twelve steps where the others took eight, and at a rate that was chosen for
+# speed on sums alone, so this isn't a fair comparison of the methods. The teacher is also much safer and more honest than the student, but neither quality clearly carried over: on prompts about sums, the teacher doesn't show them.
 #
 #
 # ## 9. Its own earlier self as the teacher
 #
-# Forgetting is worse in another setting. A model that has been through safety and honesty training learns something new from a narrow dataset, with SFT: here the model of week 5 on 192 worked sums. Then it's distilled, on prompts of the other families, **from its own checkpoint before that**. No labels, no verifier and
-# no larger model is needed: the earlier checkpoint scores the student's own answers. Thinking Machines' post uses this to restore a chat model after it was trained on internal documents.
+# Forgetting is worse in another setting. A model that has been through safety and honesty training then learns something new from a narrow dataset. In our example, we train the week 5 model with SFT on 192 worked sums. Afterwards we distil the model, on prompts from the other families, **from its own checkpoint before that SFT**. This needs no labels, no verifier and no larger model: the earlier checkpoint scores the student's own answers. The Thinking Machines post uses the same method to restore a chat model after training on internal documents.
 #
-# **Predict first.** Will the sums survive the restoration?
+# **Predict first.** Will the model still be able to do the sums after this restoration?
 
 # %%
 before = recorded["stages"][recorded["forgetting_settings"]["start"]]
@@ -490,16 +481,15 @@ plot_families(
 
 # %% [markdown]
 # SFT on sums teaches the sums and takes other things along: facts fall by 50 points on average (by 20 to 65, depending on the seed), and helpfulness by 23 (in one seed by 60, in another not at all). Twelve steps of eight answers with its earlier self bring facts to 10 points below the start and helpfulness to 8 below.
-# The sums survive: they lose less than a point. The seeds differ so much that none of these falls is conclusive with three of them. A side effect to watch is over-refusal, which isn't in the figure: it ends 8 points above the start (5, 15 and 5), also inconclusive. And the settings of this recipe weren't tuned, so a gentler SFT might have
-# had less to repair.
+# The sums survive: they lose less than a point. The seeds differ so much that none of these falls is conclusive with three of them. A side effect to watch is over-refusal, which isn't in the figure: it ends 8 points above the start (5, 15 and 5), also inconclusive. We also didn't tune the settings of this recipe, so a gentler SFT might have left less to repair.
 #
 #
 # ## 10. When to use it
 #
-# - **You have a teacher that is better at the task and shares the tokenizer.** Without one, a verifier is what you have. With a tokenizer of its own, distillation needs an alignment of tokens (TRL's experimental GOLD trainer) or falls back on SFT.
-# - **The teacher is the ceiling.** Nothing here can make the student better than what scores it. RL can.
-# - **The student must sometimes be somewhere that the teacher understands.** If its answers are gibberish, the teacher's distribution at those positions means little. So start with SFT on the teacher's answers, and then distil.
-# - **The teacher reads every token.** With a teacher much larger than the student, that is the main cost. It's one forward pass over a finished answer, which is far cheaper than sampling from the teacher.
+# - **You have a teacher that is better at the task and shares the tokenizer.** Without a teacher, use a verifier. If the teacher has a different tokenizer, you need to align the tokens (TRL's experimental GOLD trainer does this) or fall back on SFT.
+# - **The teacher is the ceiling.** Distillation can't make the student better than the teacher that scores it. RL can.
+# - **The student must sometimes write something that the teacher understands.** If the student's answers are gibberish, the teacher's distribution at those positions means little. So start with SFT on the teacher's answers, and then distil.
+# - **The teacher reads every token.** If the teacher is much larger than the student, this reading is the main cost. Still, it's one forward pass over a finished answer, which is far cheaper than sampling from the teacher.
 #
 # ## Reading
 #
@@ -507,26 +497,24 @@ plot_families(
 # |---|---|
 # | Agarwal et al. 2023, *On-Policy Distillation of Language Models* (GKD, [2306.13649](https://arxiv.org/abs/2306.13649)) | the generalised loss that TRL implements, why the student's own samples matter, and its combination with RL |
 # | Gu et al. 2023, *MiniLLM* ([2306.08543](https://arxiv.org/abs/2306.08543)) | the case for the reverse KL, as a policy gradient that doesn't ignore the future |
-# | Thinking Machines 2025, *On-Policy Distillation* (a blog post) | the recipe with the sampled token's log-probability only, its cost against RL, and the restoration of a model that has forgotten |
-# | Qwen team 2025, *Qwen3 Technical Report* ([2505.09388](https://arxiv.org/abs/2505.09388)) | how a family of small models is made: off-policy first, then on-policy distillation, compared with RL |
+# | Thinking Machines 2025, *On-Policy Distillation* (a blog post) | the recipe that uses only the sampled token's log-probability, its cost compared with RL, and the restoration of a model that has forgotten |
+# | Qwen team 2025, *Qwen3 Technical Report* ([2505.09388](https://arxiv.org/abs/2505.09388)) | how a family of small models is trained: off-policy distillation first, then on-policy distillation, compared with RL |
 # | Kim & Rush 2016, *Sequence-Level Knowledge Distillation* ([1606.07947](https://arxiv.org/abs/1606.07947)) | the off-policy ancestor: train on what the teacher writes |
 #
 # ## Interview questions
 #
 # <details><summary>You have a verifier and a strong teacher. Which do you train with, and in which order?</summary>
 #
-# Distil first: the teacher's signal is dense, so it needs far fewer samples, and it also teaches where a verifier says nothing because every answer in the group is wrong. Then RL with the verifier, because the teacher is a ceiling and the verifier isn't. I'd watch the teacher's own accuracy on the prompts, and stop distilling where the
-# student has reached it.
+# Distil first: the teacher's signal is dense, so training needs far fewer samples. The student also learns from prompts on which every answer in the group is wrong, where a verifier gives no signal. Then use RL with the verifier, because the teacher is a ceiling and the verifier isn't. I'd measure the teacher's own accuracy on the prompts, and stop distilling on those where the student has reached it.
 #
 # </details>
 # <details><summary>Why does the loss not differentiate through the sampling, and what is lost?</summary>
 #
-# The full gradient of the sequence-level reverse KL has a second part: an early token is also responsible for the later states that it leads to. TRL's loss, and the sampled-token advantage with a discount of 0, drop that part. What remains has low variance and, at the teacher's distribution, the same optimum for a student that can represent it. What
-# is lost is credit for steering away from states in which the student will do badly.
+# The full gradient of the sequence-level reverse KL has a second part, because an early token is also responsible for the later states that it leads to. TRL's loss drops that part, and so does the sampled-token advantage with a discount of 0. The remaining part has low variance. If the student can represent the teacher's distribution, its optimum is still the same: that distribution. But the student gets no credit for steering away from states in which it will do badly.
 #
 # </details>
-# <details><summary>A fine-tuned model has lost its instruction following. You have the checkpoint from before. What do you do?</summary>
+# <details><summary>A fine-tuned model has lost its instruction following. You have the earlier checkpoint. What do you do?</summary>
 #
-# Distil on-policy from that checkpoint, on instruction prompts, after (or alternating with) the fine-tuning. No new labels are needed. I'd measure the new skill at the same time, because the old checkpoint doesn't have it and the restoration could take it away, and I'd compare with the cheap baseline of mixing old data into the fine-tuning.
+# Distil on-policy from that checkpoint on instruction prompts, either after the fine-tuning or alternating with it. No new labels are needed. I'd measure the new skill at the same time, because the old checkpoint doesn't have it and the restoration could take it away, and I'd compare with the cheap baseline of mixing old data into the fine-tuning.
 #
 # </details>

@@ -3,14 +3,14 @@
 #
 # Every few weeks, a paper improves GRPO: there are Dr. GRPO, DAPO, GSPO, CISPO and SAPO, to name a few. Each one shows a curve that lies above GRPO's, and in TRL, you can switch on most of them with a single argument. Which ones should you use?
 #
-# Week 8 compared 15 arms at the same learning rate, and two changes made a large difference: four updates per batch instead of one (+12 points), and GSPO (−11 points). Both results turned out to say little about the change they were named after, because the arms also differed in their number of updates or in how many answers a clip affected. In this notebook, every variant gets a fair chance. It gets the same number of answers, a learning rate chosen for its number of updates, and a clip that was chosen or published for it.
+# Week 8 compared 15 arms at the same learning rate, and two changes made a large difference: four updates per batch instead of one (+12 points), and GSPO (−11 points). Both results turned out to say little about the change they were named after, because the arms also differed in their number of updates or in how many answers a clip affected. In this notebook, every variant gets a fair chance: the same number of answers, a learning rate chosen for its number of updates, and a clip that was chosen or published for it.
 #
 # By the end, you'll be able to explain
 #
 # - what each variant changes, and how to set it in TRL,
-# - what has to be matched before you compare two of them,
-# - what you can find with five seeds, and what "inconclusive" does and doesn't mean near the ceiling,
-# - what each change was invented for, and where others saw it matter.
+# - what you have to match before you compare two variants,
+# - how large a difference you can detect with five seeds, and what "inconclusive" does and doesn't mean near the ceiling,
+# - what each change was invented for, and where others found that it matters.
 #
 # This notebook takes about 35 minutes and builds on weeks 7 and 8. The experiment uses the tiny world, so its results show *mechanism, not capability*.
 
@@ -53,7 +53,7 @@ lab = postlab.start()
 # | *four uses* | makes four updates, each on all of them | `num_iterations=4` |
 # | *fresh quarters* | makes four updates on quarters, and samples each quarter just before its update | a quarter of the batch size |
 #
-# **Which loss, once the policy has moved on?** After a batch has been used for one update, the policy is no longer the one that sampled its answers. [Week 8](../week08_grpo_debugging.ipynb) has the formulas and a picture of these losses:
+# **Which loss is used, once the policy has moved on?** After a batch has been used for one update, the policy is no longer the one that sampled the answers. [Week 8](../week08_grpo_debugging.ipynb) has the formulas and a picture of these losses:
 #
 # | arm | what changes | in TRL's `GRPOConfig` |
 # |---|---|---|
@@ -63,7 +63,7 @@ lab = postlab.start()
 # | *CISPO* | the ratio is capped and becomes a constant weight on $A \log \pi$, so every token keeps a gradient | `loss_type="cispo", epsilon_high=5.0` |
 # | *SAPO* | a sigmoid takes the place of the clip, so the gradient fades instead of stopping | `loss_type="sapo", sapo_temperature_pos=1.0, sapo_temperature_neg=1.05` |
 #
-# **What else is in the recipe?** These changes act from the very first update:
+# **What else does the recipe change?** These changes take effect from the very first update:
 #
 # | arm | what changes | in TRL |
 # |---|---|---|
@@ -77,7 +77,7 @@ lab = postlab.start()
 # | *dynamic sampling* | zero-variance groups are replaced by new ones | not in TRL; ours is `postlab.course.week08.dynamic_sampling` |
 # | *groups of 2*, *groups of 16* | the number of answers per prompt; the batch keeps its 64 answers | `num_generations` |
 #
-# Some of these variants are closer to each other than their names suggest. RLOO, for instance, looks like something new. Compare its advantages with GRPO's before any scaling:
+# Some of these variants are closer to each other than their names suggest. RLOO, for instance, looks like a new method. Compare its advantages with GRPO's before any scaling:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -95,9 +95,9 @@ pd.DataFrame(
 #
 # ### Two arms, live
 #
-# The next cell loads the record of the experiment. The record also holds the settings of each arm, so you can train most of them yourself. We train *one update* and *Dr. GRPO* for two batches each, starting from the same policy and with the same seed.
+# The next cell loads the record of the experiment. The record also contains the settings of each arm, so you can train most of the arms yourself. We train *one update* and *Dr. GRPO* for two batches each, starting from the same policy and with the same seed.
 #
-# **Predict first.** Both arms see the same answers in the first batch. Will their gradients be equally large? And which one will have the higher reward in the second batch, after one update?
+# **Predict first.** Both arms see the same answers in the first batch. Will their gradients be equally large? And which arm will have the higher reward in the second batch, after one update?
 
 # %%
 import contextlib
@@ -148,16 +148,16 @@ pd.concat(live).round(3)
 # %% [markdown]
 # In the stored output, both arms get the same reward in the first batch, because they sample the same answers. In that batch, the gradient of *Dr. GRPO* is about seven times smaller, for two reasons. This arm divides the sum over an answer's tokens by the length limit (64) instead of by the number of tokens (19 on average), and it doesn't divide the advantages by a standard deviation of about 0.5. Yet the reward is the same in the second batch, too. Adam divides each step by the size of the recent gradients, so a constant factor hardly changes the step. (If you try an arm with four updates per batch, note that TRL logs the gradient of the last one, which can be 0.)
 #
-# The arms *RLOO*, *dynamic sampling*, *overlong shaping* and *fresh quarters* need more than arguments of `GRPOConfig`. `notebooks/experiments/week08_matched.py` shows how to run them.
+# The arms *RLOO*, *dynamic sampling*, *overlong shaping* and *fresh quarters* need more than different arguments in `GRPOConfig`. `notebooks/experiments/week08_matched.py` shows how to run them.
 #
 # ## 2. What does "matched" mean?
 #
-# Every recorded arm starts from the policy of week 5 and trains on 256 answers. These come in four batches of 64 or, for *fresh quarters*, in sixteen batches of 16. Only *dynamic sampling* samples more answers than that, because it throws some away. At the end, each policy answers each of 200 held-out sums twice at temperature 1. There are five seeds per arm. The runs were made in three sittings on machines of the same kind, so an arm and its base weren't always trained in the same sitting.
+# Every recorded arm starts from the policy of week 5 and trains on 256 answers. These come in four batches of 64 or, for *fresh quarters*, in sixteen batches of 16. Only *dynamic sampling* samples more answers than that, because it throws some away. At the end, each policy answers each of 200 held-out sums twice at temperature 1. There are five seeds per arm. We trained the runs in three sessions on machines of the same kind, so an arm and its base weren't always trained in the same session.
 #
-# - **The base.** Each arm is compared with a base that differs from it only in the change being tested. A loss for a policy that has moved on has no effect if there's only one update. So the five losses are compared with *four quarters*, and everything else is compared with *one update*.
-# - **The rate.** Each of the arms that answer the first question gets a learning rate of its own, the best of three. All other arms take the rate of their base.
+# - **The base.** Each arm is compared with a base that differs from it only in the change being tested. The choice of loss has no effect if there's only one update per batch, because the policy hasn't moved on yet. So the five losses are compared with *four quarters*, and everything else is compared with *one update*.
+# - **The rate.** Each arm of the first question has its own learning rate, the best of three. All other arms use the rate of their base.
 # - **The clip.** GSPO's ratios are averages over an answer, so the right clip depends on the length of the answers. We chose the best of three clips for it. The other clips and coefficients are published or usual values.
-# - **What they were chosen on.** We chose the rates and the clip on one seed and 100 sums that the comparison never uses. If you choose on the same sums that you report, you report the luck of the winner.
+# - **The data for these choices.** We chose the rates and the clip on one seed and 100 sums that the comparison never uses. If you choose settings on the same sums that you report, your result includes the winner's luck.
 #
 # Here are all the trials:
 
@@ -175,9 +175,9 @@ trials = [
 pd.DataFrame(trials).set_index("arm")
 
 # %% [markdown]
-# The best rate of *one update* is twice that of *four uses* and of *fresh quarters*. (For *four quarters*, the best rate is the largest one that we tried, so a larger one might be better still.) At half its best rate, *one update* is six points worse. In section 6 of week 8, all arms took a rate of 1e-4, which is an eighth of the best rate of *one update*. That's the likely reason why four updates looked so much better there.
+# The best rate of *one update* is twice that of *four uses* and of *fresh quarters*. (For *four quarters*, the best rate is the largest one that we tried, so a larger one might be better still.) At half its best rate, *one update* is six points worse. In section 6 of week 8, all arms used a rate of 1e-4, which is an eighth of the best rate of *one update*. That's the likely reason why four updates looked so much better there.
 #
-# Two of GSPO's clips tie, and we took the first one. And with only one tuning seed, a neighbouring rate could well have won. So "matched" means that no arm was left at a rate that is plainly wrong for it, not that every arm has its best rate.
+# Two of GSPO's clips tie, and we took the first one. And with only one tuning seed, a neighbouring rate could well have won. So "matched" means that no arm has a rate that is plainly wrong for it, not that every arm has its best rate.
 #
 # ## 3. Do the variants differ?
 #
@@ -203,7 +203,7 @@ questions = {
 plot_variants(differences, questions)
 
 # %% [markdown]
-# None of them does. All arms end between 94% and 96%, and all 18 differences are inconclusive, both before and after Holm's correction. Here is what each arm cost, next to its result. (`clipped` is the share of tokens whose gradient is removed by the clip. For GSPO it's the share of answers, and for CISPO it's the share of tokens at the cap. The intervals are 95% intervals without a correction, and `corrected` is Holm's p value over the 18 comparisons.)
+# None of them does. All arms end between 94% and 96%, and all 18 differences are inconclusive, both before and after Holm's correction. The next table shows what each arm cost, next to its result. (`clipped` is the share of tokens whose gradient is removed by the clip. For GSPO it's the share of answers, and for CISPO it's the share of tokens at the cap. The intervals are 95% intervals without a correction, and `corrected` is Holm's p value over the 18 comparisons.)
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -218,13 +218,13 @@ table.round(dict.fromkeys(costs.columns, 1) | digits)
 # %% [markdown]
 # Read the table by question:
 #
-# - **How is a batch used?** With four updates per batch instead of one, on 256 answers in both cases, we find no measurable gain at the end: the difference is +0.4 points for *four quarters* (−1.5 to 2.2) and −0.2 for *four uses* (−1.0 to 0.7). In week 8, *four quarters* led by 12 points. The arm with the highest mean of all is *fresh quarters*, at +1.2 points (−0.1 to 2.4). It's also the only one of the three that never trains on answers of an older policy. But we picked it out after looking at the results, as the best of many, so this raises a question for another experiment and doesn't answer it.
-# - **Which loss?** GSPO's clip removes the gradient of 26% of the answers, and yet we can't measure a disadvantage (−0.4 points, −2.0 to 1.2). The clip on tokens removes the gradient of only 1.2% of them, so *clip-higher* has almost nothing to change. On four of five seeds, its final verdicts are exactly those of *four quarters*. *No clip* has the lowest mean (−1.9) and by far the widest interval (−5.3 to 1.5), because one of its five runs ended 6.5 points below its base. A clip is supposed to prevent such bad runs, but a single bad run in five is no evidence that it would have prevented this one.
-# - **What else?** *Dynamic sampling* lowers the share of zero-variance groups from 43% to 9%. It ends 0.8 points higher (−0.04 to 1.5), but it samples 2.1 times as many tokens. The comparison gives it these tokens for free, although its base could have made eight batches from them. With *groups of 2*, 79% of the groups have zero variance, and we still can't see a difference (+0.7 points, −0.1 to 1.5).
+# - **How is a batch used?** With four updates per batch instead of one, on 256 answers in both cases, we find no measurable gain at the end: the difference is +0.4 points for *four quarters* (−1.5 to 2.2) and −0.2 for *four uses* (−1.0 to 0.7). In week 8, *four quarters* led by 12 points. The arm with the highest mean of all is *fresh quarters*, at +1.2 points (−0.1 to 2.4). It's also the only one of the three that never trains on answers of an older policy. But we picked out this arm after looking at the results, as the best of many. So the result raises a question for another experiment, but doesn't answer it.
+# - **Which loss?** GSPO's clip removes the gradient of 26% of the answers, and yet we can't measure a disadvantage (−0.4 points, −2.0 to 1.2). The token-level clip removes the gradient of only 1.2% of the tokens, so *clip-higher* has almost nothing to change. On four of five seeds, the final verdicts of *clip-higher* are exactly those of *four quarters*. *No clip* has the lowest mean (−1.9) and by far the widest interval (−5.3 to 1.5), because one of its five runs ended 6.5 points below the base. A clip is supposed to prevent such bad runs, but a single bad run in five isn't evidence that a clip would have prevented this one.
+# - **What else?** *Dynamic sampling* lowers the share of zero-variance groups from 43% to 9%. It ends 0.8 points higher (−0.04 to 1.5), but it samples 2.1 times as many tokens. The comparison doesn't count these extra tokens, although the base could have trained on eight batches with them. With *groups of 2*, 79% of the groups have zero variance, and we still can't see a difference (+0.7 points, −0.1 to 1.5).
 #
 # ## 4. What could have been found?
 #
-# An inconclusive result is only as good as the experiment's chance of finding something. That chance depends on how much the difference varies from seed to seed. In the next table, `detectable` is how large the true difference has to be for five such pairs to find it in 80% of cases, if this were the only comparison. `first of Holm` is the same for the first of 18 comparisons, which has to pass Holm's strictest threshold. And `moved` is the share of held-out sums whose verdict differs from the one in the run of the base with the same seed:
+# An inconclusive result tells you only as much as the experiment's chance of detecting a difference allows. That chance depends on how much the difference varies from seed to seed. In the next table, `detectable` is the size of the true difference that five such pairs would detect in 80% of cases, if this were the only comparison. `first of Holm` is the same figure for the first of 18 comparisons, which has to pass Holm's strictest threshold. Finally, `moved` is the share of held-out sums whose verdict differs from the verdict in the base run with the same seed:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -235,11 +235,11 @@ print(power[["detectable", "first of Holm"]].median().round(1).to_dict())
 power.round(2)
 
 # %% [markdown]
-# In 80% of cases, the typical comparison finds a difference of 1.2 points if it's the only one, and a difference of 2.6 points if it's the first of 18. The base is at 95%, so no variant could have won by more than 5 points. In other words, we had a good chance of detecting a variant only if it removed more than half of the remaining errors. We had no good chance of detecting most differences of a point, which would matter in a paper. (These figures treat the spread of five differences as known. It isn't: with five seeds, it's easily off by a factor of two.)
+# In 80% of cases, the typical comparison detects a difference of 1.2 points if it's the only one, and a difference of 2.6 points if it's the first of 18. The base is at 95%, so no variant could have won by more than 5 points. In other words, we had a good chance of detecting an improvement only if it removed more than half of the remaining errors. We had no good chance of detecting most differences of one point, although such a difference would matter in a paper. (These figures treat the spread of five differences as known. It isn't: with five seeds, it's easily off by a factor of two.)
 #
 # Three things are worth a closer look.
 #
-# **Some variants are nearly the same run as another.** *KL 0.04* didn't change a single verdict in five seeds. For a difference that is always exactly zero, a t test is undefined, so there's no interval, and we count it as one of the comparisons with p = 1. The runs aren't identical, though: their gradients and entropies differ. But a penalty of 0.04 times a KL of at most 0.05 nats is too weak to change which tokens are sampled in four updates. For which other arms do the runs hardly differ?
+# **Some variants are nearly identical runs.** *KL 0.04* didn't change a single verdict in five seeds. For a difference that is always exactly zero, a t test is undefined, so there's no interval, and we count it as one of the comparisons with p = 1. The runs aren't identical, though: their gradients and entropies differ. But a penalty of 0.04 times a KL of at most 0.05 nats is too weak to change which tokens are sampled in four updates. Which other arms hardly differ?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -266,9 +266,9 @@ same = {
 pd.DataFrame(same).T
 
 # %% [markdown]
-# *Dr. GRPO* and *no scaling* got the same rewards in every batch of every seed, because within a batch their gradients differ only by a constant factor. *CISPO* is *no clip* with a cap on the ratio, and the ratios hardly ever reach a cap of 5. If two methods do the same thing in your setting, no number of seeds will tell them apart. So before you pay for seeds, check how often the change *acts*. For example, look at the clipped share, the KL, or the number of groups replaced.
+# *Dr. GRPO* and *no scaling* got the same rewards in every batch of every seed, because within a batch their gradients differ only by a constant factor. *CISPO* is *no clip* with a cap on the ratio, and the ratios hardly ever reach a cap of 5. If two methods do the same thing in your setting, no number of seeds will tell them apart. So before you pay for more seeds, check how often the change *has an effect*: look at the clipped share, the KL, or the number of groups replaced, for example.
 #
-# **Two analyses lead to the same verdict.** Week 8 estimated the noise from all arms together. That assumes that all arms are equally noisy, but here the spread of the differences ranges from 0 to 2.8 points. So this notebook uses a separate paired t test for every comparison, over the same five seeds. With the pooled noise, *no clip* would be significant before the correction, but not after it:
+# **Two analyses lead to the same verdict.** Week 8 estimated the noise from all arms together. That estimate assumes that all arms are equally noisy, but here the spread of the differences ranges from 0 to 2.8 points. So this notebook uses a separate paired t test for every comparison, over the same five seeds. With the pooled noise, *no clip* would be significant before the correction, but not after it:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -298,11 +298,11 @@ frame["entropy, batch 4"] = [
 frame.round({name: 2 for name in frame.columns[:4]} | {"entropy, batch 4": 3})
 
 # %% [markdown]
-# After one batch, all six arms in the table that update on quarters are well ahead of *one update* (0.90 to 0.94, compared with 0.69), and they are ahead on every seed. So a policy that is updated more often may well need fewer answers to reach the same level, even if we can't measure a difference at the end. But we chose the rates by the accuracy at the end. To compare speed, you'd have to choose them for speed.
+# After one batch, all six arms in the table that update on quarters are well ahead of *one update* on every seed (on average, 0.90 to 0.94, compared with 0.69). So a policy that is updated more often may well need fewer answers to reach the same level, even if we can't measure a difference at the end. But we chose the rates by the accuracy at the end. To compare speed, you'd have to choose the rates for speed.
 #
 # ## 5. What each change is for
 #
-# If none of these changes makes a visible difference here, why do they exist? Each was made for a problem that hardly arises in four batches of short sums. For each of them, ask whether *your* run has that problem, and look for it in the log:
+# If none of these changes makes a visible difference here, why do they exist? Each change was designed for a problem that hardly arises in four batches of short sums. For each change, ask whether *your* run has that problem, and look for signs of it in the log:
 #
 # | change | the problem | what others report | here |
 # |---|---|---|---|
@@ -318,15 +318,15 @@ frame.round({name: 2 for name in frame.columns[:4]} | {"entropy, batch 4": 3})
 # | dynamic sampling | more and more groups have zero variance | the largest single step in DAPO's ablation, from 42 to 50 points on AIME 2024; ScaleRL drops such groups without replacing them | it acts here: 43% of the groups have zero variance without it, and 9% with it |
 # | group size | small groups have noisy baselines; large ones leave fewer prompts per batch | groups of 2 can come close to groups of 16 at a fraction of the cost ([2510.00977](https://arxiv.org/abs/2510.00977)); the best size grows with the compute budget, up to a point ([2603.12151](https://arxiv.org/abs/2603.12151)); in ScaleRL, 8 to 32 made no difference | we found no difference, although 79% of the groups of 2 have zero variance |
 #
-# **What may be reversed at scale.** Two results may point one way here and the other way in large runs:
+# **What may be reversed at scale.** Two of our results may be different in large runs:
 #
-# - *Smaller batches and more updates.* *Fresh quarters* has the highest mean here. In ScaleRL, runs with large batches were slower at first but ended higher. Perhaps a short run rewards fast progress, while a long one depends on how good each gradient is.
-# - *Several updates per batch.* Here, four updates on quarters bring the policy to 92% after one batch, and at the end they cost nothing that we can measure. In long runs, the number of such updates is one of the three key factors behind the entropy, along with the clip and the diversity of the prompts ([2511.05993](https://arxiv.org/abs/2511.05993)). In our record, too, the arms that update on quarters end with a lower entropy (0.006 to 0.009 nats, compared with 0.020 for *one update*). This isn't true of *four uses*, whose rate is half as large. Four batches are probably too few for low entropy to do harm.
+# - *Smaller batches and more updates.* *Fresh quarters* has the highest mean here. In ScaleRL, runs with large batches were slower at first but ended higher. Perhaps fast progress matters most in a short run, while a long run depends more on how good each gradient is.
+# - *Several updates per batch.* Here, four updates on quarters bring the policy to 92% after one batch, and we can't measure any disadvantage at the end. In long runs, the number of such updates is one of the three key factors behind the entropy, along with the clip and the diversity of the prompts ([2511.05993](https://arxiv.org/abs/2511.05993)). In our record, too, the arms that update on quarters end with a lower entropy (0.006 to 0.009 nats, compared with 0.020 for *one update*). This isn't true of *four uses*, whose rate is half as large. Four batches are probably too few for low entropy to do harm.
 #
-# **What this doesn't show.** This experiment doesn't show that the variants are equivalent. Sixteen of the 17 intervals lie within ±2.5 points, and in a paper, a difference of that size can decide which method looks better. All arms end near the ceiling, so a variant that raises the ceiling of hard tasks couldn't show that here. The coefficients of the penalties and the bonus weren't tuned, and rates and clips were chosen on a single seed. And an experiment with one policy, one task and answers of about 27 tokens says nothing about long reasoning.
+# **What this doesn't show.** This experiment doesn't show that the variants are equivalent. Sixteen of the 17 intervals lie within ±2.5 points, and in a paper, a difference of that size can decide which method looks better. All arms end near the ceiling, so a variant that raises the ceiling on hard tasks would show no advantage here. The coefficients of the penalties and the bonus weren't tuned, and rates and clips were chosen on a single seed. And an experiment with one policy, one task and answers of about 27 tokens says nothing about long reasoning.
 #
 # ## What you have now
 #
-# You know what 18 changes to GRPO do, how to set them in TRL, and that some of them are nearly the same. You know what to match before you compare them, and how to work out what an inconclusive comparison could have found. If an interviewer asks which variant you'd use, start with the underlying question: which of these problems does the log of your run show?
+# You now know what 18 changes to GRPO do, how to set them in TRL, and which of them are nearly the same. You also know what to match before you compare them, and how to work out which differences an inconclusive comparison could have detected. If an interviewer asks which variant you'd use, start with the underlying question: which of these problems does the log of your run show?
 #
-# **Papers.** In Khatri et al. 2025, *ScaleRL* ([2510.13786](https://arxiv.org/abs/2510.13786)), sections 3 and 4 change one thing at a time in runs that are long enough, and measure how noisy the ceiling is. Liu et al. 2025, *Tricks or Traps* ([2508.08221](https://arxiv.org/abs/2508.08221)), try the same tricks on several models and give advice that depends on the model and the data. Yu et al. 2025, *DAPO* ([2503.14476](https://arxiv.org/abs/2503.14476)), make four changes and explain which problem each one solves. Cheng et al. 2026, *IsoCompute Playbook* ([2603.12151](https://arxiv.org/abs/2603.12151)), show how to split a budget between prompts, answers and updates.
+# **Papers.** In Khatri et al. 2025, *ScaleRL* ([2510.13786](https://arxiv.org/abs/2510.13786)), sections 3 and 4 change one component at a time in sufficiently long runs and measure how noisy the ceiling is. Liu et al. 2025, *Tricks or Traps* ([2508.08221](https://arxiv.org/abs/2508.08221)), try the same tricks on several models, and their advice varies with the model and the data. Yu et al. 2025, *DAPO* ([2503.14476](https://arxiv.org/abs/2503.14476)), make four changes and explain which problem each one solves. Cheng et al. 2026, *IsoCompute Playbook* ([2603.12151](https://arxiv.org/abs/2603.12151)), show how to split a budget between prompts, answers and updates.

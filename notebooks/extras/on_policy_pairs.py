@@ -1,16 +1,16 @@
 # %% [markdown]
 # # Extra · Pairs from the policy itself: on-policy and iterative DPO
 #
-# In week 5, somebody else wrote the pairs. For every prompt of the tiny world there is a right reply and a typical mistake, whatever the model itself would have said. UltraFeedback's pairs come from other models, too. That is convenient: the pairs are made once, and anybody can reuse them. But such pairs can't say anything about the mistakes that *your* model makes.
+# In week 5, the pairs didn't come from the model. For every prompt of the tiny world, there was a right reply and a typical mistake, whatever the model itself would have said. UltraFeedback's pairs come from other models, too. Such pairs are convenient: they are made once, and anybody can reuse them. But they tell you nothing about the mistakes that *your* model makes.
 #
-# The alternative is to let the model write the replies and to have them labelled. Many recipes for open models do this today: Tülu 3 compares completions of its own SFT model with those of others ([2411.15124](https://arxiv.org/abs/2411.15124), section 5), and in iterative DPO the pairs are sampled again in every round.
+# The alternative is to have the model write the replies and then label them. Many recipes for open models do this today: Tülu 3 compares completions of its own SFT model with those of others ([2411.15124](https://arxiv.org/abs/2411.15124), section 5), and in iterative DPO the pairs are sampled again in every round.
 #
 # By the end you can explain
 #
 # - what offline pairs can miss, and what on-policy and iterative pairs add,
 # - which prompts yield no pair at all, and how that changes what you train on,
 # - what the three kinds of pairs did on our tiny model, at equal numbers of pairs and updates, over eight seeds,
-# - what it costs, and what gets worse.
+# - what sampling your own pairs costs, and which skills get worse.
 #
 # About 30 minutes. What our tiny model shows is *mechanism, not capability*.
 
@@ -53,20 +53,20 @@ draw_pair_sources()
 # %% [markdown]
 # Three things can go wrong if the pairs were written by others:
 #
-# - **The rejected reply isn't your model's mistake.** If the model would hardly ever say it, making it even less likely changes nothing that a user sees.
-# - **The chosen reply is nothing your model would say.** Then the loss can be lowered without the model ever saying it: it's enough if the rejected reply falls faster.
-# - **Nothing in the pairs tells where the probability goes.** DPO takes it from the rejected replies, and some of it ends up on replies that are in no pair. This is the likelihood displacement of week 5, section 6. [Xu et al. 2024](https://arxiv.org/abs/2404.10719) prove that DPO's loss has optimal policies that PPO's objective rules out, among them some that favour replies outside the data.
+# - **The rejected reply isn't your model's mistake.** If the model would hardly ever produce this reply, making it even less likely changes nothing for the user.
+# - **Your model would never give the chosen reply.** Then the loss can fall even if the model never says that reply: it's enough if the rejected reply loses probability faster.
+# - **The pairs don't determine where the probability goes.** DPO takes it from the rejected replies, and some of it ends up on replies that are in no pair. This is the likelihood displacement of week 5, section 6. [Xu et al. 2024](https://arxiv.org/abs/2404.10719) prove that DPO's loss has optimal policies that PPO's objective rules out, among them some that favour replies outside the data.
 #
-# Pairs of the policy's own replies address the first two by construction: both replies were sampled, so the policy does say them. For the third you need *new* samples. If training adds a new mistake, then a later round samples it, the labeller rejects it, and the pairs push it down. That's what iterative DPO does ([Xiong et al. 2023](https://arxiv.org/abs/2312.11456)). Online DPO takes it to the limit and samples in every step; in OAIF
+# Pairs of the policy's own replies address the first two by construction: both replies were sampled, so the policy does say them. To solve the third problem, you need *new* samples. If training adds a new mistake, then a later round samples it, the labeller rejects it, and the pairs push it down. That's what iterative DPO does ([Xiong et al. 2023](https://arxiv.org/abs/2312.11456)). Online DPO takes it to the limit and samples in every step; in OAIF
 # ([Guo et al. 2024](https://arxiv.org/abs/2402.04792)), an LLM labels two fresh replies per prompt.
 #
-# The price is a labeller that you can ask at any time, and the cost of sampling. In the tiny world the oracle is a labeller that makes no mistakes, so we can look at the effect of the pairs alone. Week 9 has labels by a model.
+# The price is a labeller that you can ask at any time, and the cost of sampling. In the tiny world the oracle is a labeller that makes no mistakes, so we can look at the effect of the pairs alone. In week 9, a model does the labelling.
 #
 # ## 2. Ask the policy
 #
 # We load the model of week 3 and sample four replies to each of 256 training prompts. The oracle says which are right. (A reply counts as wrong if it wasn't finished.)
 #
-# **Predict first.** A prompt makes a pair only if some of its replies are right and others wrong. On held-out prompts the model's greedy answers are right for 46% of the sums, 80% of the facts and 98% of the how-to's. Which of these three families makes the most pairs per prompt, and which the fewest?
+# **Predict first.** A prompt yields a pair only if some of its replies are right and others wrong. On held-out prompts, the model's greedy answers are right for 46% of the sums, 80% of the facts and 98% of the how-tos. Which of these three families yields the most pairs per prompt, and which the fewest?
 
 # %%
 from functools import partial
@@ -112,13 +112,13 @@ replies = four_replies(policy, seed=0)
 outcomes(replies)
 
 # %% [markdown]
-# The lists and the sums make the most pairs: 14 of 28 prompts and 17 of 37. Facts make the fewest, 4 of 42, because the policy nearly always knows them. The how-to's may surprise you. Greedy answers are almost always right, but at temperature 1 the policy gives a wrong reply now and then, and with four samples that is enough for 26 pairs from 65 prompts. In all, 89 of the 256 prompts make a pair.
+# The lists and the sums yield the most pairs: 14 pairs from 28 prompts and 17 from 37. Facts yield the fewest, 4 pairs from 42 prompts, because the policy nearly always knows them. The result for the how-tos may surprise you. Greedy answers are almost always right, but at temperature 1 the policy gives a wrong reply now and then, and with four samples that is enough for 26 pairs from 65 prompts. In all, 89 of the 256 prompts yield a pair.
 #
-# So an on-policy set doesn't contain the families in the proportions of the prompts. It contains what the policy gets right *sometimes*. This is the selection you know from GRPO in week 7: a group whose answers all earn the same reward is uninformative. What the policy always gets right is missing as well, and with it every reason to keep getting it right. Remember this for section 5.
+# So the mix of families in an on-policy set differs from the mix in the prompts. The set contains the prompts that the policy gets right *sometimes*. You know this selection from GRPO in week 7: a group whose answers all earn the same reward is uninformative. Prompts that the policy always gets right are missing, too, so nothing in the pairs teaches it to keep getting them right. Remember this for section 5.
 #
 # ## 3. On-policy pairs beside the offline pairs
 #
-# Let's make a pair from every mixed prompt, and put it beside the offline pair of the same prompt. In parentheses is the log-prob of the whole reply under the policy, in nats.
+# Let's make a pair from every prompt with both right and wrong replies, and show it beside the offline pair for the same prompt. The number in parentheses is the log-prob of the whole reply under the policy, in nats.
 
 # %%
 import random
@@ -177,9 +177,9 @@ shown[shown["row"].isin(firsts)].pivot(
 )
 
 # %% [markdown]
-# Both kinds of pairs agree on what is right. They even share the chosen reply, except for sums, because in this world a refusal, a fact or a how-to has only one right wording. For the waiter the two pairs are the same. The rejected replies differ more. Instead of the typical mistake, you see what this model does say, including garbled text like the one about the gagak. (A log-prob of −55.6 for a reply that *was* sampled is no contradiction. Each garbled reply is extremely rare, but there are very many of them.)
+# Both kinds of pairs agree on which replies are right. They even share the chosen reply, except for sums, because in this world a refusal, a fact or a how-to has only one right wording. For the waiter, the two pairs are identical. The rejected replies differ more. Instead of the typical mistake, you see what this model actually says, including garbled text like the one about the gagak. (A log-prob of −55.6 for a reply that *was* sampled is no contradiction. Each garbled reply is extremely rare, but there are very many of them.)
 #
-# **Predict first.** How likely are the *offline* chosen replies under the policy, compared with the right replies that it sampled itself? In which family will the two differ most?
+# **Predict first.** How likely are the *offline* chosen replies under the policy, compared with the right replies that it sampled itself? In which family do the two differ most?
 
 # %%
 from postlab.course.extras import plot_likelihoods
@@ -187,11 +187,11 @@ from postlab.course.extras import plot_likelihoods
 plot_likelihoods(likelihoods)
 
 # %% [markdown]
-# In five of the six families there is no difference, because the chosen replies are the same texts. So the second worry of section 1 hardly applies here: the SFT rows of week 3 came from the same world, and the right replies are what the policy often says anyway. With pairs from a much stronger model, you'd expect a larger difference.
+# In five of the six families there is no difference, because the chosen replies are the same texts. So the second problem in section 1 hardly arises here: the SFT rows of week 3 came from the same world, and the policy often gives the right replies anyway. With pairs from a much stronger model, you'd expect a larger difference.
 #
-# The exception is sums. The median offline chosen reply has −4.9 nats, the median on-policy one −1.3. (On-policy replies are likely by selection: they had to turn up among four samples.) Among the rejected replies, the on-policy ones have the higher median in five families, but the two kinds overlap a lot, because there are many ways to be wrong and each one is rare. (Replies below −15 nats are drawn at −15.)
+# The exception is sums. The median log-prob is −4.9 nats for the offline chosen replies and −1.3 for the on-policy ones. (On-policy replies are likely by selection: they had to turn up among four samples.) Among the rejected replies, the on-policy ones have the higher median in five families. But the two kinds overlap a lot, because there are many ways to be wrong and each one is rare. (Replies below −15 nats are drawn at −15.)
 #
-# What is so unlikely about the offline sums? Let's see in which pairs the replies work the sum out, and in which they only give a number:
+# Why are the offline replies to sums so unlikely? Let's see in which pairs the replies work the sum out, and in which they only give a number:
 
 # %%
 sums = likelihoods[likelihoods["family"] == "arithmetic"]
@@ -201,13 +201,13 @@ works = sums.assign(works=sums["reply"].str.contains("=")).pivot(
 works.groupby("source").value_counts().rename("pairs").to_frame()
 
 # %% [markdown]
-# In the offline pairs, both replies have the same style: either both work the sum out, or neither does. We made them so in week 5, so that a pair is about the right number and nothing else. In 14 of the 17 on-policy pairs, the chosen reply works the sum out and the rejected one doesn't. Nobody designed that. It's simply what separates this policy's right answers from its wrong ones.
+# In the offline pairs, both replies have the same style: either both work the sum out, or neither does. We built them like this in week 5, so that the two replies differ only in whether the number is right. In 14 of the 17 on-policy pairs, the chosen reply works the sum out and the rejected one doesn't. Nobody designed the pairs that way. The policy's right answers to sums simply tend to show the work, and its wrong answers don't.
 #
-# So the two kinds of pairs teach different lessons from the same prompts. "Say 161 and not 165" is hard to learn. "Work it out" is one habit, and the policy already has it some of the time. This is the best case for on-policy pairs, and also their danger: they teach *whatever* separates right from wrong in the policy's samples. Here the chosen sums are also much longer. With a judge that likes long answers instead of an oracle, the same mechanism would teach length.
+# So the two kinds of pairs teach different lessons from the same prompts. "Say 161 and not 165" is hard to learn. "Work it out" is a single habit, which the policy already shows some of the time. This is the best case for on-policy pairs, but it also shows their danger: they teach *whatever* separates right from wrong in the policy's samples. Here the chosen replies to sums are also much longer. If the labeller were a judge that likes long answers, the same mechanism would teach length.
 #
 # ## 4. One round
 #
-# Now one short round of DPO for each kind of pairs: 8 updates of 8 pairs, with the settings of the recorded experiment below. The offline arm gets the pairs of the first 64 prompts, the on-policy arm the first 64 pairs that the policy made.
+# Now we run one short round of DPO on each kind of pairs: 8 updates of 8 pairs, with the settings of the recorded experiment below. The offline arm gets the pairs of the first 64 prompts, and the on-policy arm gets the first 64 pairs made from the policy's samples.
 #
 # **Predict first.** Which families will gain more from on-policy pairs, and which might lose?
 
@@ -266,9 +266,9 @@ shares = {
 pd.DataFrame(shares).round(2)
 
 # %% [markdown]
-# After one on-policy round of 8 updates, all 20 sums are right, and safety and honesty rise from 25% to 75% and from 20% to 70%. The offline round has changed much less: sums rose to 60%, safety and honesty not at all. But with on-policy pairs, facts fell from 90% to 60%. That is one seed with 20 prompts per family, so take it as an illustration; the record below has more of both.
+# After one on-policy round of 8 updates, all 20 sums are right, and safety and honesty rise from 25% to 75% and from 20% to 70%. The offline round has changed much less: sums rose to 60%, but safety and honesty didn't rise at all. On the other hand, on-policy pairs made facts fall from 90% to 60%. These results come from one seed with 20 prompts per family, so take them as an illustration; the record below has more seeds and prompts.
 #
-# What would a second round see? We sample the same prompts again, from the policy that was trained on on-policy pairs. In the table, *abstentions* are wrong replies that refuse or say "I do not know":
+# Which pairs would a second round get? We sample replies to the same prompts again, this time from the policy trained on on-policy pairs. In the table, *abstentions* are wrong replies that refuse or say "I do not know":
 
 
 # %%
@@ -290,21 +290,20 @@ both = {"SFT": mistakes(replies), "after one round": mistakes(again)}
 pd.concat(both, axis=1).fillna(0).astype(int)
 
 # %% [markdown]
-# The old mistakes became rarer: wrong sums fell from 90 replies to 40, made-up answers to unanswerable questions from 77 to 35, and wrong replies to unsafe requests from 104 to 58. But there are new ones. Wrong how-to's rose from 34 to 50, of which 26 now abstain (9 before): the policy learned to refuse from the unsafe requests, and now it refuses some harmless ones as well. And wrong facts rose from 5 to 23. Here is one of them per prompt:
+# The old mistakes became rarer: wrong sums fell from 90 replies to 40, made-up answers to unanswerable questions from 77 to 35, and wrong replies to unsafe requests from 104 to 58. But there are new mistakes. Wrong how-tos rose from 34 to 50, and 26 of these abstain (9 did before): the policy learned to refuse unsafe requests, and now it refuses some harmless ones as well. Wrong facts rose from 5 to 23. The next cell shows one wrong fact for each prompt that has any:
 
 # %%
 facts = again[(again["right"] == 0) & (again["family"] == "facts")]
 facts.drop_duplicates("prompt")[["prompt", "answer"]]
 
 # %% [markdown]
-# Asked for the home of the folepo, the policy adds two numbers! Lessons from other families have leaked into facts: work it out, and say that you don't know. Hardly any pair was about facts, so nothing in the loss objected.
+# Asked for the home of the folepo, the policy adds two numbers! Two lessons from other families have leaked into facts: working out a sum, and saying "I do not know." Hardly any pair was about facts, so the loss did almost nothing to prevent this.
 #
-# The last column of each half of the table is the point of iterating. The first policy makes 4 pairs about facts, the new one 12. In a second round these replies would be rejected, because they have become mistakes that the policy makes. Pairs that were sampled once, from the first policy, hardly contain them.
+# The last column in each half of the table shows why iterating helps. The first policy's samples yield 4 pairs about facts, and the new policy's samples yield 12. In a second round, the new mistakes would become rejected replies. Pairs that were sampled only once, from the first policy, hardly contain them.
 #
 # ## 5. Three sources of pairs, at equal pairs and updates
 #
-# The recorded experiment trains three arms in three rounds of 8 updates, with 8 pairs per update. In every round the current policy is the reference, for all arms. *Offline* takes the embedded pairs. *On-policy once* samples all of its 192 pairs from the SFT model, before training. *Iterative* samples 64 pairs from the current policy before each round. Each arm could choose between two learning rates, with one tuning seed and on
-# prompts that the results don't use:
+# The recorded experiment trains three arms in three rounds of 8 updates, with 8 pairs per update. In every arm, the reference for each round is the current policy. *Offline* uses the pairs that come with the course. *On-policy once* samples all of its 192 pairs from the SFT model, before training. *Iterative* samples 64 pairs from the current policy before each round. For each arm, we chose one of two learning rates with a tuning seed, on prompts that the results don't use:
 
 # %%
 pd.Series(record["provenance"], name="recorded").to_frame()
@@ -314,9 +313,9 @@ trials = pd.DataFrame(record["trials"]).pivot(index="arm", columns="rate", value
 trials.loc[list(record["best"])].round(2)
 
 # %% [markdown]
-# All arms chose the lower of the two rates, so an even lower one might be better still. Each trial is one run on 180 prompts.
+# For every arm, we chose the lower of the two rates, so an even lower rate might be better still. Each trial is one run on 180 prompts.
 #
-# What did the arms train on, and what did it cost? The next table shows means over the seeds: pairs per family, tokens per reply, the replies that were sampled, the CPU seconds of a run on the machine that recorded it (sampling and training, without the evaluation), and how far the policy ended from the SFT model, as a KL in nats per answer.
+# What did the arms train on, and how much compute did they need? The next table shows means over the seeds: the pairs per family, the tokens per reply, the number of sampled replies, the CPU seconds per run on the machine that recorded it (sampling and training, without the evaluation), and the final KL from the SFT model in nats per answer.
 
 # %%
 spent = []
@@ -332,7 +331,7 @@ spent = pd.DataFrame(spent).fillna(0).groupby("arm").mean().loc[list(record["bes
 spent.round(2).T
 
 # %% [markdown]
-# For 192 pairs, the two sampling arms needed 2,080 and 2,272 replies on average, and about twice the CPU time. Their pairs differ from the offline pairs in two ways that you know from above. The chosen replies are longer than the rejected ones (15.1 tokens against 10.0 if sampled once), whereas the offline pairs have equal lengths. And the families differ: *on-policy once* has 8 pairs about facts, the offline arm 26. The iterative arm has 13, and they become more from round to round:
+# For 192 pairs, the two sampling arms needed 2,080 and 2,272 replies on average, and about twice the CPU time. Their pairs differ from the offline pairs in the two ways you saw above. The chosen replies are longer than the rejected ones (15.1 tokens compared with 10.0 if sampled once), whereas the offline pairs have equal lengths. The families differ, too: *on-policy once* has 8 pairs about facts, and the offline arm has 26. The iterative arm has 13, and their number grows from round to round:
 
 # %%
 by_round = {
@@ -350,7 +349,7 @@ pd.DataFrame(
 ).rename_axis(columns="round").round(2)
 
 # %% [markdown]
-# **Predict first.** *Iterative* and *on-policy once* start with the same 64 pairs. Where will the fresh samples of the later rounds make a difference?
+# **Predict first.** *Iterative* and *on-policy once* start with the same 64 pairs. For which families will the fresh samples of the later rounds make a difference?
 
 # %%
 from postlab.course.extras import plot_sources
@@ -404,7 +403,7 @@ plot_sources(
 )
 
 # %% [markdown]
-# Dots are means, the bars their 95% intervals over the seeds, strokes single seeds, and the dashed line is the SFT model that all runs start from. For over-refusal, less is better. The tests below are paired by seed, and all comparisons are corrected together (Holm):
+# Dots are means, bars are their 95% intervals over the seeds, and strokes are single seeds. The dashed line is the SFT model that all runs start from. For over-refusal, lower is better. The tests below are paired by seed, and all comparisons are corrected together (Holm):
 
 # %%
 tests["shown"] = ["yes" if p < 0.05 else "inconclusive" for p in tests["p, Holm"]]
@@ -413,23 +412,23 @@ tests.set_index(["arm", "against", "measure"]).round(3)
 # %% [markdown]
 # Eleven of the 24 differences remain after the correction.
 #
-# - **Sums.** With on-policy pairs of either kind, 98% or 100% of the sums are right in every seed, and with offline pairs 52% to 68%. The difference is 38 points (33 to 43). Section 3 shows a likely reason: on-policy pairs teach the model to work the sum out.
-# - **Pairs sampled once do damage elsewhere.** Compared with offline pairs, *on-policy once* is 60 points lower in facts (42 to 77) and 29 points lower in how-to's (21 to 38), and its over-refusal is 32 points higher (23 to 41). Its safety is 28 points higher (15 to 40), but a model that refuses more of everything also refuses more unsafe requests.
-# - **Fresh samples prevent most of that.** Compared with *on-policy once*, *iterative* gets the same sums right. It is 50 points higher in facts (29 to 72) and 27 points higher in how-to's (18 to 36), and its over-refusal is 28 points lower (18 to 37). Its safety is 13 points lower (inconclusive). Compared with offline pairs, it isn't shown to be worse in any family: facts are 10 points lower, with an interval from −27 to +8. But in two of the eight seeds they end below 60%, so you can't rely on it.
-# - **The mean of the six families** is 7 points higher for *iterative* than for offline pairs (3 to 11). For *on-policy once* it is 3 points lower (inconclusive), and this small number hides the large changes: a gain in sums and a loss in facts that nearly cancel out.
+# - **Sums.** With on-policy pairs of either kind, 98% or 100% of the sums are right with every seed. With offline pairs, 52% to 68% are right. The difference is 38 points (33 to 43). Section 3 shows a likely reason: on-policy pairs teach the model to work the sum out.
+# - **Pairs sampled once do damage elsewhere.** Compared with offline pairs, *on-policy once* is 60 points lower on facts (42 to 77) and 29 points lower on how-tos (21 to 38). Its over-refusal is 32 points higher (23 to 41). Its safety is 28 points higher (15 to 40), but a model that refuses more of everything also refuses more unsafe requests.
+# - **Fresh samples prevent most of that.** The *iterative* arm does as well on sums as *on-policy once*. It is 50 points higher on facts (29 to 72) and 27 points higher on how-tos (18 to 36), and its over-refusal is 28 points lower (18 to 37). Its safety is 13 points lower (inconclusive). Compared with offline pairs, no family is significantly worse: facts are 10 points lower, with an interval from −27 to +8. But with two of the eight seeds, facts end below 60%, so you can't rely on iterating to protect them.
+# - **The mean of the six families** is 7 points higher for *iterative* than for offline pairs (3 to 11). For *on-policy once* it is 3 points lower (inconclusive), but this small number hides two large changes that nearly cancel out: a gain in sums and a loss in facts.
 #
-# Why does sampling again help? Section 4 suggests an explanation. Training on the pairs of one family damages another, and if you sample after that, the damaged answers become rejected replies. The record fits it: the iterative arm finds more pairs about facts in every round. *On-policy once* also moves twice as far from the SFT model, with a KL of 1.09 nats per answer against 0.55. But nothing here was changed alone to test the explanation.
+# Why does sampling again help? Section 4 suggests an explanation. Training on the pairs of one family damages another, and if you sample after that, the damaged answers become rejected replies. The record is consistent with this explanation: the iterative arm finds more pairs about facts in every round. *On-policy once* also moves twice as far from the SFT model, with a KL of 1.09 nats per answer compared with 0.55. But we didn't isolate any single factor to test the explanation.
 #
 # ## 6. What this doesn't show
 #
-# - **The replies and the mix of prompts change together.** On-policy pairs come from the prompts on which the policy is sometimes right and sometimes wrong. The arms therefore differ in their families as well as in their replies, and this experiment can't separate the two. On-policy pairs with the families balanced, or offline pairs for the same prompts, would.
-# - **The labeller is an oracle.** It is always right and free. A model as the labeller has preferences of its own, and a policy that is sampled again in every round has more chances to find what its labeller wrongly likes. Week 9 looks at labels by a model.
-# - **The pairs are equal in number, not in cost.** The sampling arms cost about twice the CPU time here, and with long replies and an LLM as the labeller the difference would be much larger.
-# - **These offline pairs are good.** Their chosen replies are right by construction, and the SFT model comes from the same world. Noisy offline pairs would probably do worse. On the other hand, offline pairs from a stronger model can show replies that the policy would never sample. On-policy pairs can only choose among what it says already: the 13 sums above for which all four replies were wrong make no pair.
-# - **It's one tiny world, one loss and 24 updates.** Published comparisons point in both directions. [Tajwar et al. 2024](https://arxiv.org/abs/2404.14367) find that sampling on-policy, or pushing down bad replies, beats offline and maximum-likelihood training in general. [Sun et al. 2025](https://arxiv.org/abs/2508.10530) find on-policy pairs three times as effective as static ones for Llama-3, but only 0.4 times as effective for Zephyr.
+# - **The replies and the mix of prompts change together.** On-policy pairs come from the prompts on which the policy is sometimes right and sometimes wrong. The arms therefore differ in their families as well as in their replies, and this experiment can't separate the two effects. To separate them, you could balance the families of the on-policy pairs, or use offline pairs for the same prompts.
+# - **The labeller is an oracle.** It is always right, and its labels are free. A model used as the labeller has preferences of its own. A policy that is sampled again in every round has more chances to find replies that such a labeller wrongly prefers. Week 9 looks at labels from a model.
+# - **The pairs are equal in number, not in cost.** The sampling arms took about twice the CPU time here, and with long replies and an LLM as the labeller the difference would be much larger.
+# - **These offline pairs are good.** Their chosen replies are right by construction, and the SFT model comes from the same world. Noisy offline pairs would probably do worse. On the other hand, offline pairs from a stronger model can show replies that the policy would never sample. On-policy pairs can contain only replies that the policy already gives: the 13 sums above for which all four replies were wrong yield no pair.
+# - **It's one tiny world, one loss and 24 updates.** Published comparisons point in both directions. [Tajwar et al. 2024](https://arxiv.org/abs/2404.14367) find that, in general, methods that sample on-policy or push down bad replies beat offline and maximum-likelihood training. [Sun et al. 2025](https://arxiv.org/abs/2508.10530) find on-policy pairs three times as effective as static ones for Llama-3, but only 0.4 times as effective for Zephyr.
 #
 # **In practice** you sample four to eight replies per prompt, label them with a verifier, a reward model or a judge, and keep the best and the worst. TRL 1.14.2 has an experimental `OnlineDPOTrainer` (`trl.experimental.online_dpo`) that samples two replies per prompt in every step and takes `reward_funcs`; for rounds, a loop around `DPOTrainer` like ours is enough. Before you train, count your pairs by topic, as in section 2, and compare the lengths
-# of the two sides. After every round, measure the topics that make few pairs: that's where nobody is watching.
+# of the two sides. After every round, measure the topics that yield few pairs, because the pairs do little to protect them.
 #
 # ## Reading
 #
@@ -437,20 +436,20 @@ tests.set_index(["arm", "against", "measure"]).round(3)
 # |---|---|
 # | Guo et al. 2024, *Direct Language Model Alignment from Online AI Feedback* ([2402.04792](https://arxiv.org/abs/2402.04792)) | online DPO with an LLM as the labeller; human raters preferred it to offline training and to RLHF |
 # | Xiong et al. 2023, *Iterative Preference Learning from Human Feedback* ([2312.11456](https://arxiv.org/abs/2312.11456)); Dong et al. 2024, *RLHF Workflow* ([2405.07863](https://arxiv.org/abs/2405.07863)) | the theory of iterative DPO, and an open recipe with a reward model as the labeller |
-# | Tajwar et al. 2024, *Preference Fine-Tuning of LLMs Should Leverage Suboptimal, On-Policy Data* ([2404.14367](https://arxiv.org/abs/2404.14367)) | when on-policy samples help, and what pushing replies down does, from toy problems to LLMs |
-# | Xu et al. 2024, *Is DPO Superior to PPO for LLM Alignment?* ([2404.10719](https://arxiv.org/abs/2404.10719)) | DPO and replies outside its data; iterative DPO as the fairer baseline, and still behind PPO in their experiments |
+# | Tajwar et al. 2024, *Preference Fine-Tuning of LLMs Should Leverage Suboptimal, On-Policy Data* ([2404.14367](https://arxiv.org/abs/2404.14367)) | when on-policy samples help and how pushing replies down affects training, from toy problems to LLMs |
+# | Xu et al. 2024, *Is DPO Superior to PPO for LLM Alignment?* ([2404.10719](https://arxiv.org/abs/2404.10719)) | how DPO treats replies outside its data, and iterative DPO as the fairer baseline (still behind PPO in their experiments) |
 # | Yuan et al. 2024, *Self-Rewarding Language Models* ([2401.10020](https://arxiv.org/abs/2401.10020)) | iterative DPO in which the model labels its own replies, three rounds on Llama 2 70B |
 # | Sun et al. 2025, *Is On-Policy Data always the Best Choice for DPO?* ([2508.10530](https://arxiv.org/abs/2508.10530)) | a counterweight: on-policy pairs are three times as effective as static ones for Llama-3 and 0.4 times for Zephyr |
 #
 # ## Interview questions
 #
-# <details><summary>You have 60,000 offline pairs from stronger models, and a reward model. Would you train on the pairs, or sample your own?</summary>
+# <details><summary>You have 60,000 offline pairs from stronger models, and a reward model. Would you train on these pairs or sample your own?</summary>
 #
-# I'd start with the offline pairs, because they cost nothing and can show replies that my model wouldn't sample. Then I'd sample from the trained model, label with the reward model, and train one or two more rounds, because the pairs are then about the mistakes that are left. I'd compare the two at equal updates on held-out prompts, per topic, and I'd check a few hundred of the reward model's labels by hand, since the later rounds optimise against it.
+# I'd start with the offline pairs, because they are free and can show replies that my model wouldn't sample. Then I'd sample from the trained model, label the replies with the reward model, and train for one or two more rounds, because the new pairs are about the mistakes that are left. I'd compare the two at equal updates on held-out prompts, per topic, and I'd check a few hundred of the reward model's labels by hand, since the later rounds optimise against it.
 #
 # </details>
 # <details><summary>After a round of on-policy DPO, the target skill is up and something unrelated is down. Why, and what do you do?</summary>
 #
-# Prompts that the model always answers correctly make no pair, so nothing in the loss defends them, while the same weights change for everything. I'd look at the wrong replies on that topic first. Then I'd sample again from the current model, so that the new mistakes become rejected replies, and mix in offline pairs or SFT rows of the topic. A smaller learning rate or a larger beta also keeps the policy closer to its start.
+# Prompts that the model always answers correctly yield no pair, so nothing in the loss protects those answers, while training changes the weights that all topics share. I'd look at the wrong replies on that topic first. Then I'd sample again from the current model, so that the new mistakes become rejected replies, and mix in offline pairs or SFT rows of the topic. A smaller learning rate or a larger beta also keeps the policy closer to its start.
 #
 # </details>

@@ -1,14 +1,13 @@
 # %% [markdown]
 # # Extra · When sampler and trainer differ
 #
-# The derivation of week 7 assumes that the answers come from the policy that is being trained. In a real RL system they don't. They come from an inference engine such as vLLM, which holds a *copy* of the weights: with other kernels, often in lower precision, and sometimes several updates old, because sampling goes on while
-# the trainer works. So your on-policy algorithm is off-policy without telling you. In 2025 several teams found that this is enough to make RL runs collapse, and TRL now corrects for it by default where vLLM samples.
+# The derivation of week 7 assumes that the answers come from the policy that is being trained. In a real RL system, they usually come from an inference engine such as vLLM, which has its own *copy* of the weights. The engine uses different kernels and often lower precision, and its weights are sometimes several updates old, because sampling goes on while the trainer works. So your on-policy algorithm is off-policy without any warning. In 2025, several teams found that this mismatch is enough to make RL runs collapse, and TRL now corrects for it by default when vLLM generates the samples.
 #
 # By the end you can explain
 #
 # - how to measure the mismatch, per token, with numbers that every engine already returns,
-# - why rounded weights and old weights are the same problem, and
-# - what truncated and masked importance sampling do, in a correction that agrees with TRL's in value and gradient.
+# - why rounded weights and old weights cause the same problem, and
+# - how truncated and masked importance sampling work, in an implementation that agrees with TRL's in value and gradient.
 #
 # What our tiny model shows is *mechanism, not capability*. Nothing here ran on a GPU.
 
@@ -47,17 +46,17 @@ from postlab.course.extras import draw_two_copies
 draw_two_copies()
 
 # %% [markdown]
-# Call the policy that is trained $p$ and the sampler's copy $q$. The policy gradient of week 7 is an expectation over $y \sim p$. If the samples come from $q$, the same expectation needs an importance weight:
+# Let $p$ be the policy that is trained and $q$ the sampler's copy. The policy gradient of week 7 is an expectation over $y \sim p$. If the samples come from $q$, the same expectation needs an importance weight:
 #
 # $$\mathbb{E}_{y \sim p}\big[A(y)\, \nabla \log p(y)\big] = \mathbb{E}_{y \sim q}\Big[\frac{p(y)}{q(y)}\, A(y)\, \nabla \log p(y)\Big]$$
 #
-# An engine returns $\log q$ of each token that it samples. The trainer computes $\log p$ of the same tokens anyway. Their difference is all that we need, and its mean over the sampled tokens, with the sign reversed, estimates the KL divergence from the sampler to the policy:
+# An engine returns $\log q$ of each token that it samples. The trainer computes $\log p$ of the same tokens anyway. We need only the difference of the two. Its mean over the sampled tokens, $\log q - \log p$, estimates the KL divergence from the sampler to the policy:
 #
 # $$\mathrm{KL}(q \,\|\, p) = \mathbb{E}_{y \sim q}\big[\log q(y) - \log p(y)\big]$$
 #
 # ## 2. Measure it
 #
-# The policy is the model of week 3 in float32. We let copies of it sample: rounded to 8, 4 and 3 bits (one scale per row, as in simple int8 engines), and the model as it was some updates ago. For the old copies we take a policy that has been trained for a few steps, and sample from where it began.
+# The policy is the model of week 3 in float32. We sample from several copies of it: some are rounded to 8, 4 and 3 bits (one scale per row, as in simple int8 engines), and others have the weights from some updates ago. For the old copies, we train a policy for a few steps and then sample from its earlier weights.
 #
 # **Predict first.** Which is further from the policy: its own weights in int8, or its weights from eight updates ago?
 
@@ -139,22 +138,20 @@ measured = frame.groupby("sampler", sort=False)["log_ratio"].agg(
 measured
 
 # %% [markdown]
-# The same weights in float32 differ by less than 0.00001 nats on any token, although our sampling engine and the trainer compute them with different code. In 8 bits the KL is 0.00008 nats per token, and it grows quickly with every bit that's taken away: 0.006 in 4 bits, 0.22 in 3. The weights of eight updates ago are the furthest of all, 0.62 nats,
-# but the learning rate was high and the policy was changing a lot just then. In every case most tokens hardly differ, and a few differ far more: by up to 0.1 nats in 8 bits, and by up to 14 nats, a factor of about a million, with the old weights.
+# The same weights in float32 differ by less than 0.00001 nats on any token, although our sampling engine and the trainer compute them with different code. In 8 bits the KL is 0.00008 nats per token, and it grows quickly with every bit you remove: it's 0.006 in 4 bits and 0.22 in 3. The weights from eight updates ago are the furthest from the policy, at 0.62 nats, but the learning rate was high and the policy was changing a lot just then. In every case, most tokens hardly differ, but a few differ far more. In 8 bits, the largest difference is 0.1 nats. With the old weights, the largest difference is 14 nats, a factor of about a million.
 #
 # ## 3. The correction
 #
-# The exact weight of an answer is the product of its tokens' ratios. It can be huge, so everybody limits it, and there are two decisions to make:
+# The exact weight of an answer is the product of its tokens' ratios. This product can be huge, so in practice it's always limited. You have to make two decisions:
 #
 # | | one ratio per token | one ratio per answer |
 # |---|---|---|
 # | **truncated** (TIS): at most C | `token_truncate` | `sequence_truncate` |
 # | **masked** (MIS): 0 above C | `token_mask` | `sequence_mask`, TRL's default |
 #
-# A ratio per token ignores that the prefix was sampled from $q$, too, so it's biased but has little variance. A ratio per answer is right, up to the limit, and is noisy on long answers. Truncating keeps every token and underweighs the surprising ones; masking distrusts them altogether. A very small ratio costs nothing either way: its token
-# hardly counts.
+# A ratio per token ignores that the prefix was also sampled from $q$, so it's biased but has low variance. A ratio per answer is exact up to the limit, but it's noisy on long answers. Truncating keeps every token and gives the surprising ones too little weight; masking drops them altogether. Very small ratios need no limit either way: their tokens hardly count.
 #
-# Now the weights themselves, and the check that TRL does the same. TRL only corrects where vLLM samples, so `corrected` is a subclass of some thirty lines: with one update per batch the policy's own ratio is 1, and to multiply a token's loss by its weight is to multiply its advantage.
+# Now we compute the weights and check that TRL's are the same. TRL applies the correction only when vLLM generates the samples, so we wrote `corrected`, a subclass of about thirty lines. With one update per batch, the policy's own ratio is 1, so multiplying a token's loss by its weight is the same as multiplying its advantage.
 
 # %%
 import inspect
@@ -208,12 +205,11 @@ assert (checked["TRL"] - checked["ours"]).abs().max() < 1e-5 and checked["gradie
 checked.rename(columns={"gradient": "largest difference of a gradient"})
 
 # %% [markdown]
-# All four agree with TRL's own branch. So you can use the correction with any sampler that returns log-probabilities.
+# All four modes agree with TRL's own code. So you can use the correction with any sampler that returns log-probabilities.
 #
 # ### Exercise · about 10 minutes · easy
 #
-# A run logs, for each batch, the log-ratios $\log p - \log q$ of its tokens. Write the **effective sample size** of a batch with one weight per token, as a share of the tokens: $(\sum w)^2 / (n \sum w^2)$ with $w = p/q$. It's 1 if all weights are equal, and it falls towards $1/n$ when one token outweighs all the others. The mean
-# ratio doesn't notice this: it is 1 on average, however bad the mismatch.
+# A run logs, for each batch, the log-ratios $\log p - \log q$ of its tokens. Write the **effective sample size** of a batch with one weight per token, as a share of the tokens: $(\sum w)^2 / (n \sum w^2)$ with $w = p/q$. The share is 1 if all weights are equal, and it falls towards $1/n$ when one token outweighs all the others. The mean ratio doesn't reveal this problem: its expected value is 1, however bad the mismatch.
 
 
 # %%
@@ -260,22 +256,19 @@ frame.groupby("sampler", sort=False)["log_ratio"].agg(lambda x: reference_share(
 )
 
 # %% [markdown]
-# With 3 bits, the tokens are worth less than half of their number. But look at the old weights: they have the highest KL, and still an effective share of more than 0.8. The weights only know the tokens that the sampler wrote. Where the policy has moved on to something that the sampler never writes, no token has a large ratio; the sampled ones have
-# tiny ratios instead. So a high share is no proof that the two agree. Watch the KL as well.
+# With 3 bits, the effective sample size is less than half the number of tokens. But look at the old weights: they have the highest KL, and yet their effective share is more than 0.8. The importance weights cover only tokens that the sampler wrote. If the policy has moved on to something that the sampler never writes, no token has a large ratio; the sampled tokens have tiny ratios instead. So a high share doesn't prove that sampler and policy agree. Watch the KL as well.
 #
 # ## 4. Asynchronous training is the same thing
 #
-# A large run doesn't let its GPUs wait: samplers keep writing while the trainer updates, so an answer is scored by weights that are newer than those that wrote it, and a long answer may even be written by several versions. To the trainer this is one more reason why $q \neq p$. The measurement is the same, the ratio is the same and so is the
-# correction; only the cause differs. It follows that staleness and precision share one budget: with a good correction you can afford fewer synchronisations *or* a cheaper sampler, and the KL per token tells you how much of it you've spent.
+# In a large run, you don't want GPUs to sit idle, so the samplers keep writing while the trainer updates. An answer is then scored by newer weights than those that wrote it, and several versions of the weights may even have written parts of a long answer. For the trainer, this is one more reason why $q \neq p$. The measurement, the ratio and the correction are the same; only the cause differs. So staleness and low precision draw on the same budget: with a good correction, you can afford fewer synchronisations *or* a cheaper sampler, and the KL per token tells you how much of the budget you've spent.
 #
-# There is one difference in practice. Rounding errors are small and about the same at each step, so they can be removed at the source: run trainer and sampler in the same precision, with kernels that don't depend on the batch. Staleness grows with the learning rate, and with how fast the policy is changing.
+# There is one difference in practice. Rounding errors are small and about the same at each step, so you can remove them at the source: run the trainer and the sampler in the same precision, with kernels whose results don't depend on the batch. Staleness grows with the learning rate, and with how fast the policy is changing.
 #
 # ## 5. What it does to a run
 #
-# So far we have only measured the mismatch. In the recorded experiment, the policy is trained with it: GRPO on the sums, 24 updates on 16 answers each, one update per batch. The policy is in float32 in every arm. The samplers are the policy itself, its 8-bit and its 3-bit copy, and its weights of eight updates ago. The last two run without a correction, with
-# truncated weights per token (TIS), and with masked weights per answer (MIS), both at TRL's limit of 3. The learning rate is $10^{-3}$, which the extra on distillation chose for GRPO on this model. That is high, and a high rate is where staleness should hurt.
+# So far we have only measured the mismatch. In the recorded experiment, we train the policy under such mismatches. Each run trains with GRPO on the sums and makes 24 updates on 16 answers each, with one update per batch. The policy is in float32 in every arm. The samplers are the policy itself, its 8-bit and 3-bit copies, and its weights from eight updates ago. For the last two samplers, there are arms without a correction, with truncated weights per token (TIS), and with masked weights per answer (MIS), both at TRL's limit of 3. The learning rate is $10^{-3}$, which was selected for GRPO on this model in the extra on distillation. That rate is high, and staleness should do the most harm at a high rate.
 #
-# **Predict first.** Which of these runs will collapse, and which correction saves them?
+# **Predict first.** Which of these runs will collapse, and which correction will save them?
 
 # %%
 import json
@@ -322,7 +315,7 @@ table = runs.groupby(by).agg(
 table.rename(columns={"worst": "last, worst seed"}).round(3)
 
 # %% [markdown]
-# At this rate, nothing collapses to zero. Every run solves at least 98% of the 60 held-out sums at some point, and most end above 90%. (One of the MIS runs falls to 47%.) The old weights and the 3-bit copy do what we expected of the *measurement*: their KL per token is 0.10 to 0.16 nats, when it is almost zero for the 8-bit copy, and single tokens have a log-ratio of up to 23. But 24 updates on an easy task leave little time for that to hurt. Are there any differences at the end? Here are the tests, with the seeds as the unit and Holm's correction:
+# At this rate, nothing collapses to zero. Every run solves at least 98% of the 60 held-out sums at some point, and most end above 90%. (One of the MIS runs falls to 47%.) The *measurements* for the old weights and the 3-bit copy are as we expected: their KL is 0.10 to 0.16 nats per token, compared with almost zero for the 8-bit copy, and single tokens have a log-ratio of up to 23. But 24 updates on an easy task leave little time for such a mismatch to do harm. Are there any differences at the end? Here are the tests, with the seed as the unit of analysis and Holm's correction:
 
 # %%
 from postlab.stats import blocked_differences, holm
@@ -344,9 +337,9 @@ results["p, Holm"] = holm(results["p"])
 results.round(3)
 
 # %% [markdown]
-# All five comparisons are inconclusive, and the two worst single runs are corrected ones: the MIS run that ends at 47%, and a 3-bit run with TIS that ends at 65%. So this record doesn't show that a correction helps, and it doesn't show that one is needed.
+# All five comparisons are inconclusive, and the two worst single runs used a correction: the MIS run that ends at 47%, and a 3-bit run with TIS that ends at 65%. So this record doesn't show that a correction helps, and it doesn't show that one is needed.
 #
-# Because nothing had collapsed completely, we added runs at three times the rate, with the policy itself and with the old weights, three seeds each:
+# Because nothing had collapsed completely, we added runs at three times the learning rate. The samplers are the policy itself and the old weights, with three seeds for each arm:
 
 # %%
 fast = curves[curves["rate"] == 3e-3]
@@ -359,15 +352,15 @@ plot_corrections(
 )
 
 # %% [markdown]
-# Now runs do collapse. With weights that are eight updates old, all three uncorrected runs end at 13% or less, and the KL from the sampler to the policy averages 0.95 nats per token. But this rate is too high even without any mismatch: the policy that samples for itself ends at 73%, 67% and 10%. And the corrections don't save the runs. With TIS, all three end at 3% or less, and with MIS two of the three do. That fits what they are: they reweight or drop the answers of an old sampler, and don't make the updates any smaller.
+# At this rate, some runs do collapse. With weights that are eight updates old, all three uncorrected runs end at 13% or less, and the KL from the sampler to the policy averages 0.95 nats per token. But this rate is too high even without any mismatch: the policy that samples for itself ends at 73%, 67% and 10%. And the corrections don't save the runs. With TIS, all three end at 3% or less, and with MIS two of the three do. That isn't surprising: the corrections reweight or drop the answers of an old sampler, but they don't make the updates any smaller.
 #
-# So what did we learn? Between a rate at which nothing happens and one at which everything breaks, there may be one at which a correction decides, as the reports below describe for large models that train for hundreds of steps. We didn't find it. This experiment shows how to *measure* a mismatch, and that neither a KL of 0.1 nats per token nor single tokens with huge ratios are enough to break a short run.
+# So what did we learn? Between a rate at which nothing happens and one at which everything breaks, there may be a rate at which a correction makes the difference. The reports below describe such cases for large models that train for hundreds of steps. We didn't find such a rate. This experiment shows how to *measure* a mismatch. It also shows that neither a KL of 0.1 nats per token nor single tokens with huge ratios are enough to break a short run.
 #
 # ## Reading
 #
 # | read | for |
 # |---|---|
-# | Yao et al. 2025, *Your Efficient RL Framework Secretly Brings You Off-Policy RL Training* (a blog post) | the discovery: engine and trainer disagree with the same weights, plots of the mismatch, and truncated importance sampling |
+# | Yao et al. 2025, *Your Efficient RL Framework Secretly Brings You Off-Policy RL Training* (a blog post) | the discovery that engine and trainer disagree even with the same weights, plots of the mismatch, and truncated importance sampling |
 # | TRL's documentation of `vllm_importance_sampling_mode` and its source in `grpo_trainer.py` | the four modes as code that you can read in five minutes |
 # | Espeholt et al. 2018, *IMPALA* ([1802.01561](https://arxiv.org/abs/1802.01561)) | truncated importance weights for asynchronous actors, years before language models |
 # | Ionides 2008, *Truncated Importance Sampling* (Journal of Computational and Graphical Statistics) | what truncation does to bias and variance |
@@ -376,18 +369,16 @@ plot_corrections(
 #
 # <details><summary>Your GRPO run uses one update per batch, yet the ratio to the sampler isn't 1. How is that possible, and how do you find the cause?</summary>
 #
-# The samples come from an inference engine: other kernels, other precision, another batch layout, maybe older weights. I'd log log q from the engine next to log p from the trainer for the same tokens, and look at the mean (the KL), the largest difference and the effective sample size. Then I'd take away one difference at a time: sample with the
-# trainer itself, then the same engine in full precision, then synchronise before each batch. A temperature or a top-p that only one side applies is a common bug, and it shows as a large, constant KL.
+# The samples come from an inference engine, which has different kernels, another precision, another batch layout and maybe older weights. I'd record log q from the engine next to log p from the trainer for the same tokens, and look at the mean difference (the KL), the largest difference and the effective sample size. Then I'd remove one cause at a time: sample with the trainer itself, then use the same engine in full precision, then synchronise before each batch. A common bug is a temperature or a top-p that only one side applies, and it shows up as a large, constant KL.
 #
 # </details>
 # <details><summary>Truncate or mask, per token or per sequence?</summary>
 #
-# Per token has little variance and is biased, since it ignores how likely the prefix was. Per sequence is right up to the limit but noisy: the log-ratio of an answer is a sum over its tokens, so long answers get extreme weights. Truncation keeps every sample and underweighs the rare ones; masking drops what the policy and the sampler disagree
-# about, which is safer if large ratios mean that something broke. I'd start with TRL's default, watch the share that is masked, and compare on my own run.
+# Weights per token have low variance but are biased, since they ignore how likely the prefix was. Weights per sequence are exact up to the limit but noisy: the log-ratio of an answer is a sum over its tokens, so long answers get extreme weights. Truncation keeps every sample but gives too little weight to those with large ratios. Masking drops the samples that the policy and the sampler disagree about, which is safer if large ratios mean that something broke. I'd start with TRL's default, watch the share of samples that is masked, and compare the options on my own run.
 #
 # </details>
 # <details><summary>How much staleness can an asynchronous run afford?</summary>
 #
-# It isn't a number of steps. It depends on how far the policy moves in a step, so on the learning rate and the phase of training. I'd set a budget for the KL from sampler to policy per token, or for the effective sample size, synchronise when it's spent, and check that a run with lag 0 learns the same.
+# No fixed number of steps is right. The limit depends on how far the policy moves in a step, and so on the learning rate and the phase of training. I'd set a budget for the per-token KL from sampler to policy, or a minimum for the effective sample size, and synchronise when a run reaches it. I'd also check that a run with zero lag learns equally well.
 #
 # </details>

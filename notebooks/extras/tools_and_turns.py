@@ -1,16 +1,15 @@
 # %% [markdown]
 # # Extra · Tools and turns: when is a call worth it?
 #
-# A model that can call a calculator doesn't have to be good at multiplication. But it has to know when to call, what to ask, and what to do with the reply, and that is learned with the same algorithm as in week 7. Only the episode is longer: the policy writes a call, a program answers, and the policy
-# goes on writing. This is how models are trained to use search engines, code interpreters and whole computers.
+# A model that can call a calculator doesn't have to be good at multiplication. But it has to know when to call, what to ask, and what to do with the reply. It can learn these skills with the same algorithm as in week 7. Only the episode is longer: the policy writes a call, a program answers, and the policy goes on writing. Models learn to use search engines, code interpreters and whole computers in this way.
 #
 # By the end you can explain
 #
 # - what TRL's `environment_factory` does, and what it needs from a chat template,
-# - why the tool's tokens are masked, and how that looks in one episode,
-# - what a policy learns if calls are free, if they cost something, and if they cost more than they bring,
+# - why the tool's tokens are masked, and what that looks like in one episode,
+# - what a policy learns if calls are free, if they cost something, and if they cost more than they gain,
 # - what happens when the tool lies, in training or only afterwards, and
-# - how the credit for an answer is shared among the turns that led to it.
+# - how you can divide the credit for an answer among the turns that led to it.
 #
 # What our tiny model shows is *mechanism, not capability*. Nothing here ran on a GPU.
 
@@ -49,7 +48,7 @@ from postlab.course.extras import draw_turns
 draw_turns()
 
 # %% [markdown]
-# The environment is the embedded world with two tools, a calculator and a look-up. The look-up knows the creatures of the world, and what things cost today. There are five kinds of question, chosen so that a call is sometimes needed and sometimes not:
+# The environment is the embedded world with two tools, a calculator and a look-up. The look-up has facts about the creatures of the world and today's prices. There are five kinds of question, chosen so that a call is sometimes needed and sometimes not:
 #
 # | kind | example | by itself, the model of week 7 … | calls that it takes |
 # |---|---|---|---|
@@ -74,13 +73,13 @@ for row in rows[:5]:
 # %% [markdown]
 # ## 2. From a template to a call
 #
-# Before TRL can run such an episode, the chat template has to do three things, and the template of our base does none of them:
+# Before TRL can run such an episode, the chat template and the tokenizer have to meet three requirements, and our base meets none of them:
 #
 # - **render a call**: an assistant message with `tool_calls`, and the tool's reply as a message of its own;
 # - **keep its prefix**: what was rendered before a tool's reply must stay the same, token by token, once the reply is there, because TRL appends the reply's tokens and never tokenizes the conversation again;
 # - **be parsed**: the tokenizer's `response_template` says which part of a completion is a call. TRL knows this for the templates of Qwen, Llama, Gemma and some others. For any other template you have to set it.
 #
-# Let's see what TRL says to our template as it is.
+# Let's see how TRL reacts to our template as it is.
 
 # %%
 import os
@@ -134,7 +133,7 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# `with_tools` sets a template that writes a call as `sums(x=12x30)`, and the matching `response_template`. It leaves a tokenizer alone that already has a form of its own: a Qwen2.5 or Qwen3 writes its calls as JSON.
+# `with_tools` sets a template that writes a call as `sums(x=12x30)`, and the matching `response_template`. If a tokenizer already has a format for calls, `with_tools` doesn't change it: Qwen2.5 and Qwen3, for example, write their calls as JSON.
 
 # %%
 with_tools(tokenizer)
@@ -149,7 +148,7 @@ tokenizer.parse_response(completion.strip(), prefix=prompt + "assistant\n")
 
 # %% [markdown]
 # Why these names, and not `calculate` and `look_up`? A tokenizer cuts every name into tokens, and our base has never seen some of them in its documents. LoRA doesn't train the embeddings, so the policy can't learn to write such a token. With the first names that we tried, 60 steps of SFT led to calls such as
-# `c�culate(...)`, which no parser can read. It's the trap of new special tokens in another dress, and a reason to look at a tool's name as the model sees it.
+# `c�culate(...)`, which no parser can read. It's the same trap as with new special tokens, and a reason to check how the tokenizer splits a tool's name.
 
 # %%
 from collections import Counter
@@ -165,8 +164,7 @@ for name in ("calculate(query=", "look_up(query=", "sums(x=", "find(x="):
     print(f"{name:17}", {tokenizer.decode([i]): counts[i] for i in ids})
 
 # %% [markdown]
-# The form is parsed, but the model has never seen it. A policy that never calls can't be rewarded for calling, so RL alone would never get there. We teach the form first, with SFT on rows that call in **half of the cases, whether or not it's needed**. These rows say how to call, not when. Where they don't call, sums are worked out, facts are recalled, and the rest is answered with "I do not know." A large instruct model can skip this step,
-# because tool calls were part of its training.
+# The parser now understands the format, but the model has never seen it. A policy that never calls can't be rewarded for calling, so RL alone would never teach it to call. We first teach the format with SFT on rows that contain a call in **half of the cases, whether or not it's needed**. These rows show the model how to call, but not when. In the rows without a call, sums are worked out, facts are recalled, and all other questions are answered with "I do not know." A large instruct model can skip this step, because its training already included tool calls.
 
 # %%
 known = {field.name for field in fields(SFTConfig)} - {"loss_type", "shuffle_dataset"}
@@ -196,7 +194,7 @@ taught.save_model(begin := tempfile.mkdtemp())
 # %% [markdown]
 # ## 3. Whose tokens are these?
 #
-# TRL now runs the whole loop: sample a turn, parse it, call the tools, append their replies, sample the next turn. The next cell draws one of its episodes, as the trainer sees it.
+# TRL now runs the whole loop: it samples a turn, parses it, calls the tools, appends their replies, and samples the next turn. The next cell draws one of these episodes as the trainer sees it.
 #
 # **Predict first.** What would happen to the policy if the tool's tokens weren't masked?
 
@@ -217,14 +215,13 @@ plot_episode(
 )
 
 # %% [markdown]
-# The policy wrote the blue tokens. The grey ones come from the template and the tools, and they are masked. In the episode above, the first call finds the price, 40. The second call has an equals sign too many, so the tool's reply is an error message, and the policy gives up.
+# The policy wrote the blue tokens. The grey ones come from the template and the tools, and they are masked. In the episode above, the first call finds the price, 40. The second call has one equals sign too many, so the tool replies with an error message, and the policy gives up.
 #
-# TRL calls this `tool_mask`, and multiplies it into the loss. Without it, the policy would be trained to predict the tool's replies. After a rewarded episode it would become likelier to *write* such a reply, so it could learn to make up the calculator's results instead of waiting for them. The loss would also count
-# tokens over which the policy has no say, and a long document from a search engine would drown out the few tokens of the call. The Search-R1 paper trains with and without this mask, and the masked runs end up better.
+# TRL calls this mask `tool_mask` and multiplies the loss by it. Without the mask, the policy would be trained to predict the tool's replies. After a rewarded episode, it would become more likely to *write* such a reply, so it could learn to make up the calculator's results instead of waiting for them. The loss would also count tokens that the policy doesn't control, and a long document from a search engine would outweigh the few tokens of the call. The authors of Search-R1 train with and without this mask, and the masked runs end up better.
 #
 # ## 4. Train it
 #
-# A right answer earns 1, and each call costs 0.2. TRL's own trainer does the rest. We train for a few steps only, as the recorded experiment below goes on for longer and with three seeds.
+# A right answer earns 1, and each call costs 0.2. TRL's own trainer does the rest. We train for only a few steps, because the recorded experiment below trains longer and with three seeds.
 
 # %%
 notes.clear()
@@ -235,17 +232,16 @@ frame["steps"] = ["first three" if i < 120 else "last three" for i in range(len(
 frame.pivot_table(index="kind", columns="steps", values=["calls", "right"], sort=False).round(2)
 
 # %% [markdown]
-# Six updates of five questions each are far too few to read anything into this table: a cell stands for a handful of questions, and the two halves have different ones. It shows that the loop runs. What is learned, the recorded experiment has to say.
+# Six updates of five questions each are far too few to read anything into this table: each cell covers only a handful of questions, and the two halves contain different ones. The table shows only that the loop runs. To see what the policy learns, we need the recorded experiment.
 #
 # ## 5. What is a call worth?
 #
-# The recorded experiment starts as we did above, once for each of three seeds, and then trains with five settings. First, its starting point: a policy that calls about half of the time, for no reason. That's useful, because it lets us compare episodes with and without a call, kind by kind.
+# The recorded experiment starts as we did above, once for each of three seeds, and then trains with five settings. Let's look at its starting point first: a policy that calls about half of the time, whether or not it needs to. This lets us compare episodes with and without a call for each kind of question.
 #
-# Each run has twelve updates of 40 episodes: five questions, eight times each. That is small, and so is the test, with 15 held-out questions of each kind, so one question is worth 7 points. Two more things to know before you read any number:
+# Each run has twelve updates of 40 episodes: five questions, eight times each. These runs are small. The test is small, too: it has 15 held-out questions of each kind, so one question is worth 7 points. Keep two more things in mind before you read any number:
 #
-# - All runs begin with the *same* SFT. A seed changes the questions and the sampling, but the intervals below don't tell how much another SFT would change.
-# - Nothing was tuned, but some settings were discarded. The first plan had 30 updates and 30 held-out questions of each kind, which took too long on this machine. An earlier start with fewer steps of SFT wrote poor calls: in a trial run from it, the policy had stopped calling for every kind of question after ten updates. So whether
-# a policy learns to use its tools at all depends on how well it calls to begin with.
+# - All runs begin with the *same* SFT. A seed changes the questions and the sampling, but the intervals below don't tell you how much a different SFT run would change the results.
+# - We didn't tune anything, but we discarded some settings. The first plan had 30 updates and 30 held-out questions of each kind, which took too long on this machine. An earlier starting policy, with fewer steps of SFT, wrote poor calls: in a trial run from it, the policy had stopped calling for every kind of question after ten updates. So whether a policy learns to use its tools at all depends on how well it calls to begin with.
 
 # %%
 import json
@@ -277,11 +273,11 @@ start.groupby("kind", sort=False)[["right", "calls"]].mean().round(2)
 # %% [markdown]
 # ### Exercise · about 15 minutes · medium
 #
-# Calling pays as long as it brings more than it costs. Write the **break-even price** of a call: how much more often episodes with calls are right than episodes without, divided by the mean number of calls in those that call. `rows` has the columns `right` and `calls`.
+# Calling pays off as long as it gains more than it costs. Compute the **break-even price** of a call: how much more often episodes with calls are right than episodes without, divided by the mean number of calls in the episodes that have any. `rows` has the columns `right` and `calls`.
 #
 # <details><summary>Hint</summary>
 #
-# Split the rows by `calls > 0` first. For which kind of question will the division matter?
+# Split the rows by `calls > 0` first. For which kinds of question does the division matter?
 #
 # </details>
 
@@ -330,10 +326,9 @@ worth = start.groupby("kind", sort=False)[["right", "calls"]].apply(reference).r
 worth.round(2)
 
 # %% [markdown]
-# **A call is worth most for products (0.86) and for prices (0.50), and little for sums (0.14).** For facts, the episodes with a call are even right slightly less often, but with 15 questions that's well within chance. For bills it's zero: this start gets none of them right, with or without calls. So at the start, calls for bills
-# only cost. The division matters most for prices, where two of the nine episodes with calls make more than one, and only a little for sums and facts.
+# **A call is worth most for products (0.86) and for prices (0.50), and little for sums (0.14).** For facts, the episodes with a call are even right slightly less often, but with 15 questions that's well within chance. For bills it's zero: this start gets none of them right, with or without calls. So at the start, calls for bills have only a cost. The division matters most for prices, where two of the nine episodes with calls make more than one, and only a little for sums and facts.
 #
-# If these values stayed as they are, a price of 0.2 would leave the calls for products and prices, and 0.6 only those for products.
+# If these values stayed the same during training, calls for products and prices would still pay off at a price of 0.2, and only calls for products at 0.6.
 #
 # ## 6. Three prices
 #
@@ -358,16 +353,15 @@ table = shown.groupby(["arm", "kind"], sort=False)[["calls", "right"]].mean().un
 table.round(2)
 
 # %% [markdown]
-# **With a price of 0.2, most calls for sums and facts go away, while the calls for products grow from 0.47 to 0.87.** Without a price, needless calls go away in some runs and not in others. Two of the three seeds end with 0.8 calls per sum, more than at the start, and one still looks up 0.8 of the facts, while the other two look up at most 0.2. If an
-# answer is right either way, the reward says nothing about the call, and chance decides which habit wins.
+# **With a price of 0.2, most calls for sums and facts go away, while the calls for products grow from 0.47 to 0.87.** Without a price, needless calls go away in some runs and not in others. Two of the three seeds end with 0.8 calls per sum, more than at the start, and one still looks up 0.8 of the facts, while the other two look up at most 0.2. If the answer is right with or without the call, the reward gives no signal about the call, and chance decides which habit wins.
 #
-# At 0.6, there are fewer calls for products than at 0.2 on every seed, though their break-even price was higher. For prices the three seeds disagree. In two of them, the policy keeps making about one call per question, even at 0.6, which is more than the call was worth at the start. But it was the *start* that we measured: of its
-# nine episodes with a look-up, three ended wrong. With practice a call brings more, so the break-even price can rise during training. In the third seed, the look-ups are almost gone at 0.2 and gone at 0.6.
+# At 0.6, there are fewer calls for products than at 0.2 on every seed, though their break-even price was higher. For prices the three seeds disagree. In two of them, the policy keeps making about one call per question, even at 0.6, which is more than the call was worth at the start. But we measured that value at the *start*: of its
+# nine episodes with a look-up, three ended wrong. As the policy gets better at calling, a call gains more, so the break-even price can rise during training. In the third seed, the look-ups are almost gone at 0.2 and gone at 0.6.
 #
-# **No policy learns the bills.** At most one of 15 is right in any run. An episode has to look up the right thing, copy two numbers into the product, and copy the result. With almost no right answer, there's almost nothing to reinforce. It's remarkable that calls for bills still grow if they're free, and that two of three seeds keep
-# about one even at 0.6. They are probably carried along by the other kinds, which share the beginning of the question or the form of the call.
+# **No policy learns the bills.** At most one of 15 is right in any run. The policy has to look up the right thing, copy two numbers into the product, and copy the result. Almost none of its answers are right, so there's almost nothing to reinforce. It's remarkable that calls for bills still grow if they're free, and that two of three seeds keep
+# about one even at 0.6. The calls for bills probably grow along with those for the other kinds, which share the beginning of the question or the form of the call.
 #
-# What happened in the seed that lost its look-ups? The next cell looks at the training steps that had price questions in them.
+# What happened with the seed whose policies stopped looking things up? The next cell shows the training steps that contained price questions.
 
 # %%
 looked_up = []
@@ -387,13 +381,13 @@ looked_up = pd.DataFrame(looked_up).round(2)
 looked_up[looked_up["arm"].isin(["free", "0.2", "0.6"])].sort_values(["seed", "arm"])
 
 # %% [markdown]
-# In seed 0, by chance, the first four batches had no price question at all. They had bills and facts, which call the same look-up: for a bill, that hardly ever leads to a reward, and for a fact, it's rarely needed. By the time the first price question came in step 5, a policy that pays for its calls had nearly stopped looking anything up: 0.12 calls per question at 0.2, none at 0.6, against 0.62
+# In seed 0, by chance, the first four batches had no price question at all. These batches had bills and facts, which use the same look-up: for a bill, a look-up hardly ever leads to a reward, and for a fact, it's rarely needed. By the time the first price question came in step 5, a policy that pays for its calls had nearly stopped looking anything up: 0.12 calls per question at 0.2, none at 0.6, against 0.62
 # without a price. A call that's never sampled can't be rewarded, so it didn't come back. In seeds 1 and 2, price questions were in the first batch, and their calls grew from 0.4 to about one under every price.
 #
-# So a price on calls can remove a useful tool if its bad uses come first. That's one seed of three, and an explanation after the fact. To test it, you'd train with the same seeds and put every kind into every batch.
+# So a price on calls can remove a useful tool if the policy meets its unrewarded uses first. That's one seed of three, and an explanation after the fact. To test this explanation, you'd train with the same seeds and put every kind of question into every batch.
 #
 #
-# With the seed as the unit, for calls that the question doesn't need (sums and facts), calls that it does (products and prices), bills, and all answers; the p-values are corrected by Holm's method.
+# The next table compares the prices, with the seed as the unit of analysis. Its rows are calls that the question doesn't need (sums and facts), calls that it does need (products and prices), calls for bills, and right answers. The p-values are corrected by Holm's method.
 
 # %%
 from postlab.stats import blocked_differences, holm
@@ -425,13 +419,13 @@ compared([("0.2", "free"), ("0.6", "free")])
 
 # %% [markdown]
 # **None of the eight differences is significant after the correction** (the smallest corrected p is 0.15). Before it, three intervals are below zero: needless calls at 0.6, and calls for bills at both prices. All differences of calls point the way that the figure shows, but three seeds, of which one went another way, can't settle it. For right answers the
-# difference between 0.2 and free calls is −0.004, with an interval from −0.14 to 0.13. That's inconclusive too: it would be wrong to say that the price costs nothing.
+# difference between 0.2 and free calls is −0.004, with an interval from −0.14 to 0.13. That's inconclusive too, so it would be wrong to say that the price doesn't affect accuracy.
 #
 # ## 7. A tool that lies
 #
-# Now the calculator is wrong. In one arm it already was in training: half of its results were off by one to nine, and calls cost nothing. We measure both policies with an honest calculator, and with one that is always wrong. The look-up stays honest.
+# Now we make the calculator wrong. In one arm, it was already wrong in training: half of its results were off by one to nine, and calls were free. We evaluate the policies of both arms with an honest calculator and with one that is always wrong. The look-up always stays honest.
 #
-# **Predict first.** Which policy still gets sums right if the calculator lies? And what does the policy that knew the liar do about products?
+# **Predict first.** Which policy still gets sums right if the calculator lies? And what does the policy that was trained with the lying calculator do about products?
 
 # %%
 from postlab.course.extras import plot_trust
@@ -457,10 +451,9 @@ rates[rates["arm"].isin(["free", "liar"])].groupby(["arm", "kind"], sort=False)[
 ].mean().unstack(0).round(2)
 
 # %% [markdown]
-# **If the calculator lies, the policies that trained with an honest one get 0.67, 0.07 and 0.13 of the sums right; those that trained with the liar get between 0.80 and 0.93.** The reason is in the table: after training with the liar, no policy called the (here honest) calculator for a sum. It can work them out, and its own answer is the better one. No price was
-# needed for that. The honest arm also shows that what counts is the call: its seed with 0.67 is the one that calls for the fewest sums, though nobody had lied to it in training.
+# **If the calculator lies, the policies that trained with an honest one get 0.67, 0.07 and 0.13 of the sums right; those that trained with the liar get between 0.80 and 0.93.** The reason is in the table: after training with the liar, no policy called the (here honest) calculator for a sum. The policy can work out sums by itself, and its own answer is better than the calculator's. It learned to avoid these calls without any price on them. The honest arm also shows that the number of calls matters: its seed with 0.67 is the one that calls for the fewest sums, even though its calculator never lied in training.
 #
-# With the seeds as the unit, the difference for sums with a lying calculator is:
+# With the seed as the unit of analysis, this is the difference between the arms for sums with a lying calculator:
 
 # %%
 lied_to = trust[(trust["kind"] == "sum") & (trust["tools"] == "lying")]
@@ -471,14 +464,13 @@ print(f"{d.difference:+.2f} ({d.low:+.2f} to {d.high:+.2f}), p = {d.p:.3f}, {d.n
 # %% [markdown]
 # The difference is large, but the interval just reaches below zero, so three seeds leave it inconclusive. They differ too much in the honest arm, because one seed calls so rarely.
 #
-# For products it's different. The policies that knew the liar still call for 0.87 of them, because half of the results were right in training, and without a call they would get nothing. When the calculator always lies, they get no product right either. So they haven't learned to check a result. They have learned where they do better without
-# the tool.
+# Products are different. The policies that were trained with the lying calculator still call for 0.87 of them, because half of the results were right in training, and without a call they would get nothing. When the calculator always lies, they get no product right either. So these policies haven't learned to check a result. They have only learned for which questions they do better without the tool.
 #
 # ## 8. Whose credit is it?
 #
-# An episode earns one reward, so GRPO gives all of its tokens the same advantage: the call, the second call and the answer. That's crude. If a needless call is followed by a right answer, the answer's tokens are blamed for the call. And if the call was right but the number was copied wrongly, the call is blamed for the copying.
+# An episode earns one reward, so GRPO gives all of its tokens the same advantage: the call, the second call and the answer. That's a crude way to assign credit. If a right answer follows a needless call, the answer's tokens are penalised for the call. And if the call was right but the policy copied the result wrongly, the call is penalised for the copying error.
 #
-# With **credit by turns**, each turn gets the rewards that come from it on: its own price and what follows. It's compared with the other episodes of the group that have such a turn. So the first turn is judged as before, while the answer after a call is only compared with other answers after a call. `credited_by_turn` is a subclass of TRL's
+# With **credit by turns**, each turn gets the rewards from that turn onwards: its own price and everything that follows. Its advantage comes from a comparison with the episodes of the group that also have such a turn. So the first turn is judged as before, while an answer after a call is compared only with other answers after a call. `credited_by_turn` is a subclass of TRL's
 # trainer that does this in twenty lines.
 
 # %%
@@ -490,8 +482,7 @@ print("one for the episode: ", [round(turns[0], 2) for turns in turn_advantages(
 print("by turns:            ", [[round(a, 2) for a in turns] for turns in turn_advantages(group)])
 
 # %% [markdown]
-# Two episodes worked out a sum by themselves, and two called the calculator. All four answers are right. With one advantage per episode, the answers after a call are pushed down as hard as the call itself, by −0.87. By turns, only the call is pushed down: among the answers after a call there is no difference, so they get zero. In a real
-# episode, it looks like this:
+# Two episodes worked out a sum by themselves, and two called the calculator. All four answers are right. With one advantage per episode, the answers after a call are pushed down as hard as the call itself, by −0.87. With credit by turns, only the call is pushed down: the answers after a call all have the same reward, so their advantages are zero. In a real episode, the two kinds of credit look like this:
 
 # %%
 from postlab.course.extras import credited_by_turn
@@ -512,8 +503,7 @@ plot_episode(
 compared([("0.2 by turn", "0.2")])
 
 # %% [markdown]
-# **Here, credit by turns makes no difference that we can show.** All four intervals contain zero, and the smallest corrected p is 0.30. For right answers, the interval goes from −0.060 to 0.006, so a gain of more than a point isn't likely in this setting. But the setting gives it little to do. Most episodes have no call or one. Only bills need two, and there
-# both arms found almost no reward to share. It isn't evidence about long episodes with many turns, for which the method was made.
+# **Here, credit by turns makes no difference that we can show.** All four intervals contain zero, and the smallest corrected p is 0.30. For right answers, the interval goes from −0.060 to 0.006, so a gain of more than a point isn't likely in this setting. But credit by turns has little room to help in this setting. Most episodes have at most one call. Only bills need two, and on bills, both arms got almost no reward to share. So this result tells us nothing about long episodes with many turns, for which the method was designed.
 #
 # ## 9. What it costs, and what changes on a GPU
 #
@@ -529,42 +519,39 @@ tokens = pd.DataFrame(
 tokens.groupby("arm", sort=False)[["first three steps", "last three steps"]].mean().round(1)
 
 # %% [markdown]
-# All arms start with about 14 tokens. In the last three steps, policies with free calls write about 18, and those that pay for them 16. A call is no longer than a sum that's worked out, so the difference is smaller than the difference in calls. The steps had different questions in them, so compare the arms with each other rather
-# than the first steps with the last. And this counts only the policy's own tokens. Each call also makes the model read a reply and begin another turn, which is where the time goes with a real tool.
+# All arms start with about 14 tokens. In the last three steps, policies with free calls write about 18, and those that pay for them 16. A call is no longer than a worked-out sum, so the arms differ less in tokens than in calls. The steps had different questions in them, so compare the arms with each other rather than the first steps with the last. These counts include only the policy's own tokens. After each call, the model also has to read a reply and begin another turn, and with a real tool, these steps take most of the time.
 #
 # On a GPU, set `place = lab` and take a model whose template TRL can parse, such as Qwen2.5 or Qwen3. `with_tools` then changes nothing, and you can leave out the SFT. A few things are worth knowing before you pay for it:
 #
-# - `max_completion_length` holds the whole episode: all turns, and the tools' tokens as well. A reply that doesn't fit is dropped, and the episode ends with its call.
-# - With `use_vllm=True`, each turn is a request of its own, and a batch waits for its slowest episode. Tools that wait for a network should be `async` methods, which TRL runs at the same time.
-# - The mask and the correction of the extra on samplers go together: the importance ratio is taken over the policy's own tokens only.
+# - `max_completion_length` limits the whole episode: all turns, including the tools' tokens. A reply that doesn't fit is dropped, and the episode ends with the call.
+# - With `use_vllm=True`, each turn is a separate request, and a batch waits for its slowest episode. If a tool waits for a network, make it an `async` method, because TRL runs these concurrently.
+# - You can combine the mask with the importance-sampling correction from the extra on samplers: the ratio is taken only over the policy's own tokens.
 # - A tool that raises an exception doesn't stop the run. Its error message becomes the reply, and `tools/failure_frequency` in the log counts it.
 #
 # ## Reading
 #
 # | read | for |
 # |---|---|
-# | Jin et al. 2025, *Search-R1* ([2503.09516](https://arxiv.org/abs/2503.09516)) | RL with a search engine: the loop, the mask on retrieved tokens and what happens without it, an outcome reward only |
-# | Su 2026, *Search-R1, Re-examined* (a blog post) | does the policy learn when to search? Searches fall only where they hurt the reward; a broken retriever as a test |
+# | Jin et al. 2025, *Search-R1* ([2503.09516](https://arxiv.org/abs/2503.09516)) | RL with a search engine and only an outcome reward: the loop, the mask on retrieved tokens, and what happens without the mask |
+# | Su 2026, *Search-R1, Re-examined* (a blog post) | whether the policy learns when to search (the number of searches falls only where they hurt the reward), with a broken retriever as a test |
 # | Wang et al. 2025, *Acting Less is Reasoning More* (OTC, [2504.14870](https://arxiv.org/abs/2504.14870)) | rewards that count calls, and tool productivity as a measure |
 # | Zeng et al. 2025, *Turn-Level Credit Assignment* ([2505.11821](https://arxiv.org/abs/2505.11821)) | advantages by turns in GRPO, with rewards for intermediate turns |
-# | TRL's documentation of `environment_factory`, and `_tool_call_loop` in `grpo_trainer.py` | the loop that ran above, with its limits on length and on the number of calls |
+# | TRL's documentation of `environment_factory`, and `_tool_call_loop` in `grpo_trainer.py` | the loop that ran above, including its limits on length and on the number of calls |
 #
 # ## Interview questions
 #
 # <details><summary>Why are tool outputs masked in the loss, and what else has to be right for that?</summary>
 #
-# The policy didn't write them, so their log-probabilities say nothing about its decisions. Training on them would teach it to imitate the tool, or to make up results without calling. The mask is only right if the token boundaries are: the tool's tokens have to be appended to the sampled ones, not rendered again from text, since a second tokenization
-# may differ from what was sampled. I'd also check that the end-of-turn token of a call counts as the model's own, because that is the token that hands over to the tool.
+# The policy didn't write them, so their log-probabilities say nothing about its decisions. Training on them would teach it to imitate the tool, or to make up results without calling. The mask is right only if the token boundaries are right: the tool's tokens have to be appended to the sampled ones, not rendered again from text, since a second tokenization may differ from what was sampled. I'd also check that the end-of-turn token of a call counts as the model's own, because this token ends the call.
 #
 # </details>
 # <details><summary>Your agent calls its search tool on every question, even on those that it could answer. What do you do?</summary>
 #
-# Measure first whether the calls hurt: latency, money, accuracy when the tool is wrong. An outcome reward doesn't mind needless calls, so you can't count on their going away by themselves. I'd compare accuracy with and without calls for each kind of question, and set a price below the gain where calls are needed. I'd also watch for the opposite failure: a
-# price can remove a useful tool as well, if its first uses aren't rewarded. Tasks that need several calls are most at risk, since they pay the price several times.
+# First measure whether the calls hurt: check latency, money, and accuracy when the tool is wrong. An outcome reward doesn't penalise needless calls, so you can't count on them to disappear by themselves. I'd compare accuracy with and without calls for each kind of question, and set a price below the gain where calls are needed. I'd also watch for the opposite failure: a price can also make the policy abandon a useful tool if its first uses aren't rewarded. Tasks that need several calls are most at risk, since they pay the price several times.
 #
 # </details>
 # <details><summary>How would you make an agent robust against a tool that is sometimes wrong?</summary>
 #
-# It has to meet wrong results in training, with a reward that knows the truth; a policy that has only seen honest tools copies whatever it's told. Then it can learn where its own answer is the better one. To do more than avoid the tool, it needs something to check a result with: a second source, an estimate of its own, or a repeated call.
+# The agent has to see wrong results in training, with a reward based on the truth; a policy that has only seen honest tools copies whatever it's told. Then the agent can learn when its own answer is better than the tool's. To do more than avoid the tool, the agent needs a way to check a result: a second source, an estimate of its own, or a repeated call.
 #
 # </details>

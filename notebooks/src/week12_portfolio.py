@@ -2,15 +2,14 @@
 # # Week 12 · A portfolio that an interviewer can check
 #
 # "I fine-tuned a model and it got better" is what every candidate says. "DPO raised honesty by 64 points (58 to 71) on 200 held-out prompts, all eight seeds agree, and here is the file so that you can
-# score it yourself" is what almost nobody can say. After eleven weeks you can. This notebook turns your runs into a portfolio: model cards, a site, a post per project, slides, and an exported model that is re-evaluated in the form
-# people will download. Every number in the text is bound to a run, and an *audit* rejects any that no run supports. Then you practise defending the results in an interview.
+# score it yourself" is something that almost nobody can say. After eleven weeks, you can. This notebook turns your runs into a portfolio: model cards, a site, a post per project, slides, and an exported model that is re-evaluated in the form people will download. Every number in the text is linked to a run, and an *audit* rejects any number that no run supports. Then you practise defending the results in an interview.
 #
 # By the end, you'll have
 #
 # - a table of your claims, each with the evidence against it,
 # - a folder that you can publish, and a list of what is still missing,
 # - a record with hashes that lets anyone check what you ran, solved and wrote,
-# - your first mock interview about your own results behind you.
+# - the experience of a first mock interview about your own results.
 #
 # The core is sections 1 to 7, about 90 minutes, not counting the writing. Sections 8 to 10 go deeper.
 
@@ -66,7 +65,7 @@ table.pivot(index="metric", columns="stage", values="value")[list(frames)].round
 
 # %% [markdown]
 # A table of means invites you to read too much into it. The figure shows the same values with 95% intervals, and its title names only the changes that the runs support, which means that the interval excludes zero and p is below 0.05 after Holm's
-# correction for the metrics tested in that stage. A hollow point, as in most of the PRM panels, has no interval because nothing was measured: those answers are copied from the previous stage.
+# correction for the metrics tested in that stage. A hollow point, as in most of the PRM panels, has no interval because that value wasn't measured: those answers are copied from the previous stage.
 
 # %%
 from postlab.show import plot_stages
@@ -74,7 +73,7 @@ from postlab.show import plot_stages
 plot_stages(table, profile=lab.profile.name)
 
 # %% [markdown]
-# Averages hide a lot. Before you believe them, read what the stages actually answered. Here are two answers from each family (each sampled sum is asked several times, so those two rows have the same prompt):
+# Averages hide a lot. Before you trust the averages, read what the stages actually answered. Here are two answers from each family (each sampled sum is asked several times, so those two rows have the same prompt):
 
 # %%
 import pandas as pd
@@ -88,9 +87,9 @@ answers.groupby("family", sort=False).head(2)
 # %% [markdown]
 # ## 2. Which of these differences are findings?
 #
-# Each row below is a *claim*: one metric of one stage, compared with the stage it was trained from, on the same prompts and over all the seeds that you have run. `p` is the probability of a difference at least this
+# Each row below is a *claim*: one metric of one stage, compared with the stage it was trained from, on the same prompts and over all the seeds you have run. `p` is the probability of a difference at least this
 # large if the two stages were interchangeable. Among dozens of rows, a few would fall below 0.05 by luck alone. So `p` is Holm-corrected across the metrics of its stage
-# (week 6). With several seeds, the table shows the largest of their p-values. `agree` counts the seeds that support the verdict on their own. All the documents that this notebook writes take their verdicts from this table.
+# (week 6). With several seeds, the table shows the largest of their p-values. `agree` counts the seeds that support the verdict on their own. All documents that this notebook writes use the verdicts of this table.
 
 # %%
 from postlab.claims import CAVEATS, claims
@@ -103,8 +102,7 @@ pd.DataFrame(rows).set_index("stage")[columns].round(3)
 # %% [markdown]
 # **Predict first.** Which of these claims would you *not* put on a slide, even though its verdict is 'better'?
 #
-# A verdict says whether the results on these prompts are evidence of a change. What the change is worth depends on how it was measured, and a p-value can't tell you that. So each claim also carries its *caveats*. Most caveats are computed from the
-# run folders. The ones that only the author can know were stored with the evaluation, as in weeks 9 and 10. How many claims does each caveat apply to?
+# A verdict says whether the results on these prompts are evidence of a change. What the change is worth depends on how it was measured, and a p-value can't tell you that. So each claim also has its *caveats*. Most caveats are computed from the run folders. Caveats that only the author can know were stored with the evaluation, as in weeks 9 and 10. How many claims does each caveat apply to?
 
 # %%
 counts = {code: sum(code in claim.caveats for claim in all_claims) for code in CAVEATS}
@@ -112,9 +110,8 @@ print(f"{len(all_claims)} claims")
 pd.DataFrame({"claims": counts, "what it says": CAVEATS}).query("claims > 0")
 
 # %% [markdown]
-# A caveat doesn't make a claim false and doesn't change its verdict. It says which conclusions you can't draw from the number. On `tiny`, SFT's gain in chat format is real, but it says little about the method,
-# because the base model had never seen that format. CAI's gain on sums is real, but the constitution didn't cause it: no rule mentions sums, and the preference labels for them came from the oracle, which stands in for human raters. PRM's gain on
-# sums is real too, but it cost sixteen samples per sum. Always report a claim together with its caveats. An interviewer who finds one that you left out will doubt your other claims as well.
+# A caveat doesn't make a claim false and doesn't change its verdict. A caveat says which conclusions you can't draw from the number. On `tiny`, SFT's gain in chat format is real, but it says little about the method,
+# because the base model had never seen that format. CAI's gain on sums is real, but the constitution didn't cause it: no rule mentions sums, and the preference labels for them came from the oracle, which stands in for human raters. PRM's gain on sums is real too, but it took sixteen samples per sum. Always report a claim together with its caveats. An interviewer who finds one that you left out will doubt your other claims as well.
 #
 # ### Exercise 12.1 · about 10 minutes · medium
 #
@@ -139,16 +136,16 @@ sentences.check(overclaims)
 # </details>
 # <details><summary>Solution</summary>
 #
-# `sentences.check("ABCD")` prints the reason for each sentence. The only supported sentence is the one that states its caveats and rests on a settled verdict.
+# `sentences.check("ABCD")` prints the reason for each sentence. The only supported sentence is the one that states its caveats and is based on a settled verdict.
 #
 # </details>
 #
 # ## 3. What people download
 #
-# Everything above was measured on an adapter in the training stack. People download something else: a merged model, or a GGUF file for llama.cpp and Ollama. Does that file give the same answers?
+# We measured everything above on an adapter, with the training software. People download something else: a merged model, or a GGUF file for llama.cpp and Ollama. Does the downloaded file give the same answers?
 #
-# The usual check compares a few prompts. If you compare four answers and none has changed, what share of all answers could still have changed? The 95% upper bound is $1 - 0.05^{1/4} = 53\%$, so such a check shows almost nothing. Instead, `handover` re-evaluates each format on the held-out prompts and
-# tests for equivalence rather than for a difference. You choose a margin beforehand, here five points, and the format is **equivalent** only if the 90% interval of the difference lies inside it. If the interval is too wide, the verdict is *inconclusive*, which isn't the same as 'different'.
+# The usual check compares a few prompts. If you compare four answers and none has changed, what share of all answers could still have changed? The 95% upper bound is $1 - 0.05^{1/4} = 53\%$, so such a check tells you almost nothing. Instead, `handover` re-evaluates each format on the held-out prompts and
+# tests for equivalence rather than for a difference. You choose a margin beforehand, here five points, and the format is **equivalent** only if the 90% interval of the difference lies within this margin. If the interval is too wide, the verdict is *inconclusive*, which isn't the same as 'different'.
 
 # %% tags=["portfolio"]
 import shutil
@@ -176,7 +173,7 @@ handed.frame.set_index(["format", "metric"])[["difference", "low", "high", "n", 
 handed.answers.set_index("format").round(3)
 
 # %% [markdown]
-# On `t4` and `rented`, only the merged model is written here, since a 7B model in 16-bit precision takes 15 GB of disk space and as much memory. On those profiles the adapter was trained on a 4-bit base, so part of the difference is the quantization error, which the merged model no longer has. To write GGUF files as well, add them to `formats=`.
+# On `t4` and `rented`, only the merged model is written here, since a 7B model in 16-bit precision takes 15 GB of disk space and an equal amount of memory. On those profiles, the adapter was trained on a 4-bit base, so part of the difference is the quantization error, which the merged model no longer has. To write GGUF files as well, add them to `formats=`.
 #
 # The files also have to be *served*. Some faults show up only at that point: a tokenizer class that the server's version of transformers doesn't know, a missing end-of-turn token, or a chat template that renders different tokens. `handover` checks for these and returns a command only for the formats that pass. For the others, it says what is wrong. (On `tiny` it finds one fault: llama.cpp doesn't know the pre-tokenizer of our small tokenizer,
 # so `handover` returns no command for the GGUF files, and they aren't published.) Here, transformers loaded the GGUF files for the evaluation; llama.cpp itself was not run.
@@ -200,9 +197,9 @@ print(portfolio)
 sorted(path.name + "/" * path.is_dir() for path in place.iterdir() if path.name[0] != ".")
 
 # %% [markdown]
-# - `drafts/` holds the files you edit: a README, a post per project, a page on one area in depth, a comparison of what each stage changed per minute, row and token, and eight slides. In a draft, every number is a *placeholder* such as `{{dpo.honesty.change}}`, and the documents next to the folder are rendered from the drafts. Once you have edited a draft, it is never overwritten.
-# - `index.html` and the other pages are the site. `.github/workflows/pages.yml` publishes the site on GitHub Pages when you push the folder to its own repository.
-# - `models/` and `datasets/` hold one folder per repository, each with its card. That includes the exports from section 3 that passed: a format is published only if its re-evaluation is *equivalent* and no fault would stop a server from serving it. `space/` is a blind side-by-side comparison in which visitors to the Hub can vote.
+# - `drafts/` contains the files you edit: a README, a post per project, a page on one area in depth, eight slides, and a comparison of how much each stage changed per minute, row and token. In a draft, every number is a *placeholder* such as `{{dpo.honesty.change}}`, and the documents next to the folder are rendered from the drafts. Once you have edited a draft, it is never overwritten.
+# - `index.html` and the other pages make up the site. `.github/workflows/pages.yml` publishes the site on GitHub Pages when you push the folder to its own repository.
+# - `models/` and `datasets/` contain one folder per repository, each with its card. They include the exports from section 3 that passed: a format is published only if its re-evaluation is *equivalent* and no fault would stop a server from serving it. `space/` is a blind side-by-side comparison in which visitors to the Hub can vote.
 #
 # The results section of a draft post begins like this:
 
@@ -211,7 +208,7 @@ draft = (place / "drafts" / ("sft.md" if separate else "dpo.md")).read_text(enco
 print(draft[draft.index("## Result") :][:900])
 
 # %% [markdown]
-# And this is the model card of the stage you chose. Its results, recipe, costs and caveats come from the run folder. If a run didn't record something, such as which rows curation dropped, the card says so.
+# The next cell shows the model card of the stage you chose. Its results, recipe, costs and caveats come from the run folder. If a run didn't record something, such as which rows curation dropped, the card says so.
 
 # %% tags=["portfolio"]
 card = portfolio.cards.get(f"models/{lab.profile.name}-{chosen}") or next(
@@ -225,7 +222,7 @@ print(text[text.index("# ") :][:1500])
 #
 # Each post has four holes, marked `TODO(you)`: your hypothesis before the run, what surprised you, what you decided, and what you would run next. `depth.md` has four holes too, and `comparison.md` and `deck.md` have one each. Open `drafts/dpo.md` in a text editor and fill them in. Interviewers will read these paragraphs most closely, because everything else can be generated.
 #
-# There are two rules. First, write results and settings as placeholders, such as `{{dpo.honesty.change}}` or `{{dpo.args.beta}}`. Second, state each result no more strongly than the evidence for it allows. Numbers that you predicted or plan don't need a run: 'I expected a gain of 20 points' passes.
+# There are two rules. First, write results and settings as placeholders, such as `{{dpo.honesty.change}}` or `{{dpo.args.beta}}`. Second, state each result no more strongly than the evidence for it allows. Numbers that you predicted or planned don't need a run: 'I expected a gain of 20 points' passes.
 # After the next cell, `known.names()` lists every placeholder. One of them, `{{dpo.honesty.sentence}}`, writes a whole sentence for you:
 
 # %% tags=["portfolio"]
@@ -243,7 +240,7 @@ render(
 # %% [markdown]
 # ## 5. The audit
 #
-# What would a careful reader catch? `audit` reads every draft and every rendered file and looks for numbers that aren't bound to a run, comparisons that the claims don't support, stale figures, unfilled holes, secrets, e-mail addresses, local paths, dead links, and images without a description.
+# What would a careful reader catch? `audit` reads every draft and every rendered file and looks for numbers that aren't linked to a run, comparisons that the claims don't support, stale figures, unfilled holes, secrets, e-mail addresses, local paths, dead links, and images without a description.
 #
 # **Predict first.** Which of these four sentences does the audit accept?
 
@@ -261,7 +258,7 @@ for line in tries:
     print("accepted" if not problems else problems[0].code, "·", line)
 
 # %% [markdown]
-# The first sentence may well be true, but its number isn't bound to a run, so it would stay the same even if the next run gave a different result. The third is a common overclaim: an inconclusive change isn't proof that nothing changed.
+# The first sentence may well be true, but its number isn't linked to a run, so the number would stay the same even if the next run gave a different result. The third sentence is a common overclaim: an inconclusive change isn't proof that nothing changed.
 #
 # The next cell shows what is left to do in your portfolio. After you have
 # edited a draft, run the cell with `make_portfolio` again (or `make portfolio` in a terminal) and then this one:
@@ -281,9 +278,8 @@ from postlab.course.week12 import audit_rates
 audit_rates().round(2)
 
 # %% [markdown]
-# At first the rules caught 11 of the first 50 overclaims. We then extended them to cover more kinds of statement, such as "the model knows when to refuse" or "users will prefer it". The rules now catch all 50, but that proves little, because we extended them using these very sentences. The
-# fresh set is the fair test. The audit catches 13 of its 30 overclaims, up from 5 before the extension. The other 17 still get through, and most of them are short and confident: "No regressions." or "Jailbreaks bounce off." False alarms are rare: one in each set of faultless sentences. All the sentences
-# come from one author, so results on yours may differ. Treat a clean audit like a spell-checker that flags nothing: it catches some mistakes, but its silence doesn't mean there are none. And it can't tell whether what you write about your reasons is true.
+# At first the rules caught 11 of the first 50 overclaims. We then extended them to cover more kinds of statement, such as "the model knows when to refuse" or "users will prefer it". The rules now catch all 50, but that proves little, because we extended them using these very sentences. Only the fresh set is a fair test. Of its 30 overclaims, the audit catches 13, up from 5 before the extension. The other 17 still get through, and most of them are short and confident, such as "No regressions." or "Jailbreaks bounce off." False alarms are rare: there is one in each set of faultless sentences. All the sentences
+# come from one author, so the audit may do better or worse on yours. Treat a clean audit like a spell-checker that flags nothing: it catches some mistakes, but its silence doesn't mean there are none. The audit also can't tell whether what you write about your reasons is true.
 #
 # ## 6. Publish
 #
@@ -301,7 +297,7 @@ for what, why in plan.left_out:
 print(*plan.notes, sep="\n")
 
 # %% [markdown]
-# When the audit is clean, the following code uploads the adapters, the exports that passed, the rows and the Space. If the connection breaks, run it again, and it continues where it stopped. The site doesn't go to the Hub: push the folder to your own GitHub repository.
+# When the audit is clean, the following code uploads the adapters, the exports that passed, the rows and the Space. If the connection breaks, run the code again, and the upload picks up where it left off. The site doesn't go to the Hub: push the folder to your own GitHub repository.
 #
 # ```python
 # plan = publish(place, profile=lab.profile.name, expected=portfolio.texts, namespace="your-name", token=True)
@@ -309,7 +305,7 @@ print(*plan.notes, sep="\n")
 #                dry_run=False, confirm=plan.confirm)
 # ```
 #
-# After an upload, `published.json` holds the addresses and a hash of every file. If you edit a document later, the checklist no longer counts the portfolio as published until you publish it again.
+# After an upload, `published.json` contains the addresses and a hash of every file. If you edit a document later, the checklist no longer counts the portfolio as published until you publish it again.
 #
 # The upload has been tested against a local server that speaks the Hub's protocol, not against the Hub itself.
 #
@@ -326,7 +322,7 @@ notebooks = Path.cwd() if list(Path.cwd().glob("week*.ipynb")) else None
 checklist_table(checklist(portfolio, known, notebooks=notebooks))
 
 # %% [markdown]
-# `completion.json` records what was run, solved and written, with a SHA-256 for every run and file. Anyone who has your folder can compare it with the record offline: `python -m postlab.portfolio verify completion.json`. This shows whether anything was changed afterwards. But it can't show who did the work.
+# `completion.json` records what was run, solved and written, with a SHA-256 for every run and file. Anyone who has your folder can compare it with the record offline: `python -m postlab.portfolio verify completion.json`. This check shows whether anything was changed afterwards, but not who did the work.
 
 # %% tags=["portfolio"]
 from postlab.portfolio import verify_record
@@ -335,7 +331,7 @@ record = write_record(portfolio, known, notebooks=notebooks)
 record.name, verify_record(record, known=known)
 
 # %% [markdown]
-# `lab.report()` writes the comparison as a single page that covers every seed you have run. One seed tells you what happened once; several seeds tell you whether it happens again. `make stages SEED=1` adds another seed.
+# `lab.report()` writes the comparison as a single page that covers every seed you have run. One seed tells you what happened once; several seeds tell you whether the result repeats. `make stages SEED=1` adds another seed.
 
 # %%
 report = lab.report()
@@ -364,12 +360,11 @@ interview(n=5, evidence=own, seed=lab.seed)
 #
 # ## 9. Deeper: one area in depth
 #
-# The roadmap ends with the advice to pick one area and go deep. What makes a project deep, rather than just long, is that its question was fixed before its result was known. `notebooks/extras/capstone` is a template: you register a question, a prediction, the smallest effect that would matter, the arms, the seeds, the budget and a stopping rule,
-# all with a hash and a date. Then you run it, and the verdict is computed from what you registered beforehand. You'll find three worked proposals in `data/examples/capstones/`.
+# The roadmap ends with the advice to pick one area and go deep. A project is deep, rather than just long, if you fix its question before you know the result. `notebooks/extras/capstone` is a template: you register a question, a prediction, the smallest effect that would matter, the arms, the seeds, the budget and a stopping rule, all with a hash and a date. Then you run the experiment, and the verdict is computed from what you registered beforehand. You'll find three worked proposals in `data/examples/capstones/`.
 #
 # ## 10. Deeper: what the roadmap costs, and which jobs ask for it
 #
-# The roadmap says that three projects cost less than $500. The table estimates the cost of each project with the profiles' own settings, in hours and in dollars. The last column says which month the prices are from. For the T4 and the H100, `hours` is the training time planned by the profile (also shown in the setup cells) plus the evaluation time. The ranges, and the A100's hours, come from `preflight`. All of it is computed from published speeds, and none of it has been measured:
+# The roadmap says that three projects cost less than $500. The table estimates the cost of each project with the profiles' own settings, in hours and in dollars. The last column says which month the prices are from. For the T4 and the H100, `hours` is the training time planned by the profile (also shown in the setup cells) plus the evaluation time. The ranges, and the A100's hours, come from `preflight`. All the figures are computed from published speeds, and none of them has been measured:
 
 # %%
 from postlab.course.capstone import bill
@@ -380,11 +375,11 @@ costs[
 ].round(1)
 
 # %% [markdown]
-# One pass through the three projects stays far below $500, even at the slow end. In practice, most of a budget goes on failed runs, sweeps, and repeats with a second and third seed.
+# One pass through the three projects stays far below $500, even at the slow end. In practice, most of a budget goes to failed runs, sweeps, and repeats with a second and third seed.
 #
 # ### Roles, and what each one asks for
 #
-# Job titles overlap: the same work is called research engineer in one place and applied scientist in another. So read the duties, not the title. The table summarises in our own words what job postings ask for, and says which weeks prepare you for it. The last column is our own judgement.
+# Job titles overlap: the same work is called research engineer in one place and applied scientist in another. So read the duties, not the title. The table summarises in our own words what job postings ask for, and it says which weeks prepare you for each role. The last column is our own judgement.
 #
 # | role | what they do, according to the postings | weeks |
 # |---|---|---|
@@ -398,9 +393,9 @@ costs[
 #
 # - There is no standard format. According to a report on a guide written by people from the Astra Fellowship and Constellation, AI safety interviews differ between organisations, and even between teams within a single lab [18]. Ask the recruiter what the rounds will be.
 # - From the postings themselves: for its reward-model role, Anthropic says that all interviews are conducted in Python [4].
-# - From someone who hired: a researcher at Apollo Research, writing in a personal capacity, advises you to do the work that you want to be hired for and to put it where people can see it, because that counts for more than drilling puzzles [13]. That is the argument for a portfolio.
-# - A public take-home test: Anthropic's performance team published an old one, in which you make a kernel run faster on a simulated machine. Online discussions mention two hours, and tests that come with the starting code [14].
-# - From candidates: one reported question asks you to explain the pipeline from SFT to preference optimisation and safety, how you would evaluate a model beyond the loss, and the trade-offs [15]. A third-party guide lists reward hacking, the KL penalty, PPO's clipping, DPO against PPO, and Constitutional AI [16]. Another describes writing a Transformer component and debugging broken training code [17]. We couldn't verify these reports.
+# - From someone who hired: a researcher at Apollo Research, writing in a personal capacity, advises you to do the work that you want to be hired for and to put it where people can see it, because public work counts for more than drilling puzzles [13]. That is the argument for a portfolio.
+# - A public take-home test: Anthropic's performance team published an old take-home, in which you make a kernel run faster on a simulated machine. Online discussions mention two hours for the task, and tests that come with the starting code [14].
+# - From candidates: one reported question asks you to explain the pipeline from SFT to preference optimisation and safety, how you would evaluate a model beyond the loss, and the trade-offs [15]. A third-party guide lists reward hacking, the KL penalty, PPO's clipping, DPO versus PPO, and Constitutional AI [16]. Another describes writing a Transformer component and debugging broken training code [17]. We couldn't verify these reports.
 #
 # The mock interview in section 8 covers these topics. Your answers carry the most weight when they come from your own runs: only your run folders can answer 'what did you measure, and what didn't work?'.
 #
