@@ -34,6 +34,7 @@ has to come before trl, transformers and peft, afterwards.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -95,6 +96,15 @@ __all__ = [
     "stats",
     "tinyworld",
 ]
+
+
+def _is_no_advice(record: logging.LogRecord) -> bool:
+    """False for bitsandbytes' advice to install `kernels`, which would run code from the Hub."""
+    return "kernels-community" not in str(record.msg)
+
+
+# PEFT imports bitsandbytes wherever it loads an adapter, which may be before a room of ours.
+logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_no_advice)
 
 _ELSEWHERE = {"Lab": "lab", "start": "lab", "get_profile": "profile"}  # name: its module
 

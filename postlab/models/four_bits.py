@@ -33,14 +33,6 @@ logger = logging.getLogger(__name__)
 _overrides: list[Any] = []  # torch drops an override with the object that made it
 
 
-def _is_no_advice(record: logging.LogRecord) -> bool:
-    """False for bitsandbytes' advice to install `kernels`, which would run code from the Hub."""
-    return "kernels-community" not in str(record.msg)
-
-
-logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_no_advice)
-
-
 def repair() -> list[str]:
     """Probe bitsandbytes on this CPU, and replace what computes wrongly.
 

@@ -1,17 +1,23 @@
-"""No work on padding: a batch's rows laid end to end while they pass through the transformer.
+"""No work on padding or on repeated beginnings: a batch's texts packed into fewer, fuller rows.
 
 A padded batch of tinyworld's dialogues is half padding, and on a CPU each padded position costs as
-much as a real one. `without_padding` moves the real tokens of a batch into fewer, fuller rows on
-their way into the decoder, and its hidden states back to where they came from. Everything outside,
-the trainer, its losses and its counts, sees the padded batch it made; results differ by rounding
-(and, where there is dropout, by its luck).
+much as a real one. So does each copy of a prompt that several texts begin with: the chosen and the
+rejected reply of a pair, or a group of GRPO's answers. `without_padding` moves the real tokens of a
+batch into fewer rows on their way into the decoder, those of a shared beginning once, and hands its
+hidden states back to every position that they belong to. Everything outside, the trainer, its
+losses and its counts, sees the padded batch it made; results differ by rounding (and, where there
+is dropout, by its luck).
 
-What keeps the texts of a row apart is transformers' own packed-sequence mask: where positions start
-anew and no attention mask is given, attention stops. TRL's `padding_free` does the same with a
-single row, in which most of attention's work is masked away, and for SFT alone.
+A hidden state depends on the tokens up to its own position and on nothing else, so texts with the
+same beginning have the same states there, and their gradients add up. A row is then a tree of
+tokens, and a token attends to the path from the root to itself. Where nothing is shared,
+transformers' own packed-sequence mask keeps the texts of a row apart: where positions start anew
+and no attention mask is given, attention stops. TRL's `padding_free` does the same with a single
+row, in which most of attention's work is masked away, and for SFT alone.
 
 Left out: GPUs, where Unsloth has its own way; sampling, which `decoding` does; models that are not
-in KINDS; and the output head, which still sees the padding.
+in KINDS; shared beginnings where attention has a window or an implementation that takes no mask;
+and the output head, which still sees the padding.
 """
 
 from __future__ import annotations
@@ -19,7 +25,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KINDS = (
     "llama",
@@ -28,12 +38,13 @@ KINDS = (
     "qwen3",
 )  # decoders whose masks come from `create_causal_mask`
 ROW = 128  # tokens: attention's work grows with a row's length, so rows are not made longer
+WORTH_SHARING = 0.25  # of a text; sharing less would only tie texts to the same row
 WORTH = 0.9  # moving the tokens pays where it leaves out a tenth of the positions
 
 
 @contextmanager
 def without_padding(model: Any) -> Iterator[None]:
-    """While inside, `model` computes on the real tokens of a padded batch only.
+    """While inside, `model` computes on a batch's real tokens only, and once on shared beginnings.
 
     Args:
         model: a causal LM, with adapters or without. On a GPU, or of a kind that was not tried,
@@ -49,15 +60,20 @@ def without_padding(model: Any) -> Iterator[None]:
         padded
     )  # by its `__module__` `decoding` knows a forward that changes no answer
     def packed(*args: Any, **kwargs: Any) -> Any:
-        laid = None if args else _packable(kwargs)
-        if laid is None:
+        layout = None if args else _packable(decoder.config, kwargs)
+        if layout is None:
             return padded(*args, **kwargs)
-        take, positions, back = laid
         # unused places repeat the first token; each is a text of its own that nothing attends to
-        tokens = kwargs["input_ids"].flatten()[take]
-        moved = {"input_ids": tokens, "attention_mask": None, "position_ids": positions}
-        output = padded(**kwargs | moved)
-        output.last_hidden_state = output.last_hidden_state.flatten(0, 1)[back]
+        output = padded(
+            **kwargs
+            | {
+                "input_ids": kwargs["input_ids"].flatten()[layout.take],
+                "attention_mask": _as_mask(layout.sees, decoder),
+                "position_ids": layout.positions,
+            }
+        )
+        states = output.last_hidden_state.flatten(0, 1).index_select(0, layout.back.flatten())
+        output.last_hidden_state = states.unflatten(0, layout.back.shape)
         return output
 
     packed.without_padding = True  # type: ignore[attr-defined]  # a function takes any attribute
@@ -77,23 +93,41 @@ def is_packed(model: Any) -> bool:
     return hasattr(vars(decoder).get("forward") if decoder else None, "without_padding")
 
 
-def lay_out(mask: Any) -> tuple[Any, Any, Any] | None:
-    """Where a batch's real tokens go, longest text first into the first row with room for it.
+@dataclass(frozen=True)
+class Layout:
+    """Where the tokens of a (B, T) batch go: R rows of L places."""
+
+    take: Tensor  # (R, L) for each place an index into the B*T positions
+    positions: Tensor  # (R, L) counted from 0 in each text, 0 where there is none
+    back: Tensor  # (B, T) for each position an index into the R*L places; a padded one gets any
+    sees: Tensor | None  # (R, L, L) places that each place attends to; None if nothing is shared
+
+
+def lay_out(mask: Tensor, ids: Tensor | None = None) -> Layout | None:
+    """Pack a batch's texts, longest first into the first row with room; shared beginnings once.
+
+    1. Sort the texts by their tokens, so that those with the same beginning are neighbours.
+    2. Bundle neighbours while a quarter of the next text or more is shared and a row has room.
+    3. Put the bundles into rows, the largest first, each into the first row with room for it.
+    4. Walk along each row's texts: a token that is shared with the text before has its place.
 
     Args:
         mask: (B, T) of 1 at real tokens and 0 at padding, on either side.
+        ids: (B, T) tokens; without them nothing is shared.
     Returns:
-        `take` (R, L), for each place of the fuller rows an index into the B*T positions;
-        `positions` (R, L), counted from 0 in each text and 0 where there is none;
-        `back` (B, T), for each position of the batch an index into the R*L places; a padded one
-        gets any. None where too little would be saved, or a text has no token.
+        None where too little would be saved, or a text has no token.
 
     >>> import torch
-    >>> take, positions, back = lay_out(torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0], [0, 1, 1, 1]]))
-    >>> take.tolist(), positions.tolist()
+    >>> of = lay_out(torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0], [0, 1, 1, 1]]))
+    >>> of.take.tolist(), of.positions.tolist()
     ([[0, 1, 2, 3, 9, 10, 11, 4]], [[0, 1, 2, 3, 0, 1, 2, 0]])
-    >>> back.tolist()
+    >>> of.back.tolist()
     [[0, 1, 2, 3], [7, 0, 0, 0], [0, 4, 5, 6]]
+    >>> of = lay_out(torch.ones(2, 3), torch.tensor([[5, 6, 7], [5, 6, 8]]))
+    >>> of.take.tolist(), of.positions.tolist(), of.back.tolist()
+    ([[0, 1, 2, 5]], [[0, 1, 2, 2]], [[0, 1, 2], [0, 1, 3]])
+    >>> of.sees[0].int().tolist()
+    [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 0, 1]]
     """
     import torch
 
@@ -102,39 +136,89 @@ def lay_out(mask: Any) -> tuple[Any, Any, Any] | None:
     if min(lengths) == 0:
         return None
     width = max(ROW, *lengths)
-    rows: list[list[int]] = []
+    # 1. and 2. Each bundle is a list of (text, tokens shared with the text before).
+    if ids is None:
+        bundles = [[(text, 0)] for text in range(len(real))]
+    else:
+        tokens = [row[at].tolist() for row, at in zip(ids.cpu(), real, strict=True)]
+        bundles = _bundles(tokens, width)
+    # 3.
+    sizes = [sum(lengths[text] - shared for text, shared in bundle) for bundle in bundles]
+    rows: list[list[tuple[int, int]]] = []
     used: list[int] = []
-    for text in sorted(range(len(real)), key=lambda text: -lengths[text]):
-        row = next((i for i, n in enumerate(used) if n + lengths[text] <= width), len(rows))
+    for i in sorted(range(len(bundles)), key=lambda i: (-sizes[i], bundles[i][0])):
+        row = next((r for r, n in enumerate(used) if n + sizes[i] <= width), len(rows))
         if row == len(rows):
             rows.append([])
             used.append(0)
-        rows[row].append(text)
-        used[row] += lengths[text]
+        rows[row] += bundles[i]
+        used[row] += sizes[i]
     height, width = len(rows), max(used)
     if height * width > WORTH * mask.numel():
         return None
+    # 4.
     take = torch.zeros(height, width, dtype=torch.long)
     positions = torch.zeros(height, width, dtype=torch.long)
     back = torch.zeros(mask.shape, dtype=torch.long)
+    sees = torch.eye(width).bool().repeat(height, 1, 1)
     for row, texts in enumerate(rows):
-        at = 0
-        for text in texts:
-            end = at + lengths[text]
-            take[row, at:end] = text * mask.shape[1] + real[text]
-            positions[row, at:end] = torch.arange(lengths[text])
-            back[text, real[text]] = torch.arange(at, end) + row * width
-            at = end
-    return take, positions, back
+        end, path = 0, torch.empty(0, dtype=torch.long)
+        for text, shared in texts:
+            n = lengths[text]
+            begin, end = end, end + n - shared
+            path = torch.cat([path[:shared], torch.arange(begin, end)])  # the text's places
+            take[row, begin:end] = text * mask.shape[1] + real[text][shared:]
+            positions[row, begin:end] = torch.arange(shared, n)
+            back[text, real[text]] = row * width + path
+            sees[row, path[:, None], path] = torch.ones(n, n).tril().bool()
+    alone = all(len(bundle) == 1 for bundle in bundles)
+    return Layout(take, positions, back, None if alone else sees)
 
 
-def _packable(kwargs: dict[str, Any]) -> tuple[Any, Any, Any] | None:
+def _bundles(texts: list[list[int]], width: int) -> list[list[tuple[int, int]]]:
+    """Texts with the same beginning, each with the number of tokens shared with the one before."""
+    bundles: list[list[tuple[int, int]]] = []
+    size, before = 0, -1
+    for text in sorted(range(len(texts)), key=texts.__getitem__):
+        n = len(texts[text])
+        shared = _shared(texts[before], texts[text]) if bundles else 0
+        if bundles and shared >= n * WORTH_SHARING and size + n - shared <= width:
+            bundles[-1].append((text, shared))
+            size += n - shared
+        else:
+            bundles.append([(text, 0)])
+            size = n
+        before = text
+    return bundles
+
+
+def _shared(one: list[int], other: list[int]) -> int:
+    """The number of tokens that two texts begin with in common."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _packable(config: Any, kwargs: dict[str, Any]) -> Layout | None:
     """`lay_out` of a training batch; None for sampling and for what asks for more than states."""
-    mask = kwargs.get("attention_mask")
-    plain = kwargs.get("input_ids") is not None and mask is not None and mask.dim() == 2
+    ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
+    plain = ids is not None and mask is not None and mask.dim() == 2
     extras = ("position_ids", "past_key_values", "output_hidden_states", "output_attentions")
     more = any(kwargs.get(name) is not None and kwargs[name] is not False for name in extras)
-    return lay_out(mask) if plain and not more and kwargs.get("use_cache") is False else None
+    if not plain or more or kwargs.get("use_cache") is not False:
+        return None
+    windowed = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+    windowed |= {getattr(config, "sliding_window", None)} - {None}
+    trees = not windowed and config._attn_implementation in ("sdpa", "eager")
+    return lay_out(mask, ids if trees else None)
+
+
+def _as_mask(sees: Tensor | None, decoder: Any) -> Tensor | None:
+    """(R, 1, L, L) mask as the model's attention takes it: bool, or added to the scores."""
+    import torch
+
+    if sees is None or decoder.config._attn_implementation == "sdpa":
+        return None if sees is None else sees[:, None]
+    return torch.zeros(sees.shape, dtype=decoder.dtype).masked_fill(~sees, -torch.inf)[:, None]
 
 
 def _decoder(model: Any) -> Any:

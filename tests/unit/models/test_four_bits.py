@@ -153,7 +153,7 @@ def test_this_processor_is_right_after_the_import():
 
 ANY_PROCESSOR = """
 import logging
-import postlab.models
+import postlab
 import bitsandbytes.backends.cpu.ops
 from postlab.models import four_bits
 four_bits.misread_widths = lambda: [160]

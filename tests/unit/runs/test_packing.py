@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -20,15 +21,16 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from postlab import datasets
 from postlab.lab import Lab
 from postlab.models import load_policy, trainable
 from postlab.profile import get_profile
+from postlab.rewards import math_reward
 from postlab.runs import Run, without_padding
 from postlab.runs.packing import ROW, is_packed, lay_out
-from postlab.sampling import decoding
+from postlab.sampling import decoding, rollout_func
 
 SMALL = {
     "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -66,12 +68,15 @@ class Positions:
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.seen: list[int] = []
+        self.trained: list[int] = []  # those whose gradients are kept
         layer = next(module for name, module in model.named_modules() if name.endswith("layers.0"))
         layer.register_forward_hook(self.note, with_kwargs=True)
 
     def note(self, module, args, kwargs, output) -> None:
         states = args[0] if args else kwargs["hidden_states"]
         self.seen.append(states.shape[0] * states.shape[1])
+        if torch.is_grad_enabled():
+            self.trained.append(self.seen[-1])
 
 
 def loss_of(model, inputs) -> torch.Tensor:
@@ -100,28 +105,105 @@ def test_loss_and_gradients_are_those_of_the_padded_batch(kind, attention, side)
         assert torch.allclose(p.grad, expected[name], atol=1e-6), name
 
 
-def test_every_token_has_one_place_and_its_own_position():
+def branching(side: str) -> dict[str, torch.Tensor]:
+    """Four texts with 20 tokens in common, and four with 15, of which two are equal."""
+    inputs = batch("right", [40, 30, 25, 33, 20, 40, 40, 21])
+    ids = inputs["input_ids"]
+    ids[1:4, :20], ids[5:8, :15], ids[6] = ids[0, :20], ids[4, :15], ids[5]
+    if side == "left":
+        turned = [
+            row.roll(40 - int(n))
+            for row, n in zip(ids, inputs["attention_mask"].sum(1), strict=True)
+        ]
+        return {
+            "input_ids": torch.stack(turned),
+            "attention_mask": inputs["attention_mask"].flip(1),
+        }
+    return inputs
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_shared_beginning_is_computed_once_with_the_same_gradients(kind, attention, side):
+    model, inputs = small(kind, attention), branching(side)
+    plain = loss_of(model, inputs)
+    plain.backward()
+    expected = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    count = Positions(model)
+    with without_padding(model):
+        packed = loss_of(model, inputs)
+        packed.backward()
+    # 20 + 20 + 10 + 5 + 13 and 20 + 25 + 0 + 6; 249 tokens with repetitions
+    assert count.seen == ([320] if "window" in kind else [119])
+    assert packed.item() == pytest.approx(plain.item(), rel=1e-6)
+    for name, p in model.named_parameters():
+        assert torch.allclose(p.grad, expected[name], atol=1e-6), name
+
+
+def test_the_layout_does_not_depend_on_the_order_of_the_texts():
+    model, inputs = small("llama").eval(), branching("right")
+    order = torch.tensor([6, 3, 0, 7, 5, 1, 4, 2])
+    with torch.no_grad(), without_padding(model):
+        count = Positions(model)
+        usual = model(**inputs, use_cache=False).logits
+        other = model(**{k: v[order] for k, v in inputs.items()}, use_cache=False).logits
+    real = inputs["attention_mask"][order].bool()
+    torch.testing.assert_close(other[real], usual[order][real])
+    assert count.seen == [119, 119]
+
+
+def texts_of(luck: random.Random) -> list[list[int]]:
+    """Random texts, many of which begin like another one, or are the beginning of another one."""
+    texts: list[list[int]] = []
+    for _ in range(luck.randint(1, 12)):
+        old = luck.choice(texts) if texts and luck.random() < 0.7 else []
+        new = [luck.randint(1, 3) for _ in range(luck.choice([0, 1, 5, 60]))]
+        texts.append((old[: luck.randint(0, len(old))] + new) or [1])
+    return texts
+
+
+@pytest.mark.parametrize("sharing", [False, True])
+def test_every_token_sees_its_own_text_up_to_itself_and_nothing_else(sharing):
     luck = random.Random(0)
-    tried = 0
-    for _ in range(200):
-        lengths = [luck.randint(1, luck.choice([4, 30, 200])) for _ in range(luck.randint(1, 12))]
-        mask = batch(luck.choice(["left", "right"]), lengths)["attention_mask"]
-        laid = lay_out(mask)
+    tried = branched = 0
+    for _ in range(300):
+        texts = texts_of(luck)
+        lengths = [len(text) for text in texts]
+        side = luck.choice(["left", "right"])
+        mask = batch(side, lengths)["attention_mask"]
+        ids = torch.zeros_like(mask)
+        ids[mask.bool()] = torch.tensor([token for text in texts for token in text])
+        laid = lay_out(mask, ids if sharing else None)
         if laid is None:
             continue
         tried += 1
-        take, positions, back = laid
-        real = mask.flatten().nonzero()[:, 0]
-        places = back.flatten()[real]
-        assert len(set(places.tolist())) == len(real)
-        assert torch.equal(take.flatten()[places], real)
-        expected = (mask.cumsum(1) - 1).flatten()[real]
-        assert torch.equal(positions.flatten()[places], expected)
-        empty = torch.ones(take.numel(), dtype=torch.bool)
-        empty[places] = False
-        assert not positions.flatten()[empty].any()  # each a text of its own
-        assert take.shape[1] <= max(ROW, *lengths) and take.numel() <= 0.9 * mask.numel()
-    assert tried > 50
+        branched += laid.sees is not None
+        height, width = laid.take.shape
+        assert width <= max(ROW, *lengths) and height * width <= 0.9 * mask.numel()
+        laid_ids, positions = ids.flatten()[laid.take].flatten(), laid.positions.flatten()
+        places = [row[at.bool()] for row, at in zip(laid.back, mask, strict=True)]
+        for text, path in zip(texts, places, strict=True):
+            assert laid_ids[path].tolist() == text
+            assert positions[path].tolist() == list(range(len(text)))
+            assert len(set(path.tolist())) == len(text)
+            row = int(path[0]) // width
+            assert (path // width == row).all()
+            if laid.sees is not None:
+                seen = laid.sees[row][path % width]
+                for i in range(len(path)):
+                    assert seen[i].nonzero()[:, 0].tolist() == sorted(
+                        (path[: i + 1] % width).tolist()
+                    )
+        used = torch.zeros(height * width, dtype=torch.bool)
+        used[torch.cat(places)] = True
+        assert not positions[~used].any()  # each a text of its own
+        if not sharing:
+            assert laid.sees is None and int(used.sum()) == sum(lengths)
+        elif laid.sees is not None:
+            assert int(used.sum()) < sum(lengths)
+    assert tried > 50 and (branched > 30) == sharing
 
 
 @pytest.mark.parametrize(
@@ -207,6 +289,36 @@ def trainer_of(stage: str, output: Path):
     )
 
 
+def grpo_trainer(output: Path):
+    profile = get_profile("tiny")
+    model, tokenizer = policy()
+    settings = dict(profile.grpo.trainer) | {"max_steps": 2, "logging_steps": 1}
+    rows = datasets.math_rows("tinyworld", split="train", n=64)
+    return GRPOTrainer(
+        model=model,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list(rows).select_columns(["prompt", "answer"]),
+        reward_funcs=[math_reward],
+        rollout_func=rollout_func,  # luck by torch's seed, whichever way the steps are computed
+        args=GRPOConfig(output_dir=str(output), seed=0, **settings),
+    )
+
+
+def test_grpo_computes_a_groups_prompt_once(runs):
+    logs, positions = [], []
+    for way in (nullcontext, without_padding):
+        trainer = grpo_trainer(runs / way.__name__)  # made here, as it sets the seed
+        count = Positions(trainer.model)
+        with way(trainer.model):
+            trainer.train()
+        logs.append(trainer.state.log_history)
+        positions.append(sum(count.trained))
+    assert positions[1] < 0.55 * positions[0]
+    for name in ("loss", "grad_norm", "reward", "entropy", "completions/mean_length"):
+        plain, ours = ([entry[name] for entry in log if name in entry] for log in logs)
+        assert len(ours) == 2 and ours == pytest.approx(plain, rel=2e-3, abs=2e-4), name
+
+
 @pytest.mark.parametrize("stage", ["sft", "dpo"])
 def test_a_run_trains_without_padding_and_logs_what_trl_logs(runs, stage):
     plain = trainer_of(stage, runs / "plain")
@@ -218,7 +330,8 @@ def test_a_run_trains_without_padding_and_logs_what_trl_logs(runs, stage):
     with without_padding(ours.model):
         run.train(ours)
     assert run.manifest["model"]["without_padding"] and not is_packed(ours.model)
-    assert sum(fewer.seen) < 0.75 * sum(usual.seen) and len(fewer.seen) == len(usual.seen)
+    left = {"sft": 0.75, "dpo": 0.6}[stage]  # a pair has one prompt
+    assert sum(fewer.seen) < left * sum(usual.seen) and len(fewer.seen) == len(usual.seen)
     timed = ("runtime", "per_second", "total_flos")
     for mine, theirs in zip(ours.state.log_history, plain.state.log_history, strict=True):
         for name, value in theirs.items():
