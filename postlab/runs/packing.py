@@ -201,10 +201,10 @@ def _shared(one: list[int], other: list[int]) -> int:
 def _packable(config: Any, kwargs: dict[str, Any]) -> Layout | None:
     """`lay_out` of a training batch; None for sampling and for what asks for more than states."""
     ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
-    plain = ids is not None and mask is not None and mask.dim() == 2
+    if ids is None or mask is None or mask.dim() != 2 or kwargs.get("use_cache") is not False:
+        return None
     extras = ("position_ids", "past_key_values", "output_hidden_states", "output_attentions")
-    more = any(kwargs.get(name) is not None and kwargs[name] is not False for name in extras)
-    if not plain or more or kwargs.get("use_cache") is not False:
+    if any(kwargs.get(name) is not None and kwargs[name] is not False for name in extras):
         return None
     windowed = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
     windowed |= {getattr(config, "sliding_window", None)} - {None}
