@@ -160,7 +160,7 @@ tries = ["12+30=42, 42+15=57. #### 57", "#### 57", "#### 56", "no idea"]
 math_reward(tries, answer=["57"] * 4)
 
 # %% [markdown]
-# The evaluation at the end has its own extractor, so if the policy learns to satisfy the reward without doing arithmetic, reward and evaluation will disagree. [A deeper section](#deeper-format) checks whether they do.
+# The evaluation at the end has its own extractor, so if the policy learns to satisfy the reward without doing arithmetic, the reward and the evaluation will disagree. [A deeper section](#deeper-format) checks whether they do.
 #
 # Here are the first five training prompts:
 
@@ -612,7 +612,7 @@ steps.groupby(thirds, observed=True)[columns].mean().T.map("{:.4g}".format)
 # %% [markdown]
 # From the first to the last quarter of this run, the entropy falls to about an eighth of its value. That limits further learning: when all eight answers to a prompt are the same, there's nothing left to learn from comparing them.
 #
-# **The learning rate.** On `tiny`, the rate falls linearly from the first step: $\eta_t = \eta_0 \, (1 - t / T)$. `smol` keeps it constant. `t4` and `rented` use a warm-up and then a cosine schedule. Which of these is right, and how high can the rate be? We recorded a sweep up to the point where training collapses. Between 1e-4 and 1.6e-3, the accuracy on sums hardly depends on the rate. But skills that aren't rewarded do suffer. At four times the recipe's rate, held constant, accuracy on facts fell from 98% to 64% (40 prompts, mean of five seeds). [A deeper section](#deeper-rates) shows the figure and discusses its limits.
+# **The learning rate.** On `tiny`, the rate falls linearly from the first step: $\eta_t = \eta_0 \, (1 - t / T)$. `smol` keeps it constant. `t4` and `rented` use a warm-up and then a cosine schedule. Which schedule is right, and how high can the rate be? We recorded a sweep up to the point where training collapses. Between 1e-4 and 1.6e-3, the accuracy on sums hardly depends on the rate. But skills that aren't rewarded do suffer. At four times the recipe's rate, held constant, accuracy on facts fell from 98% to 64% (40 prompts, mean of five seeds). [A deeper section](#deeper-rates) shows the figure and discusses its limits.
 
 # %% [markdown]
 # <a id="changed" name="changed"></a>
@@ -645,7 +645,7 @@ plot_stages(table[table["metric"].isin(drawn)], profile=lab.profile.name)
 #
 # What about everything that wasn't rewarded, like facts, lists, safety and honesty? In the stored output, none of these changes is conclusive. Accuracy on facts fell by 3 points. The interval of this change excludes zero, but we looked at many metrics, and after Holm's correction (week 6) the change is no longer significant.
 #
-# But "inconclusive" doesn't mean "unchanged", and this is only one run. The same chain was recorded with eight seeds (`data/results/tiny/summary.json`). Accuracy on list operations fell on every seed, by 2 to 5.5 points, so GRPO has a small cost here. Accuracy on facts fell by 8 points on seed 2, and safety fell by 5.5 on seed 3; on other seeds, both changed much less.
+# But "inconclusive" doesn't mean "unchanged", and this is only one run. We recorded the same chain with eight seeds (`data/results/tiny/summary.json`). Accuracy on list operations fell on every seed, by 2 to 5.5 points, so GRPO has a small cost here. Accuracy on facts fell by 8 points on seed 2, and safety fell by 5.5 on seed 3; on other seeds, both changed much less.
 #
 # > **The roadmap says** GRPO was introduced with R1 in January 2025. **The evidence says** it was introduced with DeepSeekMath in February 2024; R1 made it famous.
 #
@@ -1394,4 +1394,4 @@ pd.Series(factors, name="GRPO prompt / SFT row").rename_axis("group size").to_fr
 #
 # *Does RL add anything?* Yue et al. 2025 ([2504.13837](https://arxiv.org/abs/2504.13837)) find that at a large k, the trained model's pass@k falls below the base model's. *ProRL* ([2505.24864](https://arxiv.org/abs/2505.24864)) trains longer, on more tasks. Dragoi et al. 2025 ([2510.08325](https://arxiv.org/abs/2510.08325)) explain why pass@k at a large k can mislead. Yuan et al. 2026 ([2606.15455](https://arxiv.org/abs/2606.15455)) study the loss of diversity through overtraining. Cai et al. 2026 ([2606.22317](https://arxiv.org/abs/2606.22317)) use a curriculum and a teacher's help with problems near or beyond the model's limit, which raises pass@256 above the base model's. Shao et al. 2025, *Spurious rewards* ([2506.10947](https://arxiv.org/abs/2506.10947)), use random rewards as a control.
 #
-# *Which choices matter at scale?* Khatri et al. 2025, *The Art of Scaling RL Compute* ([2510.13786](https://arxiv.org/abs/2510.13786)): 400,000 GPU-hours of ablations that show which choices change the final result and which only the speed. Bae et al. 2025 ([2504.03380](https://arxiv.org/abs/2504.03380)): filtering by difficulty, and the theory behind it. Schulman et al. 2025, *LoRA Without Regret* ([Thinking Machines](https://thinkingmachines.ai/blog/lora/)): learning rates for LoRA, and why a small rank suffices for RL.
+# *Which choices matter at scale?* Khatri et al. 2025, *The Art of Scaling RL Compute* ([2510.13786](https://arxiv.org/abs/2510.13786)): 400,000 GPU-hours of ablations, which separate what changes the final result from what changes only the speed. Bae et al. 2025 ([2504.03380](https://arxiv.org/abs/2504.03380)): filtering by difficulty, and the theory behind it. Schulman et al. 2025, *LoRA Without Regret* ([Thinking Machines](https://thinkingmachines.ai/blog/lora/)): learning rates for LoRA, and why a small rank suffices for RL.

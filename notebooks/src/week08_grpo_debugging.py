@@ -483,8 +483,8 @@ pd.DataFrame(table).set_index("repair").round(3)
 # Only the new judge repairs the damage. Here are the four repairs in turn:
 #
 # - **The small KL penalty** made no difference that we could see. For every seed and at every evaluation, all held-out verdicts are the same as with the judge alone.
-# - **The large KL penalty** limits the damage. It preserves most of the honesty (26% at the end, compared with 34% at the start), but almost none of the safety, which falls just as fast as without the penalty. (These runs used TRL's own trainer. On a GPU, Unsloth's trainer would hold the policy near the *base* model, as week 7 explains.)
-# - **The second reward** moves the damage elsewhere. It protects what it measures: safety rises to 98%. It doesn't measure honesty, which falls to 5%. It also can't tell whether a request with a rough verb is harmless or harmful, so half of the safe requests are refused as well.
+# - **The large KL penalty** limits the damage. This penalty preserves most of the honesty (26% at the end, compared with 34% at the start), but almost none of the safety, which falls just as fast as without the penalty. (These runs used TRL's own trainer. On a GPU, Unsloth's trainer would hold the policy near the *base* model, as week 7 explains.)
+# - **The second reward** moves the damage elsewhere. This reward protects what it measures: safety rises to 98%. It doesn't measure honesty, which falls to 5%. It also can't tell whether a request with a rough verb is harmless or harmful, so half of the safe requests are refused as well.
 # - **The judge who reads** raises the share of good replies by 27 points over the starting model. Even this repair has a cost: the policy refuses 38% of the safe requests instead of 9%, and helpfulness falls by 28 points.
 #
 # So repair the judge first. The other three repairs leave the hole open.
@@ -694,7 +694,7 @@ differences = ablation_differences(ablations)
 plot_ablations(differences)
 
 # %% [markdown]
-# After Holm's correction, three differences are significant (green). You already know the first one, *four steps*. Look at the other two differences in the same way, and ask what each arm really changed. [The deeper sections](#deeper-losses) show what each arm costs.
+# After Holm's correction, three differences are significant (green). You already know the first difference, that of *four steps*. Look at the other two differences in the same way, and ask what each arm really changed. [The deeper sections](#deeper-losses) show what each arm costs.
 #
 # **GSPO (−11 points).** This result doesn't tell you whether GSPO itself is any worse. This arm used the clip from the paper, 3e-4 and 4e-4, which was chosen for long reasoning. Our answers have about 24 tokens, and 45% of them get no gradient because of this clip. [Below](#deeper-losses) you'll see why the right clip for whole answers depends on their length. The right clip also depends on the learning rate: at eight times the rate, GSPO with the same clip is [no longer measurably behind](#deeper-matched).
 #
@@ -1470,7 +1470,7 @@ pd.DataFrame(judged_by).T
 #
 # *Losses.* [Dr. GRPO](https://arxiv.org/abs/2503.20783) works out the algebra of the two biases. [RLOO](https://arxiv.org/abs/2402.14740) argues that PPO's critic and clip may be more than language models need. [GSPO](https://arxiv.org/abs/2507.18071) explains why its ratio is defined per answer, and how much it clips. [MiniMax-M1](https://arxiv.org/abs/2506.13585) introduces CISPO in section 3 and shows which tokens lose their gradient to a clip. [SAPO](https://arxiv.org/abs/2511.20347) describes a clip without a hard edge and compares it with GRPO and GSPO.
 #
-# *What matters at scale.* [ScaleRL](https://arxiv.org/abs/2510.13786) shows which choices raise the ceiling and which raise only the speed, using curves that were fitted before the long run. [Tricks or Traps](https://arxiv.org/abs/2508.08221) tests one trick at a time on the same base model, and its advice depends on the model and the data. [Stabilizing RL with LLMs](https://arxiv.org/abs/2512.01374) explains when a token-level loss approximates a reward for whole answers. Read it for what it says about the mismatch between sampler and trainer, staleness, and mixture-of-experts models. [An extra notebook](extras/sampler_mismatch.ipynb) measures such a mismatch on the tiny model, corrects for it and trains with it.
+# *What matters at scale.* [ScaleRL](https://arxiv.org/abs/2510.13786) shows which choices raise the ceiling and which raise only the speed, using curves that were fitted before the long run. [Tricks or Traps](https://arxiv.org/abs/2508.08221) tests one trick at a time on the same base model, and its advice depends on the model and the data. [Stabilizing RL with LLMs](https://arxiv.org/abs/2512.01374) explains when a token-level loss approximates a reward for whole answers. The paper is also worth reading for what it says about the mismatch between sampler and trainer, staleness, and mixture-of-experts models. [An extra notebook](extras/sampler_mismatch.ipynb) measures such a mismatch on the tiny model, corrects for it and trains with it.
 #
 # *Hacking.* [Gao et al. 2022](https://arxiv.org/abs/2210.10760) show how the proxy and the true reward come apart. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) study how to monitor a model's thoughts, and what happens if you train against the monitor. [MacDiarmid et al. 2025](https://arxiv.org/abs/2511.18397) describe a model that learned to hack its rewards and became misaligned in other ways, too.
 #
