@@ -915,7 +915,7 @@ plot_hunt(ours, hers)
 #
 # `golds[::G]` takes every eighth number, which gives her the six different ones. But `* G` then repeats the whole list: number 1, number 2, … number 6, then number 1 again. The G answers to one prompt, however, are next to each other, so most answers are compared with the right number of a *different* sum.
 #
-# The very first reward gives the bug away. Both loops start from the same model and sample the *same* answers in the first step, but yours scores 52% of them as right and hers only 10%. About one answer in six happens to line up with its own number, which explains most of the 10%. But which answers line up depends on their place in the batch, so right answers in the same group get different rewards, and her advantages are mostly noise. And this noise isn't small: because we divide by the standard deviation of the group, a single match gets the largest possible advantage.
+# The first reward gives the bug away. Both loops start from the same model and sample the *same* answers in the first step, but yours scores 52% of them as right and hers only 10%. About one answer in six happens to line up with its own number, which explains most of the 10%. But which answers line up depends on their place in the batch, so right answers in the same group get different rewards, and her advantages are mostly noise. And this noise isn't small: because we divide by the standard deviation of the group, a single match gets the largest possible advantage.
 #
 # </details>
 #
@@ -1026,7 +1026,7 @@ print(tests.round(2).to_string(index=False))
 # <a id="deeper-filter" name="deeper-filter"></a>
 # ## Deeper: prompts of the right difficulty
 #
-# A group whose answers are all right or all wrong contributes no gradient. In section 7's run, about a third of the groups were uninformative at the start and two thirds at the end. So why not drop such prompts in advance? That is called **difficulty filtering**: you let the starting policy answer each prompt a few times and keep only the prompts that it gets right sometimes, but not always. (Filtering *during* training is called dynamic sampling, a topic of week 8. [Bae et al. 2025](https://arxiv.org/abs/2504.03380) derive a lower bound on the improvement, which is highest for prompts with a pass rate of one half. They also report gains from filtering online.)
+# A group whose answers are all right or all wrong contributes no gradient. In section 7's run, about a third of the groups were uninformative at the start and two thirds at the end. So why not drop such prompts in advance? In **difficulty filtering**, you let the starting policy answer each prompt a few times and keep only the prompts that it gets right sometimes, but not always. (Filtering *during* training is called dynamic sampling, a topic of week 8. [Bae et al. 2025](https://arxiv.org/abs/2504.03380) derive a lower bound on the improvement, which is highest for prompts with a pass rate of one half. They also report gains from filtering online.)
 #
 # Whether a filter pays off depends on its cost, because its answers have to be generated, too. We recorded short runs of eight steps with eight seeds. *Filtered* runs train on prompts that the starting policy got right once, twice or three times out of four. *Unfiltered* runs take prompts from the same list, in order. The *longer* runs are unfiltered, too, but they spend the answers that the filter would use on extra steps.
 
@@ -1052,7 +1052,7 @@ print(table.assign(lowest=by_arm.min(), highest=by_arm.max()).T.to_string())
 # <a id="deeper-pass" name="deeper-pass"></a>
 # ## Deeper: sharpening, or something new?
 #
-# Does RL teach a model anything that it couldn't do before? To find out, you can look at **pass@k**, the share of problems with at least one right answer among $k$ samples. If RL only *sharpens* the model, pass@1 rises while pass@k for a large $k$ stays where it was: the right answers were possible before, and now they are more likely. If RL *adds* something, pass@k rises as well.
+# Does RL teach a model anything that it couldn't do before? To find out, look at **pass@k**, the share of problems with at least one right answer among $k$ samples. If RL only *sharpens* the model, pass@1 rises while pass@k for a large $k$ stays where it was: the right answers were possible before, and now they are more likely. If RL *adds* something, pass@k rises as well.
 #
 # The evaluation samples four answers to each sum, so for the five recorded chains, $k$ can go up to 4:
 
@@ -1278,7 +1278,7 @@ for name in ("t4", "rented"):
 pd.DataFrame(shown)
 
 # %% [markdown]
-# These estimates are on the high side, because they assume that every answer has the maximum length. If a run crashes, `run.train` continues with the same samples that an uninterrupted run would have drawn, since the random state is part of the checkpoint.
+# These estimates are on the high side, because they assume answers of the maximum length. If a run crashes, `run.train` continues with the same samples that an uninterrupted run would have drawn, since the random state is part of the checkpoint.
 
 # %% [markdown]
 # > **The roadmap says** GRPO costs 8 to 16 times as much, because it samples 8 to 16 answers to each prompt. **The evidence says** that this counts the answers but not the cost of each one. Every answer has to be generated before you can train on it, and generating a token takes longer than training on one.
