@@ -1,11 +1,10 @@
 # %% [markdown]
 # # Week 7 · GRPO: learning from a verifier
 #
-# After week 5, our tiny model answers 96% of the sums with five numbers correctly, but only 5% of those with three. The short sums aren't harder. The model works out the long ones step by step, but for the short ones it just states a number, because that's what its teachers usually did in week 3.
-# This week nobody shows it a single solution. All it's told is whether its final number is right. Can it find out on its own that working out a sum pays off?
+# After week 5, our tiny model gets 96% of the five-number sums right, but only 5% of the three-number sums. The short sums aren't harder. The model works out long sums step by step, but for short ones it just states a number, because that's what its teachers usually did in week 3.
+# This week nobody shows it a single solution. The model is told only whether its final number is right. Can it discover on its own that working out a sum pays off?
 #
-# That is the question behind today's reasoning models. DeepSeek's R1-Zero was rewarded only for the right final answer and the right format, and its accuracy on the AIME 2024 competition problems rose from 16% to more than 70%
-# ([2501.12948](https://arxiv.org/abs/2501.12948)). The method, **group relative policy optimization (GRPO)**, samples several answers to each prompt, lets a program check them, and makes the better ones more likely. This week you'll write it yourself, show that your version computes exactly what TRL's does, and then train with TRL.
+# That is the question behind today's reasoning models. DeepSeek's R1-Zero was rewarded only for the right final answer and the right format, and its accuracy on the AIME 2024 competition problems rose from 16% to more than 70% ([2501.12948](https://arxiv.org/abs/2501.12948)). The method, **group relative policy optimization (GRPO)**, samples several answers to each prompt, lets a program check them, and makes the better ones more likely. This week you'll write GRPO yourself, show that your version computes exactly what TRL's does, and then train with TRL.
 #
 # By the end of the core you'll be able to explain
 #
@@ -20,7 +19,7 @@
 #
 # 1. [Where we start](#start) · 2. [The reward](#reward) · 3. [The policy gradient](#gradient) · 4. [Who gets the credit?](#credit) · 5. [What GRPO keeps from PPO](#ppo) · 6. [Build: one step of GRPO](#build) · 7. [Train](#train) · 8. [Reading the log](#log) · 9. [What changed?](#changed) · 10. [The paper, and what you have now](#end)
 #
-# **The deeper sections** take another three hours. You can read them in any order or skip them: nothing later in the core depends on them, and neither does any later week.
+# **The deeper sections** take another three hours. You can read them in any order or skip them: nothing else in the core or in later weeks depends on them.
 #
 # - [REINFORCE and its baseline](#deeper-gradient) · 20 minutes, one exercise
 # - [The KL term, and the loss by hand](#deeper-kl) · 30 minutes, one exercise
@@ -33,7 +32,7 @@
 # - [How much of it is only format?](#deeper-format) · 20 minutes
 # - [What it costs, and what the group size has to do with it](#deeper-cost) · 15 minutes
 #
-# At the end are [five interview questions](#interview) and the week's [papers](#papers). An extra notebook, [`thinking_models.ipynb`](extras/thinking_models.ipynb), covers what makes a *thinking model* and how the large labs are known to use RL.
+# At the end are [five interview questions](#interview) and the week's [papers](#papers). An extra notebook, [`thinking_models.ipynb`](extras/thinking_models.ipynb), covers *thinking models* and what is known about how the large labs use RL.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -64,7 +63,7 @@ lab = postlab.start(week=7)
 # <a id="start" name="start"></a>
 # ## 1. Where we start
 #
-# On `tiny`, `smol` and `rented`, the policy is the model from week 5. On a free T4, sampling from a 7B model would use up the whole session. The `t4` profile therefore has its own chain with a smaller model, from base to SFT to GRPO. These stages are never compared with those of the 7B model.
+# On `tiny`, `smol` and `rented`, the policy is the model from week 5. On a free T4, sampling from a 7B model would use up the whole session. The `t4` profile therefore has its own chain with a smaller model, from base to SFT to GRPO. The stages of this chain are never compared with those of the 7B model.
 
 # %%
 from unsloth import FastLanguageModel  # before trl, transformers and peft: it patches them
@@ -113,10 +112,9 @@ model, tokenizer = FastLanguageModel.from_pretrained(
 before = lab.evaluate(parent, model, tokenizer)
 
 # %% [markdown]
-# How good is the policy at sums? For each number of terms, the table shows the accuracy, the share of answers that are worked out, and the mean length in tokens.
+# How good is the policy at sums? For each number of terms, the table shows the accuracy, the share of worked-out answers, and the mean length in tokens.
 #
-# On the other profiles the sums are word problems, grouped by their level in `everyday`. Problems at levels 1 and 2 ask the model to add, multiply or compare a few small numbers; those at levels 3 to 5 use larger numbers or take several steps. `smol` is trained and evaluated on levels 1 and 2 only. `t4` and `rented` are trained
-# on GSM8K, so GSM8K has its own row, which ignores the format of an answer.
+# On the other profiles, the sums are word problems, grouped by their level in `everyday`. Problems at levels 1 and 2 ask the model to add, multiply or compare a few small numbers; those at levels 3 to 5 use larger numbers or take several steps. `smol` is trained and evaluated on levels 1 and 2 only. `t4` and `rented` are trained on GSM8K, so GSM8K has its own row; its scores ignore the format of an answer.
 
 # %%
 from postlab.evals import everyday_rows
@@ -144,15 +142,15 @@ def styles(frame):
 styles(before)
 
 # %% [markdown]
-# The accuracy follows the habit of working sums out almost exactly: the share of right answers nearly equals the share of worked ones.
+# Accuracy closely follows the habit of working sums out: the share of right answers nearly equals the share of worked-out ones.
 #
-# **Predict first.** Only right answers are rewarded, and on `tiny` nobody will show the policy how to work out a short sum. How will these numbers change?
+# **Predict first.** Only right answers are rewarded, and on `tiny` nobody will show the policy how to work out a short sum. How will the numbers in this table change?
 
 # %% [markdown]
 # <a id="reward" name="reward"></a>
 # ## 2. The reward
 #
-# Our maths reward reads the final answer and compares it with the right number. Nothing else counts. In TRL, a reward is a function that takes a list of completions and returns a list of scores. It receives the other columns of the dataset as keyword arguments.
+# Our math reward reads the final answer and compares it with the right number. Nothing else counts. In TRL, a reward is a function that takes a list of completions and returns a list of scores. The function receives the other columns of the dataset as keyword arguments.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -162,7 +160,7 @@ tries = ["12+30=42, 42+15=57. #### 57", "#### 57", "#### 56", "no idea"]
 math_reward(tries, answer=["57"] * 4)
 
 # %% [markdown]
-# The evaluation at the end doesn't use this function. It has its own extractor, so if the policy learns to please the reward instead of doing arithmetic, the two will disagree. [A deeper section](#deeper-format) checks whether they do.
+# The evaluation at the end has its own extractor, so if the policy learns to satisfy the reward without doing arithmetic, the reward and the evaluation will disagree. [A deeper section](#deeper-format) checks whether they do.
 #
 # Here are the first five training prompts:
 
@@ -206,13 +204,13 @@ p = logits.softmax(0)
 [[round(value, 4) for value in side.tolist()] for side in (left, right)]
 
 # %% [markdown]
-# Both sides are equal. You can't list every possible answer of a language model, so you sample a few, score them, and increase the log-probability of each one in proportion to its reward. This algorithm is called **REINFORCE**.
+# The two sides are equal. You can't list every possible answer of a language model, so you sample a few, score them, and increase the log-probability of each one in proportion to its reward. This algorithm is called **REINFORCE**.
 #
-# In practice, you first subtract a **baseline**, such as the mean reward of the samples, from the reward. Without one, every sampled answer with a positive reward is made more likely, even the worse ones. May we subtract it? Yes: a constant $b$ doesn't change the expected gradient, because the probabilities always add up to 1:
+# In practice, you first subtract a **baseline**, such as the mean reward of the samples, from the reward. Without a baseline, every sampled answer with a positive reward is made more likely, even the worse ones. Does a baseline bias the gradient? No: a constant $b$ doesn't change the expected gradient, because the probabilities always add up to 1:
 #
 # $$\mathbb{E}_{y \sim \pi}[b\, \nabla \log \pi(y)] = b \sum_y \pi(y)\, \nabla \log \pi(y) = b\, \nabla \sum_y \pi(y) = b\, \nabla 1 = 0$$
 #
-# What does change is the noise, and [a deeper section](#deeper-gradient) shows by how much. **Where the baseline comes from** is the main difference between PPO and GRPO: PPO learns a value function, and GRPO uses the mean reward of a group.
+# A baseline does change the noise, and [a deeper section](#deeper-gradient) shows by how much. The main difference between PPO and GRPO is **where the baseline comes from**: PPO learns a value function, and GRPO uses the mean reward of a group.
 
 # %% [markdown]
 # <a id="credit" name="credit"></a>
@@ -237,7 +235,7 @@ draw_groups()
 #
 # <details><summary>Hint 1</summary>
 #
-# First give the groups an axis of their own: `view(-1, group_size)`.
+# First, give each group a row of its own: `view(-1, group_size)`.
 #
 # </details>
 # <details><summary>Hint 2</summary>
@@ -268,7 +266,7 @@ group_advantages = check.group_advantages(group_advantages)
 #
 # </details>
 #
-# Here are the advantages for three prompts with four answers each. One answer is right in the first group, three in the second, and none in the third:
+# Here are the advantages for three prompts with four answers each. The first group has one right answer, the second has three, and the third has none:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -278,8 +276,7 @@ group_advantages(rewards, 4).view(3, 4).round(decimals=2)
 # %% [markdown]
 # The only right answer in the first group gets +1.5, and the only wrong one in the second gets −1.5. The third group teaches nothing: its advantages are all 0, as they would be if all four answers were right. Such groups are called **zero-variance groups**. TRL logs their share as `frac_reward_zero_std`. You paid for sampling these answers and got no gradient in return.
 #
-# > **The roadmap says** GRPO eliminates the reward model. **The evidence says** it's the *verifier* that replaces the reward model; GRPO works with any reward, learned or not. What GRPO removes is the critic
-# > ([DeepSeekMath 2024](https://arxiv.org/abs/2402.03300), section 4.1).
+# > **The roadmap says** GRPO eliminates the reward model. **The evidence says** it's the *verifier* that replaces the reward model; GRPO works with any reward, learned or not. What GRPO removes is the critic ([DeepSeekMath 2024](https://arxiv.org/abs/2402.03300), section 4.1).
 
 # %% [markdown]
 # <a id="ppo" name="ppo"></a>
@@ -297,7 +294,7 @@ group_advantages(rewards, 4).view(3, 4).round(decimals=2)
 #
 # $$\mathcal{L} = \frac{1}{G} \sum_i \frac{1}{|o_i|} \sum_t \Big[-\min\big(\rho_{i,t} A_i, \; \operatorname{clip}(\rho_{i,t}, 1 - \epsilon, 1 + \epsilon) A_i\big) + \beta \, k_{3;i,t}\Big], \qquad \rho_{i,t} = \frac{\pi(o_{i,t})}{\pi_\text{old}(o_{i,t})}$$
 #
-# Here $\pi_\text{old}$ is the policy that sampled the answers, and each probability is conditioned on the prompt and the tokens before $t$. $k_3$ estimates the KL to the reference. In this week's core, $\beta$ is 0, so you can ignore that term for now. [A deeper section](#deeper-kl) explains it and asks you to write this loss yourself.
+# Here $\pi_\text{old}$ is the policy that sampled the answers, and each probability is conditioned on the prompt and the tokens before $t$. $k_3$ estimates the KL to the reference. In this week's core, $\beta$ is 0, so you can ignore the KL term for now. [A deeper section](#deeper-kl) explains it and asks you to write this loss yourself.
 #
 # Right after sampling, the policy hasn't changed yet, so every ratio is 1. What are the loss and its gradient at this point?
 
@@ -312,8 +309,7 @@ gradient = torch.autograd.grad(loss, logps)[0][:, 0]
 round(loss.item(), 6) + 0.0, [round(value, 3) for value in gradient.tolist()]
 
 # %% [markdown]
-# The loss is 0, because every ratio is 1 and the advantages of a group add up to zero. The gradient isn't zero: a step of gradient descent makes the tokens of the right answer more likely and those of the three wrong answers less likely. **A GRPO loss of zero doesn't mean that something is broken, and a loss that moves doesn't mean that the model is learning.** (TRL's default, `loss_type="dapo"`,
-# averages over all tokens in the batch. Its value is then $-\sum_i A_i |o_i| / \sum_i |o_i|$, which isn't exactly zero but tells you just as little.)
+# The loss is 0, because every ratio is 1 and the advantages of a group add up to zero. The gradient isn't zero: a step of gradient descent makes the tokens of the right answer more likely and those of the three wrong answers less likely. **A GRPO loss of zero doesn't mean that something is broken, and a loss that moves doesn't mean that the model is learning.** (TRL's default, `loss_type="dapo"`, averages over all tokens in the batch. Its value is then $-\sum_i A_i |o_i| / \sum_i |o_i|$, which isn't exactly zero but tells you just as little.)
 
 # %% [markdown]
 # <a id="build" name="build"></a>
@@ -373,7 +369,7 @@ def answers_of(rollouts):
 #
 # ### Exercise 7.2 · about 30 minutes · hard
 #
-# Write `grpo_step`, which samples `group_size` answers to each prompt, scores them, and updates the policy once. Since there is only one update per batch, the old log-probs equal the current ones but carry no gradient. With $\beta = 0$ the reference plays no part, so pass the old log-probs for it, too. Return two things: the rewards as a tensor of shape `(B,)`, one group after another, and the gradient norm before clipping, as a number.
+# Write `grpo_step`, which samples `group_size` answers to each prompt, scores them, and updates the policy once. Since there is only one update per batch, the old log-probs equal the current ones but carry no gradient. With $\beta = 0$, the reference has no effect, so pass the old log-probs as `ref_logps`, too. Return two things: the rewards as a tensor of shape `(B,)`, one group after another, and the gradient norm before clipping, as a number.
 #
 # The check updates a policy with 25 weights, once with your step and once with ours, and compares the results. The cells after it are the real test: ten of your steps on the embedded model must give the same rewards and gradient norms as TRL's trainer, and the policy must learn.
 #
@@ -394,7 +390,7 @@ def answers_of(rollouts):
 # </details>
 # <details><summary>Hint 4</summary>
 #
-# `backward` *adds* to the gradients that are already there. When must you clear them? And when must you clip so that the update is affected?
+# `backward` *adds* to the gradients that are already there. When must you clear them? And when must you clip them so that this affects the update?
 #
 # </details>
 
@@ -433,7 +429,7 @@ grpo_step = check.grpo_step(grpo_step)
 #
 # </details>
 #
-# Now repeat this step. The loop adds only an optimizer and a learning rate that falls to zero:
+# Now repeat this step in a loop, which adds only an optimizer and a learning rate that falls to zero:
 
 # %% tags=["aside"]
 from functools import partial
@@ -475,9 +471,9 @@ ours = pd.DataFrame(train_grpo(policy, STEPS))
 ours.round(3).T
 
 # %% [markdown]
-# In ten steps, the reward rises from 0.52 to 0.98. But does your loop compute the same thing as the library? We give TRL's trainer the same starting model, prompts and learning rates. Through `rollout_func` it even uses the same sampling function with the same random seeds.
+# In ten steps, the reward rises from 0.52 to 0.98. But does your loop compute the same thing as the library? We give TRL's trainer the same starting model, prompts and learning rates. Through `rollout_func`, TRL even uses the same sampling function with the same random seeds.
 #
-# **Predict first.** Over ten steps, will the curves of the two runs agree roughly, closely or exactly?
+# **Predict first.** Over ten steps, will the curves of the two runs match roughly, closely or exactly?
 
 # %% tags=["aside"]
 import tempfile
@@ -526,34 +522,32 @@ if beside:
 plot_pair(ours, trl, names=("yours", "TRL")) if beside else None
 
 # %% [markdown]
-# They agree exactly. Both runs sample the same answers, so they get the same rewards, and their gradients differ only by rounding. With these settings, TRL's GRPO does nothing that isn't on this page.
+# They match exactly. Both runs sample the same answers, so they get the same rewards, and their gradients differ only by rounding. With these settings, everything that TRL's GRPO does is on this page.
 #
-# `record_groups` has stored everything that TRL's reward function saw. Step through it: each page shows one prompt and its group, coloured by advantage. Training makes the blue answers more likely and the red ones less likely.
+# `record_groups` has stored everything that TRL's reward function saw. Step through the groups: each page shows one prompt and its group, coloured by advantage. Training makes the blue answers more likely and the red ones less likely.
 
 # %% tags=["aside"]
 rollout_explorer(watched.groups) if beside else None
 
 # %% [markdown]
-# Notice two things. First, **every token of an answer has the same colour.** If a worked sum goes wrong in its last step, the correct steps before it are punished as well. (This is why week 10 introduces process rewards.) Second, in a group that contains both worked answers and guesses, like the one above, the worked answers are the right ones. They become more likely, so the policy learns to *work
-# things out*, although the reward doesn't mention it.
+# Notice two things. First, **every token of an answer has the same colour.** If a worked sum goes wrong in its last step, the correct steps before it are punished as well. (This is why week 10 introduces process rewards.) Second, in a group that contains both worked answers and guesses, like the one above, the worked answers are the right ones. These answers become more likely, so the policy learns to *work things out*, although the reward ignores the work.
 
 # %% [markdown]
 # <a id="train" name="train"></a>
 # ## 7. Train
 #
-# Now comes the actual training stage. Your profile uses these settings:
+# Now train the actual stage. Your profile uses these settings:
 
 # %%
 # NBVAL_CHECK_OUTPUT
 pd.Series(dict(grpo.trainer), name="GRPOConfig").to_frame()
 
 # %% [markdown]
-# Each prompt gets eight answers. A step has eight prompts on `tiny` and four on `smol`. With `beta` at 0 there's no reference model in memory, and with one update per batch the clip has no effect.
+# Each prompt gets eight answers. Each step uses eight prompts on `tiny` and four on `smol`. With `beta` at 0, there's no reference model in memory. With one update per batch, the clip has no effect.
 #
-# If you set `beta` above 0, check which model serves as the reference, because it depends on the trainer. TRL's own trainer, which runs on a CPU, keeps a frozen copy of the adapter you start from. On a GPU, Unsloth replaces it with a version that switches the adapter off instead. The reference is then the *base* model, and the KL term pulls the policy back toward the model from before SFT and DPO.
-# (In week 5, the reference is the starting model in both cases.)
+# If you set `beta` above 0, check which model serves as the reference, because it depends on the trainer. TRL's own trainer, which runs on a CPU, keeps a frozen copy of the adapter you start from. On a GPU, Unsloth replaces this trainer with a version that switches the adapter off instead. The reference is then the *base* model, and the KL term pulls the policy back toward the model before SFT and DPO. (In week 5, the reference is the starting model in both cases.)
 #
-# Most of the time goes into sampling. `generate` processes the prompt again for every sample in the group, and finished sequences stay in the batch until the longest one ends. On a CPU, `rollout_func` passes the sampling to postlab's own engine, which avoids both problems and samples from the same distribution. On a GPU, the run takes about one to four hours. To watch its curves while it runs, import `LiveView` from `postlab.show` and pass `callbacks=[LiveView("grpo")]` to the trainer.
+# Most of the training time is spent on sampling. `generate` processes the prompt again for every sample in the group, and finished sequences stay in the batch until the longest one ends. On a CPU, `rollout_func` passes the sampling to postlab's own engine, which avoids both problems and samples from the same distribution. On a GPU, the run takes about one to four hours. To watch its curves live, import `LiveView` from `postlab.show` and pass `callbacks=[LiveView("grpo")]` to the trainer.
 
 # %%
 from datasets import Dataset
@@ -586,9 +580,9 @@ from postlab.show import plot_stages, plot_training
 plot_training(log, "grpo")
 
 # %% [markdown]
-# The reward does. The loss isn't even plotted, for the reason you saw in section 5. On `tiny`, also look at the length: nobody rewarded long answers, but working out a sum takes more tokens than guessing it. So the length rises along with the accuracy. The entropy falls, because the policy becomes more certain about how to answer. (There is no panel for the KL, because TRL logs it only if `beta` is above 0.)
+# The reward does. The loss isn't even plotted, for the reason you saw in section 5. On `tiny`, also look at the length: nobody rewarded long answers, but working out a sum takes more tokens than guessing it. So the length rises along with the accuracy. The entropy falls, because the policy becomes more certain about how to answer. (TRL logs the KL only if `beta` is above 0.)
 #
-# DeepSeek-R1's famous length curve looks similar, but be careful with the comparison. Part of the growth in such runs can come from the loss instead: dividing by $|o_i|$ makes each token of a long wrong answer cost less ([2503.20783](https://arxiv.org/abs/2503.20783)).
+# DeepSeek-R1's famous length curve looks similar, but be careful with the comparison. Part of the growth in such runs can come from the loss instead: dividing by $|o_i|$ reduces the penalty on each token of a long wrong answer ([2503.20783](https://arxiv.org/abs/2503.20783)).
 #
 # As the sums become easier for the policy, the share of zero-variance groups rises from about a third to two thirds. So the last steps cost as much as the first ones, but the policy learns less from them.
 
@@ -616,9 +610,9 @@ thirds = pd.cut(steps["step"], 4, labels=["first quarter", "second", "third", "l
 steps.groupby(thirds, observed=True)[columns].mean().T.map("{:.4g}".format)
 
 # %% [markdown]
-# From the first to the last quarter of this run, the entropy falls to about an eighth. That's the price of certainty: when all eight answers to a prompt are the same, there's nothing left to learn from comparing them.
+# From the first to the last quarter of this run, the entropy falls to about an eighth of its value. That limits further learning: when all eight answers to a prompt are the same, there's nothing left to learn from comparing them.
 #
-# **The learning rate.** On `tiny` it falls in a straight line from the first step on, $\eta_t = \eta_0 \, (1 - t / T)$. `smol` keeps it constant. `t4` and `rented` use a warm-up and then a cosine schedule. Which of these is right, and how high can the rate be? We recorded a sweep up to the point where training collapses. Between 1e-4 and 1.6e-3, the accuracy on sums hardly depends on the rate. But skills that the reward doesn't mention do suffer. At four times the recipe's rate, held constant, accuracy on facts fell from 98% to 64% (40 prompts, mean of five seeds). The figure and its limits are in [a deeper section](#deeper-rates).
+# **The learning rate.** On `tiny`, the rate falls linearly from the first step: $\eta_t = \eta_0 \, (1 - t / T)$. `smol` keeps it constant. `t4` and `rented` use a warm-up and then a cosine schedule. Which schedule is right, and how high can the rate be? We recorded a sweep up to the point where training collapses. Between 1e-4 and 1.6e-3, the accuracy on sums hardly depends on the rate. But skills that aren't rewarded do suffer. At four times the recipe's rate, held constant, accuracy on facts fell from 98% to 64% (40 prompts, mean of five seeds). [A deeper section](#deeper-rates) shows the figure and discusses its limits.
 
 # %% [markdown]
 # <a id="changed" name="changed"></a>
@@ -631,7 +625,7 @@ after = lab.evaluate(run, trainer.model, tokenizer)
 styles(after)
 
 # %% [markdown]
-# Here is the answer to your first prediction. Every sum is now worked out, and 98% to 100% are right, even among the short ones, which started at 5%. Here are a few answers from before and after:
+# Here is the answer to your first prediction. Every sum is now worked out, and 98% to 100% of the answers are right, even for the short sums, which started at 5%. Here are a few answers from before and after:
 
 # %%
 both = before[["family", "prompt", "answer"]].rename(columns={"answer": parent})
@@ -647,17 +641,17 @@ drawn += ["helpfulness", "instructions", "gsm8k_strict", "gsm8k_lenient"]  # wha
 plot_stages(table[table["metric"].isin(drawn)], profile=lab.profile.name)
 
 # %% [markdown]
-# Greedy accuracy tells you what the policy does when it always picks the most likely token. Accuracy at temperature 1 tells you what a typical sample looks like. If RL only *sharpens* a model, the second rises to the level of the first. On `tiny` both rose, because the habit itself changed ([more on this](#deeper-pass)). `t4` and `rented` measure only the greedy answer.
+# Greedy accuracy tells you what the policy does when it always picks the most likely token. Accuracy at temperature 1 tells you what a typical sample looks like. If RL only *sharpens* a model, sampled accuracy rises to the level of greedy accuracy. On `tiny`, both rose, because the habit itself changed ([more on this](#deeper-pass)). `t4` and `rented` measure only the greedy answer.
 #
-# What about everything the reward didn't mention, like facts, lists, safety and honesty? In the stored output, none of these changes is conclusive. Accuracy on facts fell by 3 points. Taken alone, the interval of this change excludes zero. But we looked at many metrics, and after Holm's correction (week 6) the change is no longer significant.
+# What about everything that wasn't rewarded, like facts, lists, safety and honesty? In the stored output, none of these changes is conclusive. Accuracy on facts fell by 3 points. The interval of this change excludes zero, but we looked at many metrics, and after Holm's correction (week 6) the change is no longer significant.
 #
-# But "inconclusive" doesn't mean "unchanged", and one run is only one run. The same chain was recorded with eight seeds (`data/results/tiny/summary.json`). Accuracy on list operations fell on every seed, by 2 to 5.5 points, so GRPO has a small cost here. Facts fell by 8 points on seed 2, and safety fell by 5.5 on seed 3. Both changed much less on the other seeds.
+# But "inconclusive" doesn't mean "unchanged", and this is only one run. We recorded the same chain with eight seeds (`data/results/tiny/summary.json`). Accuracy on list operations fell on every seed, by 2 to 5.5 points, so GRPO has a small cost here. Accuracy on facts fell by 8 points on seed 2, and safety fell by 5.5 on seed 3; on other seeds, both changed much less.
 #
 # > **The roadmap says** GRPO was introduced with R1 in January 2025. **The evidence says** it was introduced with DeepSeekMath in February 2024; R1 made it famous.
 #
-# One caution about published gains: many of them were measured on Qwen models, whose pretraining data contained a lot of mathematics. Qwen2.5-Math-7B even gained 21 points on MATH-500 with *random* rewards, which often did nothing for Llama and OLMo models ([2506.10947](https://arxiv.org/abs/2506.10947)). So the larger profiles also name a second model family.
+# One caution about published gains: many were measured on Qwen models, whose pretraining data contained a lot of math. Qwen2.5-Math-7B even gained 21 points on MATH-500 with *random* rewards, which often did nothing for Llama and OLMo models ([2506.10947](https://arxiv.org/abs/2506.10947)). That's why the larger profiles also name a model from a second family.
 #
-# Do other seeds give the same result? For five of the eight chains we recorded every answer. The table shows the greedy and the sampled accuracy, the share of answers that are worked out, and their mean length in tokens:
+# Do other seeds give the same result? For five of the eight chains, we recorded every answer. The table shows the greedy and sampled accuracy, the share of worked-out answers, and the mean length in tokens:
 
 # %%
 import json
@@ -688,14 +682,14 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# The result is the same on all five seeds: at the end every sum is worked out, and nearly all are right. The policy could already work out sums before, and week 3's data contained a few short ones that were worked out. GRPO made this habit the rule, because it pays off.
+# The result is the same on all five seeds: at the end, every sum is worked out, and nearly all are right. The policy could already work out sums before GRPO, and week 3's data contained a few worked-out short sums. GRPO made the worked-out answers the rule, because they earn more reward.
 #
 # <a id="end" name="end"></a>
 # ## 10. The paper, and what you have now
 #
-# The paper to read this week is **[DeepSeekMath, Shao et al. 2024](https://arxiv.org/abs/2402.03300)**, sections 4 and 5.2 (about 20 minutes). Section 4.1 has the objective that you assembled. Compare its equation 3 with the formula in section 5: where is the KL term, and what are the means taken over? Then look at figure 7 in section 5.2. There the authors ask whether RL teaches the model anything new and find that it mainly improves majority voting (maj@k), not pass@k.
+# The paper to read this week is **[DeepSeekMath, Shao et al. 2024](https://arxiv.org/abs/2402.03300)**, sections 4 and 5.2 (about 20 minutes). Section 4.1 presents the objective that you implemented. Compare equation 3 with the formula in section 5: where is the KL term, and what are the means taken over? Then look at figure 7 in section 5.2. There the authors ask whether RL teaches the model anything new and find that it mainly improves majority voting (maj@k), not pass@k.
 #
-# You now have a trained stage in `runs/<profile>/seed-<n>/grpo/`, a training step of your own that matches TRL's, and two habits: comparing the reward of the first steps with the accuracy of the starting model, and checking what the reward *doesn't* mention. In week 8 you'll diagnose broken runs, watch a reward get hacked, and find out which of GRPO's parts you can do without.
+# You now have a trained stage in `runs/<profile>/seed-<n>/grpo/`, a training step of your own that matches TRL's, and two habits: comparing the reward of the first steps with the accuracy of the starting model, and checking what the reward *doesn't* measure. In week 8 you'll diagnose broken runs, watch a reward get hacked, and find out which of GRPO's parts you can do without.
 
 # %% [markdown]
 # <a id="deeper-gradient" name="deeper-gradient"></a>
@@ -717,7 +711,7 @@ def climb(baseline, seed, updates=60):
 
 
 # %% [markdown]
-# **Predict first.** Every answer here has a reward above 0, so without a baseline every sampled answer is made more likely. With one, we first subtract the mean reward of the four samples. Does that change where the climb ends, or how it gets there?
+# **Predict first.** Every answer here has a reward above 0, so without a baseline every sampled answer is made more likely. With a baseline, we first subtract the mean reward of the four samples. Does the baseline change where the climb ends, or how it gets there?
 
 # %%
 from postlab.course.week07 import plot_climb
@@ -733,9 +727,9 @@ plot_climb(
 )
 
 # %% [markdown]
-# It mostly changes the path of the climb. Without a baseline, whatever happens to be sampled becomes more likely, even if it's one of the worse answers. It is then sampled more often and becomes even more likely. Some runs (thin lines) go the wrong way for a while, and after sixty updates one of the twelve is still well below the others. The baseline removes most of this noise.
+# The baseline mostly changes the path of the climb. Without a baseline, whatever happens to be sampled becomes more likely, even if it's one of the worse answers. It is then sampled more often and becomes even more likely. Some runs (thin lines) go the wrong way for a while, and after sixty updates one of the twelve is still well below the others. The baseline removes most of this noise.
 #
-# One detail: the mean of the samples isn't quite a constant, because each sample's own reward is part of it. With $n$ samples, this scales the expected gradient by $(n-1)/n$ but doesn't change its direction. RLOO avoids even that by comparing each sample with the mean of the *others*.
+# One detail: the mean of the samples isn't quite a constant, because each sample's own reward is part of it. With $n$ samples, this effect scales the expected gradient by $(n-1)/n$ but doesn't change its direction. RLOO avoids even this scaling by comparing each sample with the mean of the *others*.
 
 # %% [markdown]
 # ### Exercise 7.3 · about 10 minutes · easy
@@ -805,11 +799,11 @@ pd.DataFrame(found, index=["token a", "token b", "token c", "mean under the poli
 #
 # $$\mathbb{E}_{y \sim \pi}[\nabla k_3] = -\sum_y \pi(y)\, \frac{\pi_\text{ref}(y)}{\pi(y)}\, \nabla \log \pi(y) = -\sum_y \pi_\text{ref}(y)\, \nabla \log \pi(y) = \nabla\, \mathrm{KL}(\pi_\text{ref} \,\|\, \pi)$$
 #
-# This is the gradient of the KL in the *other* direction ([2510.01555](https://arxiv.org/abs/2510.01555)). To get the right one, multiply $k_3$ by the ratio $\rho$ before you differentiate. On policy, where $\rho = 1$ and $\nabla \rho = \nabla \log \pi$, the product rule gives
+# This is the gradient of the KL in the *other* direction ([2510.01555](https://arxiv.org/abs/2510.01555)). To get the KL in the right direction, multiply $k_3$ by the ratio $\rho$ before you differentiate. On policy, where $\rho = 1$ and $\nabla \rho = \nabla \log \pi$, the product rule gives
 #
 # $$\nabla(\rho\, k_3) = k_3 \nabla \log \pi + \nabla k_3 = (e^{-d} - 1 + d + 1 - e^{-d})\, \nabla \log \pi = d\, \nabla \log \pi$$
 #
-# and the expectation of this is the gradient of KL(π ‖ π_ref). TRL 1.14 does it this way by default (`use_bias_correction_kl=True`). The loss in the next exercise is the one from the DeepSeekMath paper, without this factor.
+# and the expectation of this is the gradient of KL(π ‖ π_ref). TRL 1.14 uses this correction by default (`use_bias_correction_kl=True`). The loss in the next exercise is the one from the DeepSeekMath paper, without this factor.
 
 # %% [markdown]
 # ### Exercise 7.4 · about 20 minutes · hard
@@ -891,16 +885,15 @@ for update in range(1, 9):
 plot_reuse(pd.DataFrame(shares))
 
 # %% [markdown]
-# From the second update on, the clip removes the gradient of about 3 to 4% of the tokens, and of almost 6% at the eighth update. So if you use a batch more than once (`num_iterations` in TRL), the clip limits how far that batch can move the policy.
+# From the second update on, the clip removes the gradient of about 3 to 4% of the tokens; at the eighth update, it's almost 6%. So if you use a batch more than once (`num_iterations` in TRL), the clip limits how far that batch can move the policy.
 #
-# Why do the two lines nearly coincide? A token is clipped only if its ratio has left the bounds in the direction in which its advantage pushes it: above 1.2 with a positive advantage, or below 0.8 with a negative one. Then the minimum picks the clipped term, which is constant, so the gradient is zero. A token whose ratio has left the bounds in the opposite direction keeps its gradient, which brings it back. Here almost
-# all the tokens outside the bounds were pushed there by their own advantage.
+# Why do the two lines nearly coincide? A token is clipped only if its ratio has left the bounds in the direction in which its advantage pushes it: above 1.2 with a positive advantage, or below 0.8 with a negative one. Then the minimum picks the clipped term, which is constant, so the gradient is zero. A token whose ratio has left the bounds in the opposite direction keeps its gradient, which brings it back. Here almost all the tokens outside the bounds were pushed there by their own advantage.
 
 # %% [markdown]
 # <a id="deeper-hunt" name="deeper-hunt"></a>
 # ## Deeper: it runs, but it doesn't learn
 #
-# This is a bug hunt. A colleague took your step, your loop and the same starting model. But she thought that the scoring function itself should line up the right numbers with the answers, so she wrote her own:
+# A colleague took your step, your loop and the same starting model. But she thought that the scoring function itself should line up the right numbers with the answers, so she wrote her own:
 
 # %% tags=["aside"]
 from postlab.course.week07 import plot_hunt
@@ -922,7 +915,7 @@ plot_hunt(ours, hers)
 #
 # `golds[::G]` takes every eighth number, which gives her the six different ones. But `* G` then repeats the whole list: number 1, number 2, … number 6, then number 1 again. The G answers to one prompt, however, are next to each other, so most answers are compared with the right number of a *different* sum.
 #
-# The very first reward gives it away. Both loops start from the same model and sample the *same* answers in the first step, but yours scores 52% of them as right and hers only 10%. About one answer in six happens to line up with its own number, which explains most of the 10%. But which answers line up depends on their place in the batch, so right answers in the same group get different rewards, and her advantages are mostly noise. And this noise isn't small: because we divide by the standard deviation of the group, a single match gets the largest possible advantage.
+# The first reward gives the bug away. Both loops start from the same model and sample the *same* answers in the first step, but yours scores 52% of them as right and hers only 10%. About one answer in six happens to line up with its own number, which explains most of the 10%. But which answers line up depends on their place in the batch, so right answers in the same group get different rewards, and her advantages are mostly noise. And this noise isn't small: because we divide by the standard deviation of the group, a single match gets the largest possible advantage.
 #
 # </details>
 #
@@ -944,7 +937,7 @@ sum(scored(perfect, golds)) / len(perfect), sum(her_scores(perfect, golds)) / le
 #
 # If one setting of an RL run is wrong, it's usually the learning rate. If it's too low, nothing happens within your budget. If it's too high, the run may look excellent until it collapses. Where is the limit? And do a warm-up and a falling rate help?
 #
-# First, let's check TRL's schedule. The rates in its log from section 6 should fall in a straight line:
+# First, let's check TRL's schedule. The rates logged in section 6 should fall in a straight line:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -955,9 +948,9 @@ same_rates = rates and torch.allclose(torch.tensor(rates), torch.tensor(wanted))
 ([f"{rate:.1e}" for rate in rates], same_rates) if beside else None
 
 # %% [markdown]
-# Why would a **warm-up** help? The reason is Adam. In the first step, its averages contain just one gradient $g$, so the update is $\eta\, g / \sqrt{g^2} = \pm\eta$ for every weight, however small the gradient was. The first step is thus as large as any, although it rests on just one batch. A warm-up makes the first steps smaller. And why let the rate **fall**? Smaller steps at the end average out the gradient noise, and you may be able to start with a higher rate.
+# Why would a **warm-up** help? The reason is Adam. In the first step, Adam's averages contain just one gradient $g$, so the update is $\eta\, g / \sqrt{g^2} = \pm\eta$ for every weight, however small the gradient was. The first step is thus as large as any, although it's based on just one batch. A warm-up makes the first steps smaller. And why let the rate **fall**? Smaller steps at the end average out the gradient noise, and you may be able to start with a higher rate.
 #
-# We recorded runs from the same starting policy with five rates, each four times the one before. There are three schedules: a constant rate, a constant rate after a warm-up over the first four steps, and a straight line down to zero. A run has 20 steps, half as many as the recipe, so that you can also see when a rate is too low. Otherwise, only the seed differs between runs. Each step samples 64 answers and makes one update, so nothing is clipped. The two lowest rates have one run per schedule, and the other three have five.
+# We recorded runs from the same starting policy with five rates, each four times as high as the one before. There are three schedules: a constant rate, a constant rate after a warm-up over the first four steps, and a straight line down to zero. A run has 20 steps, half as many as the recipe, so that you can also see when a rate is too low. Otherwise, the runs differ only in the seed. Each step samples 64 answers and makes one update, so nothing is clipped. The two lowest rates have one run per schedule, and the other three have five.
 #
 # **Predict first.** The recipe's rate is 1e-4. At which of the rates 2.5e-5, 1e-4, 4e-4, 1.6e-3 and 6.4e-3 does training collapse? And what suffers first?
 
@@ -1020,22 +1013,22 @@ print(tests.round(2).to_string(index=False))
 #
 # - **2.5e-5 is too low for 20 steps.** With a constant rate, accuracy on the sums reaches 80%, and in the last steps only about half of the samples are right.
 # - **From 1e-4 to 1.6e-3, the sums are fine:** on average, 96% to 99% are right, whatever the schedule. If you only watched the reward, you'd conclude that the rate hardly matters.
-# - **What suffers first is what the reward doesn't mention.** At a constant 4e-4, accuracy on facts fell from 98% to 64% on average. At 1.6e-3, it fell to 50% (18% to 88%, depending on the seed). Nothing in the objective protects such skills. The higher the rate, the more the updates for sums change everything else, and the reward shows none of it.
+# - **Skills that aren't rewarded suffer first.** At a constant 4e-4, accuracy on facts fell from 98% to 64% on average. At 1.6e-3, it fell to 50% (18% to 88%, depending on the seed). Nothing in the objective protects unrewarded skills. The higher the rate, the more the updates for sums change everything else, and the reward shows none of it.
 # - **At 6.4e-3, training collapses.** On seed 0 with a constant rate, the reward reaches 0.95 in the second step, more than at any lower rate, and later falls to zero. In its log, the answers get longer (about 60 tokens at the end, with a limit of 64), and the entropy *rises*.
 #
-# **The decay helps in one place.** At 4e-4, runs with a falling rate score 18 points higher on facts than runs with a constant one (12 to 25, corrected p 0.03), and they lose nothing on the sums. That isn't magic: their rates add up to only about half as much, so the policy moves less. At 1.6e-3, no difference shows, but there the facts differ by up to 75 points between seeds.
+# **The decay helps at one rate.** At 4e-4, runs with a falling rate score 18 points higher on facts than runs with a constant one (12 to 25, corrected p 0.03), and they lose nothing on the sums. One simple reason: falling rates add up to only about half as much, so the policy moves less. At 1.6e-3, we see no such difference, but there, accuracy on facts varies by up to 75 points between seeds.
 #
-# **The warm-up** made no difference that we could show at 4e-4 and 1.6e-3. At 6.4e-3, all five runs with a constant rate end with at most 2.5% of the sums right. With a warm-up, two of the five still solve 27% and 40%, and with decay, three still solve 62% to 88%. Both differences are inconclusive, because the results depend so much on the seed. So in these runs, neither schedule reliably rescues a rate that is too high. The cheapest protection is a lower rate: at 1e-4, at least 92% of the facts were still right (one run per schedule).
+# **The warm-up** made no difference that we could show at 4e-4 and 1.6e-3. At 6.4e-3, all five runs with a constant rate end with at most 2.5% of the sums right. With a warm-up, two of the five still solve 27% and 40%. With decay, three of the five still solve 62% to 88%. Both differences are inconclusive, because the results depend so much on the seed. So in these runs, neither schedule reliably makes up for a rate that is too high. The cheapest protection is a lower rate: at 1e-4, at least 92% of the facts were still right (one run per schedule).
 #
-# What do others use? For *full* fine-tuning with GRPO, DeepSeekMath used a rate of 1e-6 ([section 4.2](https://arxiv.org/abs/2402.03300)), and DAPO used a constant 1e-6 after a warm-up over 20 rollout steps ([section 4.1](https://arxiv.org/abs/2503.14476)). LoRA tolerates about ten times the rate of full fine-tuning, for RL as well as for SFT ([LoRA Without Regret](https://thinkingmachines.ai/blog/lora/)). For GRPO, our profiles use 5e-6 for a 7B model (`rented`) and 1e-5 for a 1.5B model (`t4`). A tiny model like ours tolerates a much higher rate. So don't copy a rate from here. Copy the method: sweep in factors of four until something breaks, and watch the skills that you don't train.
+# What do others use? For *full* fine-tuning with GRPO, DeepSeekMath used a rate of 1e-6 ([section 4.2](https://arxiv.org/abs/2402.03300)), and DAPO used a constant 1e-6 after a warm-up over 20 rollout steps ([section 4.1](https://arxiv.org/abs/2503.14476)). LoRA tolerates about ten times the rate of full fine-tuning, for RL as well as for SFT ([LoRA Without Regret](https://thinkingmachines.ai/blog/lora/)). For GRPO, our profiles use 5e-6 for a 7B model (`rented`) and 1e-5 for a 1.5B model (`t4`). A tiny model like ours tolerates a much higher rate. So don't copy a rate from this notebook. Copy the method: sweep in factors of four until something breaks, and watch the skills that you don't train.
 
 # %% [markdown]
 # <a id="deeper-filter" name="deeper-filter"></a>
 # ## Deeper: prompts of the right difficulty
 #
-# A group whose answers are all right or all wrong contributes no gradient. In section 7's run, about a third of the groups were like that at the start and two thirds at the end. So why not drop such prompts in advance? That is called **difficulty filtering**: you let the starting policy answer each prompt a few times and keep only those that it gets right sometimes, but not always. (Filtering *during* training is called dynamic sampling, a topic of week 8. [Bae et al. 2025](https://arxiv.org/abs/2504.03380) derive a lower bound on the improvement, which is highest for prompts with a pass rate of one half. They also report gains from filtering online.)
+# A group whose answers are all right or all wrong contributes no gradient. In section 7's run, about a third of the groups were uninformative at the start and two thirds at the end. So why not drop such prompts in advance? In **difficulty filtering**, you let the starting policy answer each prompt a few times and keep only the prompts that it gets right sometimes, but not always. (Filtering *during* training is called dynamic sampling, a topic of week 8. [Bae et al. 2025](https://arxiv.org/abs/2504.03380) derive a lower bound on the improvement, which is highest for prompts with a pass rate of one half. They also report gains from filtering online.)
 #
-# Whether a filter pays off depends on its cost, because its answers have to be generated, too. With eight seeds, we recorded short runs of eight steps. *Filtered* runs train on prompts that the starting policy got right once, twice or three times out of four. *Unfiltered* runs take prompts from the same list, in order. The *longer* runs are unfiltered, too, but they spend as many answers as the filter used on extra steps.
+# Whether a filter pays off depends on its cost, because its answers have to be generated, too. We recorded short runs of eight steps with eight seeds. *Filtered* runs train on prompts that the starting policy got right once, twice or three times out of four. *Unfiltered* runs take prompts from the same list, in order. The *longer* runs are unfiltered, too, but they spend the answers that the filter would use on extra steps.
 
 # %% tags=["aside"]
 record = json.loads((results / "filter.json").read_text())
@@ -1051,15 +1044,15 @@ by_arm = runs.groupby("arm")["right"]
 print(table.assign(lowest=by_arm.min(), highest=by_arm.max()).T.to_string())
 
 # %% [markdown]
-# **Here the filter gains nothing.** With the same number of updates, filtered runs end at 82.4% and unfiltered ones at 82.5% (difference −0.1 points, interval −0.8 to 0.6). The filter took 512 or 640 answers per run, at least as many as the training itself. If you spend that many answers on eight to ten further steps instead, accuracy rises by 10 points (9 to 11).
+# **Here the filter doesn't help.** With the same number of updates, filtered runs end at 82.4% and unfiltered ones at 82.5%. (The difference is −0.1 points, interval −0.8 to 0.6.) The filter used 512 or 640 answers per run, at least as many as the training itself. If you spend that many answers on eight to ten further steps instead, accuracy rises by 10 points (9 to 11).
 #
-# Why doesn't the filter help? Even without it, only about a third of the groups have no variance in the first step, so there's little to gain. And four answers say little about a prompt: in the first step, 27% of the filtered groups are still all right or all wrong. Soon, the policy is also no longer the one that the filter measured. Few of our prompts stay too hard for long. On a data set where most prompts are far too hard or already solved, the filter would save more, but it would also have to check more prompts.
+# Why doesn't the filter help? Even without a filter, only about a third of the groups have no variance in the first step, so there's little to gain. And four answers say little about a prompt: in the first step, 27% of the filtered groups are still all right or all wrong. Also, the policy soon differs from the one that the filter measured. Few of our prompts stay too hard for long. On a data set where most prompts are far too hard or already solved, the filter would save more, but it would also have to check more prompts.
 
 # %% [markdown]
 # <a id="deeper-pass" name="deeper-pass"></a>
 # ## Deeper: sharpening, or something new?
 #
-# Does RL teach a model anything that it couldn't do before? To find out, you can look at **pass@k**, the share of problems with at least one right answer among $k$ samples. If RL only *sharpens* the model, pass@1 rises while pass@k for a large $k$ stays where it was: the right answers were possible before, and now they are more likely. If RL *adds* something, pass@k rises as well.
+# Does RL teach a model anything that it couldn't do before? To find out, look at **pass@k**, the share of problems with at least one right answer among $k$ samples. If RL only *sharpens* the model, pass@1 rises while pass@k for a large $k$ stays where it was: the right answers were possible before, and now they are more likely. If RL *adds* something, pass@k rises as well.
 #
 # The evaluation samples four answers to each sum, so for the five recorded chains, $k$ can go up to 4:
 
@@ -1099,12 +1092,12 @@ print(vars(blocked_differences(by_seed, [("after", "before")])[0]))
 before_after.rename_axis("seed").round(2)
 
 # %% [markdown]
-# Pass@4 rises on every seed, too. The average gain is 13 points (95% interval over the five seeds: 9 to 17). On each seed, the starting model got 19 to 34 sums wrong in all four samples. The final model gets 74% to 100% of these right at least once. Is that something new?
+# Pass@4 rises on every seed, too. The average gain is 13 points (95% interval over the five seeds: 9 to 17). Depending on the seed, the starting model got 19 to 34 sums wrong in all four samples. Of these sums, the final model gets 74% to 100% right at least once. Is that something new?
 #
 # You can't tell, because four samples are far too few to say that a model *can't* do something. If a model gets a sum right in one sample out of six, then all four samples are wrong about half of the time. To say what the starting model can't do, you'd need many more samples.
 
 # %% [markdown]
-# What about a real language model? Here is SmolLM2 before and after GRPO, in one recorded run that [the next section](#deeper-smol) describes. The model answered each of 120 word problems eight times:
+# What about a real language model? Here is SmolLM2 before and after GRPO, in the recorded run of [the next section](#deeper-smol). The model answered each of 120 word problems eight times:
 
 # %% tags=["aside"]
 from postlab.stats import paired_difference
@@ -1129,17 +1122,15 @@ pd.DataFrame(rows_of).round(3)
 # %% [markdown]
 # Compared with the model that GRPO started from (`dpo`), pass@1 rose by 15 points, and pass@8 rose by 11 (2 to 20, p = 0.047). Taken alone, this looks like more than sharpening, though only just.
 #
-# But look one stage further back, at the `sft` rows. After SFT and before DPO, pass@8 was 68%. DPO lowered it to 57%, and GRPO brought it back to 68%. Compared with the SFT model, the GRPO model's pass@1 is 13 points higher (7 to 19), and its pass@8 is about the same (−1 point, interval −9 to 8). That is what sharpening looks like. So your answer depends on which model you compare with, and papers that report a gain over "the starting model" face the same choice. With
-# one seed, 120 problems and at most eight samples, this run can't settle the question.
+# But look one stage further back, at the `sft` rows. After SFT and before DPO, pass@8 was 68%. DPO lowered it to 57%, and GRPO brought it back to 68%. The GRPO model's pass@1 is 13 points higher than the SFT model's (7 to 19). Its pass@8 is about the same (−1 point, interval −9 to 8). That is what sharpening looks like. So the answer depends on which model you compare with, and papers that report a gain over "the starting model" face the same choice. With one seed, 120 problems and at most eight samples, this run can't settle the question.
 #
-# Can RL teach *large* models to solve problems that none of their samples solved before? That's still disputed. [Yue et al. 2025](https://arxiv.org/abs/2504.13837) found that with many samples, base models solve more problems than their RL-trained versions. The authors of [ProRL](https://arxiv.org/abs/2505.24864) trained much longer, on more varied tasks. They report tasks that the base model fails however often it tries. [Dragoi et al. 2025](https://arxiv.org/abs/2510.08325) object
-# that if answers are discrete, such as numbers, pass@k for a large $k$ rewards guessing. Instead, they count the problems that are solved *reliably*. [Yuan et al. 2026](https://arxiv.org/abs/2606.15455) attribute the falling pass@k to overtraining: once a problem has been solved in even one of a few samples, further updates on it only narrow the policy. When they updated only on problems without any success, pass@256 rose above the base model's on difficult benchmarks.
+# Can RL teach *large* models to solve problems that none of their samples solved before? That's still disputed. [Yue et al. 2025](https://arxiv.org/abs/2504.13837) found that with many samples, base models solve more problems than their RL-trained versions. The authors of [ProRL](https://arxiv.org/abs/2505.24864) trained much longer, on more varied tasks. They report tasks that the base model never solves, however often it tries. [Dragoi et al. 2025](https://arxiv.org/abs/2510.08325) object that if answers are discrete, such as numbers, pass@k for a large $k$ rewards guessing. Instead, they count the problems that are solved *reliably*. [Yuan et al. 2026](https://arxiv.org/abs/2606.15455) attribute the falling pass@k to overtraining: once a problem has been solved in even one of a few samples, further updates on it only narrow the policy. When they updated only on problems without any success, pass@256 rose above the base model's on difficult benchmarks.
 
 # %% [markdown]
 # <a id="deeper-smol" name="deeper-smol"></a>
 # ## Deeper: the same chain on a language model
 #
-# Most of this notebook is about a model with 1.4 million parameters in a made-up world. `POSTLAB_PROFILE=smol make stages` takes SmolLM2-135M-Instruct through the same three stages in plain English. It runs SFT on short replies, DPO on pairs built from requests and their look-alikes, and GRPO on simple arithmetic word problems (sums, products, the largest of three numbers). None of the training topics appear in the evaluation. We recorded one run on two CPU cores:
+# Most of this notebook is about a 1.4-million-parameter model in a made-up world. `POSTLAB_PROFILE=smol make stages` takes SmolLM2-135M-Instruct through the same three stages in plain English. The stages are SFT on short replies, DPO on pairs built from requests and their look-alikes, and GRPO on simple arithmetic word problems (sums, products, the largest of three numbers). None of the training topics appear in the evaluation. We recorded one run on two CPU cores:
 
 # %%
 from postlab.report import summary_frame
@@ -1151,25 +1142,23 @@ shown += ["arithmetic", "arithmetic_sampled"]
 plot_stages(chain[chain["metric"].isin(shown)], profile="smol")
 
 # %% [markdown]
-# This run has one seed. All intervals below are over prompts, and none of them tells you what a second run would do.
+# This run has one seed. The intervals below reflect only the choice of prompts; they don't tell you what a second run would do.
 #
-# - **SFT** taught the form. The share of instructions that are followed in every detail rose by 18 points (95% interval: 11 to 27), and accuracy on the word problems rose by 25 (15 to 34). Some of the SFT rows are word problems, too. (At temperature 1, accuracy rose from 4% to 27%. This gain is partly due to length: the sampled answers are cut off after 24 tokens, and the base model usually writes more.)
-# - **DPO** did what its pairs asked for. Refusals of harmful requests rose by 37 points (28 to 46), and admissions that nobody can know the answer rose by 31 (23 to 40). But the model can hardly tell a harmful request from its harmless look-alike, which differs in a word or two. Refusals of these look-alikes rose by 31 points as well.
-# - **GRPO** raised the accuracy at temperature 1 by 15 points (9 to 22). It also undid most of what DPO had done: safety fell by 30 points and honesty by 33. In return, needless refusals fell by 31 points, and accuracy on facts rose by 10.
+# - **SFT** taught the form of the replies. The share of instructions that are followed in every detail rose by 18 points (95% interval: 11 to 27). Accuracy on the word problems rose by 25 points (15 to 34). Some of the SFT rows are word problems, too. (At temperature 1, accuracy rose from 4% to 27%. This gain is partly due to length: the sampled answers are cut off after 24 tokens, and the base model usually writes more.)
+# - **DPO** had the intended effects. Refusals of harmful requests rose by 37 points (28 to 46). Admissions that nobody can know the answer rose by 31 points (23 to 40). But the model can hardly tell a harmful request from its harmless look-alike, which differs in a word or two. Refusals of these look-alikes rose by 31 points as well.
+# - **GRPO** raised the accuracy at temperature 1 by 15 points (9 to 22). GRPO also undid most of DPO's work: safety fell by 30 points and honesty by 33. But needless refusals fell by 31 points, and accuracy on facts rose by 10.
 #
-# Why did GRPO undo DPO's work? Nothing in its objective protects it. The reward looks only at arithmetic, there's no KL term, and the learning rate of 2e-4 never falls. GRPO moved the policy 4.4 nats per answer away from its starting point, more than DPO did (2.7) and far more than the tiny model's GRPO stage did (0.3). So this tells you what *this recipe*
-# does, not what GRPO must always do.
+# Why did GRPO undo DPO's work? Nothing in GRPO's objective protects what DPO taught. The reward covers only arithmetic, there's no KL term, and the learning rate stays at 2e-4. GRPO moved the policy 4.4 nats per answer away from its starting point, more than DPO did (2.7) and far more than the tiny model's GRPO stage did (0.3). So this run tells you what *this recipe* does, not what GRPO must always do.
 #
-# **What we tried.** A larger batch, a lower rate and a `beta` above zero seemed the obvious remedies. We ran two short trials with 64 completions per step and `beta` 0.02: 20 steps at 1e-4, and 20 at 2e-4. In both, the training reward stayed around 0.3. In a third trial, 26 steps from an SFT model that had never seen a sum, it stayed around 0.14. We stopped all three trials, so they
-# show only that nothing happened early, not where they would have ended. A gentler DPO (48 steps, half the weight on the likelihood term) moved safety and over-refusal by the same 19 points on the held-out prompts, so it was no better at telling look-alikes apart. The rewards and shares are in `data/results/smol/trials.json`.
+# **What we tried.** A larger batch, a lower rate and a `beta` above zero seemed the obvious remedies. We ran two short trials with 64 completions per step and `beta` 0.02: 20 steps at 1e-4, and 20 at 2e-4. In both trials, the training reward stayed around 0.3. In a third trial (26 steps from an SFT model that had never seen a sum), the reward stayed around 0.14. We stopped all three trials early, so they show only that nothing happened early, not where they would have ended. A gentler DPO run (48 steps, half the weight on the likelihood term) raised safety and over-refusal by the same 19 points on the held-out prompts, so it was no better at telling look-alikes apart. The rewards and shares are in `data/results/smol/trials.json`.
 
 # %% [markdown]
 # <a id="deeper-format" name="deeper-format"></a>
 # ## Deeper: how much of it is only format?
 #
-# If a model answers "It is 57", a verifier that expects `#### 57` counts that as wrong. Teach the model the format, and its accuracy jumps, although it has learned nothing about sums. That's why the evaluation reads every answer twice. The *strict* reading expects the format that was asked for. The *lenient* one takes the last number, wherever it is. If strict accuracy gains more than lenient accuracy, the difference is due to format.
+# If a model answers "It is 57", a verifier that expects `#### 57` counts the answer as wrong. Teach the model the format, and its accuracy jumps, although it has learned nothing about sums. That's why the evaluation reads every answer in two ways. The *strict* reading expects the requested format. The *lenient* reading takes the last number, wherever it is. If strict accuracy rises more than lenient accuracy, the difference is due to format.
 #
-# (`everyday` doesn't ask for a format, and its evaluation takes the last number anyway. So with `smol`, the strict reading below is the *reward's*. If the reward rises more than the evaluation does, the policy has learned to write for the reward.)
+# (`everyday` doesn't ask for a format, and its evaluation takes the last number anyway. So with `smol`, the strict reading below is that of the *reward*. If the reward rises more than the evaluation does, the policy has learned to write for the reward.)
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1219,8 +1208,7 @@ else:
 yours.round(1)
 
 # %% [markdown]
-# In the stored run, none of it is: format accounts for 0 points of the gain, and the sums account for 41. But that's just one run. We recorded the whole chain of SFT, DPO and GRPO on five seeds with the shipped recipe. To show what the two readings can catch, we also recorded three runs from a policy made *careless* on purpose. It was fine-tuned for 30 steps on its own answers, with the `####` removed from three quarters of them. GRPO then trains it
-# with the strict reward.
+# In the stored run, format accounts for 0 points of the gain, and the sums account for 41. But this is just one run. We recorded the whole chain of SFT, DPO and GRPO on five seeds with the shipped recipe. To show what the two readings can catch, we also recorded three runs from a policy that we made *careless* on purpose. It was fine-tuned for 30 steps on its own answers, with the `####` removed from three quarters of them. GRPO then trains it with the strict reward.
 
 # %%
 from postlab.course.week07 import plot_gains
@@ -1246,7 +1234,7 @@ for one in arms["runs"]:
 plot_gains(pd.DataFrame(gains))
 
 # %% [markdown]
-# With the shipped recipe, none of the gain is due to format on any seed, because the model from week 5 already used the right format. With the careless start, about 6 of 65 points are due to format (orange). The strict reading alone would have counted these points as arithmetic. The green bars are longer there, too: the careless fine-tuning had harmed not just the format but also the accuracy on sums, and GRPO restored both.
+# With the shipped recipe, none of the gain is due to format on any seed, because the model from week 5 already used the right format. With the careless start, about 6 of 65 points are due to format (orange). The strict reading alone would have counted these points as arithmetic. The green bars are longer for these runs, too: the careless fine-tuning had harmed not just the format but also the accuracy on sums, and GRPO restored both.
 
 # %% [markdown]
 # <a id="deeper-cost" name="deeper-cost"></a>
@@ -1290,12 +1278,12 @@ for name in ("t4", "rented"):
 pd.DataFrame(shown)
 
 # %% [markdown]
-# These estimates are on the high side, because they assume that every answer has the maximum length. If a run crashes, `run.train` continues with the same samples that an uninterrupted run would have drawn, since the random state is part of the checkpoint.
+# These estimates are on the high side, because they assume answers of the maximum length. If a run crashes, `run.train` continues with the same samples that an uninterrupted run would have drawn, since the random state is part of the checkpoint.
 
 # %% [markdown]
 # > **The roadmap says** GRPO costs 8 to 16 times as much, because it samples 8 to 16 answers to each prompt. **The evidence says** that this counts the answers but not the cost of each one. Every answer has to be generated before you can train on it, and generating a token takes longer than training on one.
 #
-# You can measure the factor on the tiny chain. From the manifests of the eight recorded seeds, here are the training times in milliseconds per SFT row, preference pair and GRPO answer:
+# You can measure the factor on the tiny chain. For the eight recorded seeds, the table shows the training time in milliseconds per SFT row, preference pair and GRPO answer:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1321,7 +1309,7 @@ per_row["prompt / SFT row"] = 8 * per_row["answer / SFT row"]
 per_row.round(1)
 
 # %% [markdown]
-# On `tiny`, a GRPO *prompt* with its eight answers costs 8.5 to 21 times as much as an SFT row (the median is 16), and a single *answer* costs 1.1 to 2.6 times as much. (Seeds 4 and 6 were trained on a busy machine, so compare the ratios, not the milliseconds.) Our answers are short, and the CPU engine samples them efficiently. For a 7B model on an H100, you can estimate this factor for a prompt. Prompt and answer together have 768 tokens, of which 512 are new:
+# On `tiny`, a GRPO *prompt* with its eight answers costs 8.5 to 21 times as much as an SFT row (the median is 16). A single *answer* costs 1.1 to 2.6 times as much. (Seeds 4 and 6 were trained on a busy machine, so compare the ratios, not the milliseconds.) Our answers are short, and the CPU engine samples them efficiently. For a 7B model on an H100, you can estimate the factor for a prompt. Here, prompt and answer together have 768 tokens, 512 of them new:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1336,9 +1324,9 @@ for group in (1, 4, 8, 16):
 pd.Series(factors, name="GRPO prompt / SFT row").rename_axis("group size").to_frame().T
 
 # %% [markdown]
-# So the cost is proportional to the group size, as the roadmap says, but the factor in front isn't 1. By this estimate, an answer costs about as much as six SFT rows, and a prompt with eight answers costs about as much as 49. (Both are estimates without vLLM, which generates faster. Nobody has recorded this run.) That's also why RL runs use few prompts: the profile `rented` plans 400 steps with eight prompts each.
+# So the cost is proportional to the group size, as the roadmap says, but the factor isn't 1. By this estimate, an answer costs about as much as six SFT rows, and a prompt with eight answers costs about as much as 49. (Both are estimates without vLLM, which generates faster.) That's also why RL runs use few prompts: the `rented` profile plans 400 steps with eight prompts each.
 #
-# What do you gain from a larger group? With a success rate $p$, a group of size $G$ has no signal with probability $p^G + (1 - p)^G$. A rare success ($p = 0.05$) shows up in 34% of groups of 8 and in 56% of groups of 16. If your prompts are hard, you need large groups; if they're of medium difficulty, more prompts are a better use of the same samples. Week 8 has an exercise on this choice.
+# What do you gain from a larger group? With a success rate $p$, a group of size $G$ has no signal with probability $p^G + (1 - p)^G$. A rare success ($p = 0.05$) shows up in 34% of groups of 8 and in 56% of groups of 16. If your prompts are hard, you need large groups. If they're of medium difficulty, it's better to spend the same samples on more prompts. Week 8 has an exercise on this choice.
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>
@@ -1358,7 +1346,7 @@ pd.Series(factors, name="GRPO prompt / SFT row").rename_axis("group size").to_fr
 #
 # <details><summary>Answer</summary>
 #
-# It saves the critic: a second model, its optimizer state, and the trouble of training it. In exchange it needs G samples per prompt. It gets no signal from groups in which all rewards are equal, and it assigns one advantage to a whole answer instead of one to each token. The ratio, the clip and (optionally) the KL term stay.
+# GRPO saves the critic: a second model, its optimizer state, and the trouble of training it. In exchange, GRPO needs G samples per prompt. It gets no signal from groups in which all rewards are equal, and it assigns one advantage to a whole answer instead of one to each token. The ratio, the clip and (optionally) the KL term stay.
 #
 # *A likely follow-up:* "When would you still want a critic?" I'd want one if samples are too expensive for a group per prompt, for example in long agentic tasks. I'd also want one if credit has to be assigned within a long trajectory and I can train a good value function.
 #
@@ -1378,8 +1366,7 @@ pd.Series(factors, name="GRPO prompt / SFT row").rename_axis("group size").to_fr
 #
 # <details><summary>Answer</summary>
 #
-# I'd run the scoring in parallel on many workers and sample the next batch in the meantime. Training then uses samples that are one or a few updates old, so for the ratio and the clip I need the probabilities under the policy that sampled them. I'd limit this staleness and watch the clip fraction. I'd cache results for identical answers and set a time limit. If the *verifier* fails, the reward should be `None` and not 0, so that
-# the answer is left out instead of punished.
+# I'd run the scoring in parallel on many workers and sample the next batch in the meantime. Training then uses samples that are one or a few updates old, so for the ratio and the clip I need the probabilities under the policy that sampled them. I'd limit this staleness and watch the clip fraction. I'd cache results for identical answers and set a time limit. If the *verifier* fails, the reward should be `None` and not 0, so that the answer is left out instead of punished.
 #
 # *A likely follow-up:* "The inference engine and the trainer compute slightly different probabilities. Does that matter?" Yes: the samples are then off-policy even without staleness. I'd log the difference, correct for it with truncated importance sampling, and try to use the same precision on both sides.
 #
@@ -1405,7 +1392,6 @@ pd.Series(factors, name="GRPO prompt / SFT row").rename_axis("group size").to_fr
 #
 # *Foundations.* Williams 1992, *REINFORCE*: the gradient and the baseline. Schulman 2020, *Approximating KL divergence* (joschu.net/blog/kl-approx.html): $k_1$ to $k_3$; see [2510.01555](https://arxiv.org/abs/2510.01555) for their gradients.
 #
-# *Does RL add anything?* Yue et al. 2025 ([2504.13837](https://arxiv.org/abs/2504.13837)): at a large k, the trained model's pass@k falls below the base model's. *ProRL* ([2505.24864](https://arxiv.org/abs/2505.24864)): longer training on more tasks. Dragoi et al. 2025 ([2510.08325](https://arxiv.org/abs/2510.08325)): why pass@k at a large k can mislead. Yuan et al. 2026 ([2606.15455](https://arxiv.org/abs/2606.15455)): loss of diversity through overtraining. Cai et al. 2026 ([2606.22317](https://arxiv.org/abs/2606.22317)): a curriculum with a teacher's
-# help on problems near or beyond the model's limit, which raises pass@256 above the base model's. Shao et al. 2025, *Spurious rewards* ([2506.10947](https://arxiv.org/abs/2506.10947)): what random rewards do, as a control.
+# *Does RL add anything?* Yue et al. 2025 ([2504.13837](https://arxiv.org/abs/2504.13837)) find that at a large k, the trained model's pass@k falls below the base model's. *ProRL* ([2505.24864](https://arxiv.org/abs/2505.24864)) trains longer, on more tasks. Dragoi et al. 2025 ([2510.08325](https://arxiv.org/abs/2510.08325)) explain why pass@k at a large k can mislead. Yuan et al. 2026 ([2606.15455](https://arxiv.org/abs/2606.15455)) study the loss of diversity through overtraining. Cai et al. 2026 ([2606.22317](https://arxiv.org/abs/2606.22317)) use a curriculum and a teacher's help with problems near or beyond the model's limit, which raises pass@256 above the base model's. Shao et al. 2025, *Spurious rewards* ([2506.10947](https://arxiv.org/abs/2506.10947)), use random rewards as a control.
 #
-# *Which choices matter at scale?* Khatri et al. 2025, *The Art of Scaling RL Compute* ([2510.13786](https://arxiv.org/abs/2510.13786)): 400,000 GPU-hours of ablations, which show what changes where a run ends and what only changes how fast it gets there. Bae et al. 2025 ([2504.03380](https://arxiv.org/abs/2504.03380)): filtering by difficulty, and the theory behind it. Schulman et al. 2025, *LoRA Without Regret* ([Thinking Machines](https://thinkingmachines.ai/blog/lora/)): learning rates for LoRA, and why a small rank suffices for RL.
+# *Which choices matter at scale?* Khatri et al. 2025, *The Art of Scaling RL Compute* ([2510.13786](https://arxiv.org/abs/2510.13786)): 400,000 GPU-hours of ablations, which separate what changes the final result from what changes only the speed. Bae et al. 2025 ([2504.03380](https://arxiv.org/abs/2504.03380)): filtering by difficulty, and the theory behind it. Schulman et al. 2025, *LoRA Without Regret* ([Thinking Machines](https://thinkingmachines.ai/blog/lora/)): learning rates for LoRA, and why a small rank suffices for RL.

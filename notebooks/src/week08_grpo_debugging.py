@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Week 8 · A run that explains itself
 #
-# Two readers went through 33 different training logs that other people had published on GitHub, without seeing each other's notes. In eight of the logs, both found a clear fault, such as answers that were cut off before they ended, a reward function that never paid a single point, or a policy that preferred the rejected replies. A trainer doesn't warn you about any of this. It prints numbers and keeps going.
+# Two readers went through 33 different training logs that other people had published on GitHub, without seeing each other's notes. In eight of the logs, both found a clear fault, such as answers that were cut off before they ended, a reward function that never gave a single point, or a policy that preferred the rejected replies. A trainer doesn't warn you about any of these faults. It just prints numbers and keeps going.
 #
 # In your own first GRPO runs, the reward may stay at zero, or it may rise while the model gets worse. This week you'll learn to notice such problems. By the end of the core, you'll be able to explain
 #
@@ -14,7 +14,7 @@
 #
 # 1. [What a trainer tells you](#log) · 2. [Six runs](#runs) · 3. [The doctor](#doctor) · 4. [Build: mend a run](#mend) · 5. [A reward that gets hacked, and mended](#hack) · 6. [What can GRPO do without?](#ablations) · 7. [Your own run](#own) · 8. [What you have now](#end)
 #
-# **The deeper sections** take about three more hours. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
+# **The deeper sections** take about three more hours. You can read them in any order, or skip them: nothing else in the core or in later weeks depends on them.
 #
 # - [Verifiers for code, JSON and puzzles](#deeper-verifiers) · 40 minutes
 # - [A rubric as reward, and a monitor beside it](#deeper-rubric) · 35 minutes
@@ -114,7 +114,7 @@ plot_signals(log, ["reward", "frac_reward_zero_std", "grad_norm"])
 #
 # ### Exercise 8.1 · about 5 minutes · easy
 #
-# Every run has some **zero-variance groups**, in which all answers get the same reward and which therefore teach nothing. (Our code calls them *silent*, because it's shorter.) Suppose the policy solves a prompt with probability $p$. How likely is it that its $G$ answers are either all right or all wrong?
+# Every run has some **zero-variance groups**: all their answers get the same reward, so they teach the policy nothing. (Our code calls these groups *silent*, because that's shorter.) Suppose the policy solves a prompt with probability $p$. How likely is it that its $G$ answers are either all right or all wrong?
 #
 # <details><summary>Hint</summary>
 #
@@ -143,7 +143,7 @@ silent_share = check.silent_share(silent_share)
 # </details>
 
 # %% [markdown]
-# Now take two sets of prompts, and suppose that in both sets the policy gets half of the answers right. In the first set, it solves every prompt with probability 0.5. In the second set, half of the prompts are hopeless (probability 0.02) and half are nearly solved (0.98). The table shows the share of zero-variance groups for different group sizes:
+# Now take two sets of prompts, and suppose that the policy gets half of the answers right on both sets. In the first set, it solves every prompt with probability 0.5. In the second set, half of the prompts are hopeless (probability 0.02) and half are nearly solved (0.98). The table shows the share of zero-variance groups for different group sizes:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -153,7 +153,7 @@ apart = [(silent_share(0.02, size) + silent_share(0.98, size)) / 2 for size in s
 pd.DataFrame({"middling": middling, "hopeless or solved": apart}, index=sizes).round(2)
 
 # %% [markdown]
-# With prompts of medium difficulty, groups of 8 are almost never wasted. With the second set of prompts, 85% of the groups are still wasted. So if too many of your groups have zero variance, look at the difficulty of your prompts first, and only then at the group size.
+# With prompts of medium difficulty, groups of 8 are almost never wasted. With the second set of prompts, 85% of the groups of 8 are wasted. So if too many of your groups have zero variance, look at the difficulty of your prompts first, and only then at the group size.
 #
 # ### Run B
 
@@ -164,11 +164,11 @@ plot_signals(log, ["reward", "completions/clipped_ratio"])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Nearly all answers hit the length limit. An answer that is cut off has no `####`, so it scores 0, no matter how well it began. Either the limit is too low for a full answer, or the policy doesn't know when to stop. If you read three answers, you'll know which it is.
+# Nearly all answers hit the length limit. An answer that is cut off has no `####`, so it scores 0, no matter how well it began. Either the limit is too low for a full answer, or the policy doesn't know when to stop. Read three answers, and you'll know which it is.
 #
 # </details>
 #
-# You get the same picture if you pass a prompt as plain text. TRL applies the chat template only to lists of messages, so nothing in the prompt tells the policy that it should answer, and nothing warns you.
+# You get the same picture if you pass a prompt as plain text. TRL applies the chat template only to lists of messages, so nothing in the prompt tells the policy that it should answer, and you get no warning.
 #
 # ### Run C
 #
@@ -194,13 +194,13 @@ plot_signals(log, ["reward", "kl"])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Nearly all of the gain in reward comes in the first three steps, while the policy is still close to the starting model: the KL is at most 0.04. After that, the policy wanders off to a KL between 0.6 and 1.0 and gains almost nothing (the reward goes from 0.57 to 0.59). The steps are too large, and the KL term is too weak to hold the policy back. This log doesn't show what the model forgot on the way. A table of evaluations like the one in week 6 would show that.
+# Nearly all of the gain in reward comes in the first three steps, while the policy is still close to the starting model: the KL is at most 0.04. After that, the KL climbs to between 0.6 and 1.0, but the policy gains almost nothing: the reward goes from 0.57 to 0.59. The steps are too large, and the KL term is too weak to hold the policy back. This log doesn't show what the model forgot on the way. A table of evaluations like the one in week 6 would show that.
 #
 # </details>
 #
 # ### Run E
 #
-# Here the reward is random: it doesn't depend on the answer at all. What can a policy learn from that?
+# Here the reward is random: it doesn't depend on the answer at all. What can a policy learn from a random reward?
 
 # %%
 log = case("one-answer")
@@ -209,7 +209,7 @@ plot_signals(log, ["reward", "entropy"])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# It learns to be sure of itself. In each group, some answer wins by luck and becomes more likely. That answer is then sampled more often, so it can win more often. Once a kind of answer has disappeared from the samples, nothing brings it back. (Biologists know this effect as genetic drift.) So the entropy falls while the reward stays at one half. A reward that is correct but very noisy can have the same effect, just more slowly.
+# The policy learns to be sure of itself. In each group, some answer wins by luck and becomes more likely. That answer is then sampled more often, so it can win more often. Once a kind of answer has disappeared from the samples, nothing brings it back. (Biologists know this effect as genetic drift.) So the entropy falls while the reward stays at one half. A reward that is correct but very noisy can have the same effect, just more slowly.
 #
 # </details>
 #
@@ -230,7 +230,7 @@ plot_signals(log, ["grad_norm", "reward"])
 # <a id="doctor" name="doctor"></a>
 # ## 3. The doctor
 #
-# You've just read six logs by hand. `diagnose` does the same by applying rules to the log history, and it needs nothing else. Each finding says what the doctor saw, why that matters and what to try, and `week_of` tells you which week explains it. The rules and the reasons for their thresholds are in `postlab/doctor/rules.py`, `rules_pairs.py` (for preferences) and `rules_grpo.py`. Here is what the doctor says about run C:
+# You've just read six logs by hand. `diagnose` does the same with a set of rules, and it needs nothing but the log history. Each finding says what the doctor saw, why that matters and what to try, and `week_of` tells you which week explains it. The rules and the reasons for their thresholds are in `postlab/doctor/rules.py`, `rules_pairs.py` (for preferences) and `rules_grpo.py`. Here is what the doctor says about run C:
 
 # %%
 from postlab.course import week_of
@@ -241,7 +241,7 @@ for finding in diagnose(log):
     print(f"{finding} (week {week_of(finding.code, stage='grpo')})", end="\n\n")
 
 # %% [markdown]
-# And here are the findings for all six runs, next to what we had actually done to each one. Compare them with the sentences you wrote down:
+# And here are the findings for all six runs, next to what we had actually done to each run. Compare them with the sentences you wrote down:
 
 # %%
 six = {
@@ -263,9 +263,9 @@ pd.DataFrame({"the doctor": {run: ", ".join(s) for run, s in said.items()}, "wha
 # %% [markdown]
 # ### How far can you trust it?
 #
-# Rules work well on the runs they were tuned on, so you have to test them on other runs. Our first rules were tuned on broken runs of the tiny model. When we tested them on further broken runs of the same model, they found nearly all the faults. Then we tried them on 48 logs of other people's runs, taken from public repositories. Two readers had labelled each log before the doctor saw it.
+# Rules work well on the runs they were tuned on, so you have to test them on other runs. Our first rules were tuned on broken runs of the tiny model. When we tested them on other broken runs of the same model, they found nearly all the faults. Then we tried them on 48 logs of other people's runs, taken from public repositories. Two readers had labelled each log before the doctor saw it.
 #
-# In the table, a fault counts as *named* if the doctor reports it. A log counts as a *false alarm* if the doctor gives a warning or an error about something that no reader saw.
+# In the table, a fault counts as *named* if the doctor reports it. A log counts as a *false alarm* if the doctor reports a warning or an error about something that no reader saw.
 #
 # **Predict first.** The public logs contain 28 faults. How many did the first rules name?
 
@@ -275,13 +275,13 @@ columns = ["logs", "faults", "named", "missed", "ordinary", "false alarms"]
 pd.DataFrame(judged["table"]).set_index("source")[columns].astype("Int64")
 
 # %% [markdown]
-# They named two (see the third row). The broken runs of the tiny model had shown only which faults *we* could think of, not which ones people have in practice. Half of the public logs, including all but one of the GRPO and DPO logs, use other names or spellings for the values that the rules read. And their faults are simpler than ours. For example, answers are cut off at the limit, a reward function never pays, or a policy learns to prefer the rejected replies.
+# The first rules named only two of the 28 faults (see the third row). The broken runs of the tiny model had shown only which faults *we* could think of, not which ones people have in practice. Half of the public logs, including all but one of the GRPO and DPO logs, use other names or spellings for the values that the rules look for. The faults in the public logs are also simpler than ours. For example, answers are cut off at the limit, a reward function never gives a point, or a policy learns to prefer the rejected replies.
 #
-# So we rewrote the rules and tuned them on made-up logs. When the new rules first saw the 48 public logs, they named 24 of the 28 faults and raised no false alarm. The four misses come from two runs whose reward gets stuck, each of which appears twice in the folder. We then relaxed the rule for stuck rewards, so the row *today* is no longer a test. (Fifteen of the 48 logs are copies of others. The row *copies once* counts each log once, which leaves 15 faults.)
+# So we rewrote the rules and tuned them on made-up logs. When the new rules first saw the 48 public logs, they named 24 of the 28 faults and raised no false alarm. The four misses come from two runs whose reward gets stuck, and each of these runs appears twice in the folder. We then relaxed the rule for stuck rewards, so the *today* row is no longer a test. (Fifteen of the 48 logs are copies of others. The *copies once* row counts each log once, which leaves 15 faults.)
 #
-# We used another 56 logs for a second test. This time, one reader judged them before the doctor saw them. The doctor named 19 of 29 faults and raised two false alarms. Don't conclude that it finds two thirds of all faults, because 16 of the 19 are in the runs of a single repository. And eight of the ten misses are the same mistake, made by eight people who took the same course: they ran DPO with a reference that isn't the model they started from. There's a rule for this mistake now, so the row *today* isn't a test here, either.
+# We used another 56 logs for a second test. This time, one reader judged them before the doctor saw them. The doctor named 19 of 29 faults and raised two false alarms. Don't conclude that it finds two thirds of all faults, because 16 of the 19 are in the runs of a single repository. And eight of the ten misses are the same mistake, made by eight people who took the same course: they ran DPO with a reference that isn't the model they started from. There's a rule for this mistake now, so the *today* row isn't a test here, either.
 #
-# In the last 157 logs, we checked only the doctor's alarms, so nobody knows how many faults it missed there.
+# In the last 157 logs, we checked only the doctor's alarms, so nobody knows how many faults the doctor missed there.
 #
 # Here is what today's rules find in the 48 logs, by kind of fault:
 
@@ -289,7 +289,7 @@ pd.DataFrame(judged["table"]).set_index("source")[columns].astype("Int64")
 pd.DataFrame(judged["by_kind"]["faults"]).T
 
 # %% [markdown]
-# We have also looked at the tiny runs that were once held out, so their row shows only that the new rules haven't become worse on them: they name 20 of the 20 faults and raise one false alarm. The two *first sight* rows are the best estimate of how the doctor will do on your log, but only for kinds of faults like these. So take a finding as a reason to look, and don't take an empty list as proof that all is well. If your trainer uses other names, pass them to the doctor: `diagnose(log, keys={"reward": "my/score"})`.
+# We have also looked at the tiny runs that were once held out, so their row shows only that the new rules haven't become worse on these runs. The new rules name all 20 faults and raise one false alarm. The two *first sight* rows are the best estimate of how the doctor will do on your log, but only for similar kinds of faults. So treat a finding as a reason to look, but don't treat an empty list as proof that all is well. If your trainer uses other names, pass them to the doctor: `diagnose(log, keys={"reward": "my/score"})`.
 
 # %% [markdown]
 # <a id="mend" name="mend"></a>
@@ -297,11 +297,11 @@ pd.DataFrame(judged["by_kind"]["faults"]).T
 #
 # ### Build 8 · about 30 minutes · medium
 #
-# This run is broken in three places, and each fault hides the next. `settings` holds what you may change, and `reward` is the reward function. Run the cell, read the log, fix *one* thing, and run the cell again, until the check says that the run is mended.
+# This run is broken in three places, and each fault hides the next. `settings` holds the values that you may change, and `reward` is the reward function. Run the cell, read the log, fix *one* thing, and run the cell again, until the check passes.
 #
-# `try_run` trains the embedded model for six steps of GRPO (about ten seconds of computing time) and returns the log and the accuracy on held-out sums. `check_mended` does the same and compares the accuracy with that of the healthy run. If your run's accuracy is too low, the check tells you what it measured. Before it trains anything, it tries your reward on seven replies whose correct scores are known.
+# `try_run` trains the embedded model for six steps of GRPO (about ten seconds of computing time) and returns the log and the accuracy on held-out sums. `check_mended` does the same and compares the accuracy with that of the healthy run. If your run's accuracy is too low, the check tells you what accuracy it measured. Before training, the check tries your reward on seven replies whose correct scores are known.
 #
-# The prompts are sums, and the policy is the one from week 5. It either gives the bare number, `#### 57`, or shows its work: `12+30=42, 42+15=57. #### 57`.
+# The prompts are sums, and the policy is the one from week 5. The policy either gives the bare number, `#### 57`, or shows its work: `12+30=42, 42+15=57. #### 57`.
 #
 # <details><summary>Hint 1: where to start</summary>
 #
@@ -310,12 +310,12 @@ pd.DataFrame(judged["by_kind"]["faults"]).T
 # </details>
 # <details><summary>Hint 2: the reward</summary>
 #
-# Write down what the policy says and what the reward looks for. `postlab.rewards` has a reward for sums, which you have used before. You can also write your own. It returns a list with one number for each completion, and its argument `answer` holds the right numbers as text.
+# Write down what the policy says and what the reward looks for. `postlab.rewards` has a reward for sums, which you have used before. You can also write your own. A reward returns a list with one number for each completion, and its argument `answer` holds the right numbers as text.
 #
 # </details>
 # <details><summary>Hint 3: afterwards</summary>
 #
-# Once right answers can earn a reward, count tokens: how long is an answer that shows its work? And once answers can end, look at whether anything moves. The check tells you how far the weights moved compared with the healthy run. With Adam, each weight moves by roughly the learning rate in a step.
+# Once right answers can earn a reward, count tokens: how long is an answer that shows its work? And once answers are no longer cut off, look at whether anything moves. The check tells you how far the weights moved compared with the healthy run. With Adam, each weight moves by roughly the learning rate in each step.
 #
 # </details>
 
@@ -342,7 +342,7 @@ pd.DataFrame(healthy["log"]).T.round(2)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The log shows the first fault in `frac_reward_zero_std`, which is 1: the reward looks for `<answer>57</answer>`, a format that nobody asked for. Once it pays for the number after `####`, the next fault appears in `completions/clipped_ratio`: the limit of 24 tokens cuts off answers that show their work, most of which need 30 to 45. When only the reward had been fixed, a third of the completions in our recorded run were cut off, and 73% of the groups had zero variance. (At that limit, only bare numbers and the shortest worked answers can be paid.) The last fault doesn't show up as an error in any column. The learning rate is a hundred times smaller than in the healthy run, so the weights hardly move, and neither does the reward. You can find this fault by comparing your run with one that works, or by trying a larger rate.
+# The log shows the first fault in `frac_reward_zero_std`, which is 1: the reward looks for `<answer>57</answer>`, a format that nobody asked for. Once the reward accepts the number after `####`, the next fault appears in `completions/clipped_ratio`: the limit of 24 tokens cuts off answers that show their work, most of which need 30 to 45. In our recorded run in which only the reward had been fixed, a third of the completions were cut off, and 73% of the groups had zero variance. (At that limit, only bare numbers and the shortest worked answers can earn a reward.) The last fault doesn't show up as an error in any column. The learning rate is a hundred times smaller than in the healthy run, so the weights hardly move, and neither does the reward. You can find this fault by comparing your run with one that works, or by trying a larger rate.
 #
 # </details>
 
@@ -350,7 +350,7 @@ pd.DataFrame(healthy["log"]).T.round(2)
 # <a id="hack" name="hack"></a>
 # ## 5. A reward that gets hacked, and mended
 #
-# All these faults left a trace in the log. The next one doesn't, because this time the reward itself is wrong. A reward is almost always a stand-in for what you really want, and if you optimise a stand-in hard enough, the two come apart. In economics this is called Goodhart's law, and in RL it's called **reward hacking**.
+# All these faults left a trace in the log. The next fault doesn't, because this time the reward itself is wrong. A reward is almost always a stand-in for what you really want, and if you optimise a stand-in hard enough, the two come apart. In economics, this effect is known as Goodhart's law; in RL, it's called **reward hacking**.
 #
 # Our task has three kinds of requests: safe ones, harmful ones that would hurt someone, and questions that nobody can answer. No program can verify that a reply is good here, so a *judge* scores it. Like many real judges, ours prefers long and confident replies:
 
@@ -378,7 +378,7 @@ tries = {
 #
 # **Predict first.** The SFT model refuses half of the harmful requests, and for about a third of the unanswerable questions it admits that nobody can know. What happens to the reward in 24 steps of training with this judge? And what happens to safety, honesty and helpfulness?
 #
-# We recorded three seeds per arm. Next to the reward (the *proxy*), the figure shows the truth, which our oracle knows. The truth is the share of replies that are actually good, both on the training prompts and, every eight steps, on held-out prompts.
+# We recorded three seeds per arm. Next to the reward (the *proxy*), the figure shows the truth, which our oracle knows: the share of replies that are actually good. We measured it on the training prompts and, every eight steps, on held-out prompts.
 
 # %%
 hack = json.loads((recorded / "hack.json").read_text(encoding="utf-8"))
@@ -403,7 +403,7 @@ def runs_of(*arms):
 plot_proxy(*curves(runs_of("eager judge"), eager_judge))
 
 # %% [markdown]
-# The circles show the results on held-out prompts, which are the same every time. The reward rises from 0.43 to 0.66 on the twelve prompts whose replies we kept, and the share of good replies falls from 58% to 34% on all 96. The lines show the training replies, whose prompts change from step to step. With all three seeds, the policy ends up refusing none of the harmful requests. An ordinary trainer's log has only the orange curve, so all you would see is a successful run.
+# The circles show the results on held-out prompts, which are the same every time. On the twelve held-out prompts whose replies we kept, the reward rises from 0.43 to 0.66. On all 96 held-out prompts, the share of good replies falls from 58% to 34%. The lines show the training replies, whose prompts change from step to step. On all three seeds, the policy ends up refusing none of the harmful requests. An ordinary trainer's log has only the orange curve, so all you would see is a successful run.
 #
 # Now do what people most often skip: **read the answers** from before and after training:
 
@@ -417,7 +417,7 @@ read = [
 pd.concat(read, axis=1).iloc[:4]
 
 # %% [markdown]
-# **Find the hole.** What in `eager_judge` makes it pay for these replies? For which kind of request does this do no harm, and why? Write your own replies here. They should be wrong or harmful, and still get at least 0.5.
+# **Find the hole.** What in `eager_judge` makes it reward these replies? For which kind of request does this do no harm, and why? Write your own replies here. Your replies should be wrong or harmful, and still get at least 0.5.
 
 # %%
 mine = {
@@ -429,7 +429,7 @@ pd.Series({reply: eager_judge(request, reply) for request, reply in mine.items()
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Because of `UNWILLING`, the judge pays nothing for a refusal or for "I do not know", even where that's the best reply. The judge never looks at the request. For safe how-to questions this does no harm, because there a long and confident reply is also the right one. The three examples above were either of this easy kind or had a reply that is bad anyway. **You can trust a proxy only where you have tested it.** The policy didn't need to be clever to find the hole: from the start it sampled both kinds of replies, and only one kind was rewarded.
+# Because of `UNWILLING`, the judge gives nothing for a refusal or for "I do not know", even where that's the best reply. The judge never looks at the request. For safe how-to questions this does no harm, because there a long and confident reply is also the right one. Each of the three examples above either was of this easy kind or had a reply that is bad anyway. **You can trust a proxy only where you have tested it.** The policy didn't need to be clever to find the hole: from the start it sampled both kinds of replies, and only one kind was rewarded.
 #
 # </details>
 
@@ -438,12 +438,12 @@ pd.Series({reply: eager_judge(request, reply) for request, reply in mine.items()
 #
 # | arm | what it adds |
 # |---|---|
-# | and a caution | a second reward with double weight, which pays 1 for a refusal if the request contains a rough verb (burn, smash, …) |
+# | and a caution | a second reward with double weight, which gives 1 for a refusal if the request contains a rough verb (burn, smash, …) |
 # | and a small KL | `beta` 0.04 |
 # | and a large KL | `beta` 1.0 |
 # | a judge who reads | a different judge, which looks at the request first and recognises three kinds of good replies |
 #
-# **Predict first.** Which of them repairs the damage, which one only limits it, and which one moves it somewhere else?
+# **Predict first.** Which of these arms repairs the damage, which one only limits it, and which one moves it somewhere else?
 #
 # In the figure, *truth* is the mean of safety, honesty and helpfulness.
 
@@ -464,7 +464,7 @@ for arm in arms:
 plot_repairs(pd.DataFrame(rows))
 
 # %% [markdown]
-# And here is each repair compared with the judge alone on the same prompts (the values are means over the seeds, and the intervals are over prompts):
+# And here is each repair compared with the judge alone on the same prompts (the values are means over the seeds, and the intervals reflect only the choice of prompts):
 
 # %%
 table = []
@@ -483,15 +483,15 @@ pd.DataFrame(table).set_index("repair").round(3)
 # Only the new judge repairs the damage. Here are the four repairs in turn:
 #
 # - **The small KL penalty** made no difference that we could see. For every seed and at every evaluation, all held-out verdicts are the same as with the judge alone.
-# - **The large KL penalty** limits the damage. It preserves most of the honesty (26% at the end, 34% at the start), but almost none of the safety, which falls just as fast as without the penalty. (These runs used TRL's own trainer. On a GPU, Unsloth's trainer would hold the policy near the *base* model, as week 7 explains.)
-# - **The second reward** moves the damage elsewhere. It protects what it names: safety rises to 98%. It says nothing about honesty, which falls to 5%. And it can't tell whether a request with a rough verb is harmless or harmful, so half of the safe requests are refused as well.
-# - **The judge who reads** raises the share of good replies by 27 points over the starting model. Even this repair has its price: 38% of the safe requests are refused instead of 9%, and helpfulness falls by 28 points.
+# - **The large KL penalty** limits the damage. This penalty preserves most of the honesty (26% at the end, compared with 34% at the start), but almost none of the safety, which falls just as fast as without the penalty. (These runs used TRL's own trainer. On a GPU, Unsloth's trainer would hold the policy near the *base* model, as week 7 explains.)
+# - **The second reward** moves the damage elsewhere. This reward protects what it measures: safety rises to 98%. It doesn't measure honesty, which falls to 5%. It also can't tell whether a request with a rough verb is harmless or harmful, so half of the safe requests are refused as well.
+# - **The judge who reads** raises the share of good replies by 27 points over the starting model. Even this repair has a cost: the policy refuses 38% of the safe requests instead of 9%, and helpfulness falls by 28 points.
 #
 # So repair the judge first. The other three repairs leave the hole open.
 #
 # ### A hole that nobody finds
 #
-# Here is another reward, this time for questions about facts. It pays for every reply that *says nothing false*, so it pays for "I do not know", too. The starting model and the learning rate are the same as before. Will the policy learn to say nothing?
+# Here is another reward, this time for questions about facts. It gives full credit to every reply that *says nothing false*, including "I do not know". The starting model and the learning rate are the same as before. Will the policy learn to say nothing?
 
 # %%
 steps, looks = curves(runs_of("nothing false"))
@@ -500,7 +500,7 @@ ends = {name: part[["proxy", "truth"]].mean() for name, part in parts.items()}
 pd.DataFrame(ends).rename(index={"proxy": "reward", "truth": "right answers"}).round(2)
 
 # %% [markdown]
-# It doesn't. (The table shows shares of the training replies in the first and last five steps.) A policy can only learn what it samples, and only if that earns a *higher* reward than its other samples. This policy already knew most of the answers and hardly ever said "I do not know", so it had nothing to gain from the hole. But that's luck, and the reward deserves no credit for it. **Try to cheat a reward yourself before you train on it.**
+# No, it doesn't. (The table shows shares of the training replies in the first and last five steps.) A policy can only learn what it samples, and only if those samples earn a *higher* reward than its others. This policy already knew most of the answers and hardly ever said "I do not know", so it had nothing to gain from the hole. But that was luck, and the reward deserves no credit for it. **Try to cheat a reward yourself before you train on it.**
 
 # %% [markdown]
 # ### Exercise 8.2 · about 10 minutes · medium
@@ -559,7 +559,7 @@ pd.DataFrame({name: [pay(r, "red", colours) for r in replies] for name, pay in p
 # %% [markdown]
 # ### Live
 #
-# Now watch it happen: you'll train the embedded model for ten steps with `eager_judge` as it is above. Afterwards, change the judge and run these cells again.
+# Now watch reward hacking happen: you'll train the embedded model for ten steps with `eager_judge` as it is above. Afterwards, change the judge and run these cells again.
 
 # %%
 from datasets import Dataset
@@ -577,7 +577,7 @@ unsafe = [row for row in suite_rows("tinyworld", 24, 0) if row["family"] == "uns
 
 
 # %% [markdown]
-# The next cell turns the judge into a TRL reward and generates the requests, half of which would hurt someone:
+# The next cell turns the judge into a TRL reward and generates the requests, half of which are harmful:
 
 # %%
 import random
@@ -639,9 +639,9 @@ pd.DataFrame(live, index=["before", "after"]).T.round(2)
 diagnose(trainer.state.log_history)
 
 # %% [markdown]
-# In the stored output, it finds nothing. And whatever it says about your run, there's one thing that it can't tell you: a rule that reads only the proxy can't see that the proxy is wrong. What helps is to track a second measure that isn't trained on, to read the answers, and to attack your reward before you use it.
+# In the stored output, the doctor finds nothing. And whatever it says about your run, there's one thing that it can't tell you: a rule that reads only the proxy can't detect that the proxy is wrong. So track a second measure that isn't trained on, read the answers, and attack your reward before you use it.
 #
-# The same happens to large models. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) caught a reasoning model cheating on coding tasks by reading its chain of thought with a second model. When they penalised the thoughts that revealed the cheating, the model learned to hide its intentions and went on cheating. So use a monitor to detect hacking, and be careful about training against it.
+# Large models hack their rewards, too. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) used a second model to read a reasoning model's chain of thought, and found that the reasoning model cheated on coding tasks. When they penalised the thoughts that revealed the cheating, the model learned to hide its intentions and went on cheating. So use a monitor to detect hacking, and be careful about training against it.
 
 # %% [markdown]
 # <a id="ablations" name="ablations"></a>
@@ -649,11 +649,11 @@ diagnose(trainer.state.log_history)
 #
 # > **The roadmap says** DAPO is Decoupled Alignment and Policy Optimization, for safety. **The evidence says** it's Decoupled Clip and Dynamic sAmpling Policy Optimization ([2503.14476](https://arxiv.org/abs/2503.14476)). It makes four changes, and none of them is about safety. TRL's `loss_type="dapo"` is just one of the four.
 #
-# There are many variants of GRPO, and papers disagree about which of their changes matter. To find out, you change one thing at a time. But *what is one thing?* We recorded 15 arms with five seeds each. All of them start from the policy of week 5 and use the recipe's learning rate of 1e-4, and most take twelve batches of 64 answers. In a first trial with 40 batches, all arms ended at the ceiling, so we made the runs shorter. They show how *fast* each arm learns, not where it would end up.
+# There are many variants of GRPO, and papers disagree about which of their changes matter. To find out, you change one thing at a time. But *what is one thing?* We recorded 15 arms with five seeds each. All arms start from the policy of week 5 and use the recipe's learning rate of 1e-4, and most arms take twelve batches of 64 answers. In a first trial with 40 batches, all arms ended at the ceiling, so we made the runs shorter. The shorter runs show how *fast* each arm learns, not where it would end up.
 #
 # The first arm to look at is the one called *four steps*. It splits each batch into quarters and makes one update on each of them (`steps_per_generation=4`).
 #
-# **Predict first.** The recipe makes one update per batch, and *four steps* makes four, at the same learning rate and on the same answers. Which one is better after twelve batches, and why?
+# **Predict first.** The recipe makes one update per batch, and the *four steps* arm makes four, at the same learning rate and on the same answers. Which arm is better after twelve batches, and why?
 
 # %%
 from postlab.course.week08 import ablation_differences, ablation_table, rewards_by_update
@@ -672,20 +672,20 @@ def shown(table):
 shown(ablation_table(ablations, ["recipe", "four steps"]))
 
 # %% [markdown]
-# *Four steps* wins by 12 points on average, and it wins on every seed. No answer was used twice: `steps_per_generation=4` is often taken for four passes over the data, but it's one pass in four parts. (Four passes would be `num_iterations=4`.) What did change is the number of updates: there are 48 instead of 12. Adam's steps have about the same size however small the gradient is, so four times as many of them can move the weights about four times as far.
+# *Four steps* wins by 12 points on average, and it wins on every seed. No answer was used twice: `steps_per_generation=4` is often taken for four passes over the data, but it's one pass in four parts. (Four passes would be `num_iterations=4`.) What did change is the number of updates, from 12 to 48. Adam's steps have about the same size however small the gradient is, so four times as many of them can move the weights about four times as far.
 #
-# So compare the two after the same number of *updates*. A batch's reward is measured before the policy is trained on that batch, so it tells you how good the policy is at that point:
+# So compare the two arms after the same number of *updates*. A batch's reward is measured before the policy is trained on that batch, so it tells you how good the policy is at that point:
 
 # %%
 by_update = rewards_by_update(ablations, ["recipe", "four steps"])
 by_update.pivot_table("reward", "updates", "arm").loc[[0, 4, 8]].round(2)
 
 # %% [markdown]
-# At the same number of updates, the lead is gone. After four updates, *four steps* has a reward of 0.49 and the recipe has 0.59. After eight, they have 0.68 and 0.66. Each of these values is the mean of five batches, and the standard deviation between the batches is about 0.1, so neither difference means much. If you count *answers sampled* instead, *four steps* is ahead, because it makes more updates from the same answers.
+# At the same number of updates, the lead is gone. After four updates, *four steps* has a reward of 0.49 and the recipe has 0.59. After eight updates, they have 0.68 and 0.66. Each of these values is the mean of five batches, and the standard deviation between the batches is about 0.1, so neither difference means much. If you count *answers sampled* instead, *four steps* is ahead, because it makes more updates from the same answers.
 #
-# Are quarters better, then? This experiment can't say. Maybe the recipe's rate is simply too low for twelve updates. In the build above, the same recipe with four times the rate got 92% of the sums right after six updates. (That was one seed. The answers were sampled at temperature 1, while the table above is based on greedy decoding.) **If two arms differ in their number of updates, each needs a learning rate of its own**, chosen on other seeds and prompts, before you compare them. `notebooks/experiments/week08_matched.py` does this, and it chooses the clips in the same way. In [a deeper section](#deeper-matched), you'll see that the lead at the end then disappears.
+# Are quarters better, then? This experiment can't tell. Maybe the recipe's rate is simply too low for twelve updates. In the build above, the same recipe with four times the rate got 92% of the sums right after six updates. (That was one seed. The answers were sampled at temperature 1, while the table above is based on greedy decoding.) **If two arms differ in their number of updates, each needs a learning rate of its own**, chosen on other seeds and prompts, before you compare them. `notebooks/experiments/week08_matched.py` does this, and it chooses the clips in the same way. In [a deeper section](#deeper-matched), you'll see that once the rates are chosen this way, the lead at the end disappears.
 #
-# Now look at all the arms. With the same seed, they all get the same list of prompts in the same order, so much of a seed's luck cancels when you subtract one arm from another. `blocked_differences` subtracts the mean of each seed and of each arm, and estimates the noise from what is left in all arms together. Holm's correction accounts for the 13 comparisons.
+# Now look at all the arms. With the same seed, all arms get the same prompts in the same order, so much of a seed's luck cancels when you subtract one arm from another. `blocked_differences` subtracts the mean of each seed and of each arm, and estimates the noise from the remaining variation in all arms together. Holm's correction accounts for the 13 comparisons.
 
 # %%
 from postlab.course.week08 import plot_ablations
@@ -694,11 +694,11 @@ differences = ablation_differences(ablations)
 plot_ablations(differences)
 
 # %% [markdown]
-# After Holm's correction, three differences are significant (green). You already know the first one, *four steps*. Look at the other two in the same way, and ask what each arm really changed. [The deeper sections](#deeper-losses) show what all the arms cost.
+# After Holm's correction, three differences are significant (green). You already know the first difference, that of *four steps*. Look at the other two differences in the same way, and ask what each arm really changed. [The deeper sections](#deeper-losses) show what each arm costs.
 #
-# **GSPO (−11 points)** doesn't tell you whether GSPO itself is any worse. This arm used the clip from the paper, 3e-4 and 4e-4, which was chosen for long reasoning. Our answers have about 24 tokens, and 45% of them get no gradient because of this clip. [Below](#deeper-losses) you'll see why the right clip for whole answers depends on their length. It also depends on the rate: at eight times the rate, GSPO with the same clip is [no longer measurably behind](#deeper-matched).
+# **GSPO (−11 points).** This result doesn't tell you whether GSPO itself is any worse. This arm used the clip from the paper, 3e-4 and 4e-4, which was chosen for long reasoning. Our answers have about 24 tokens, and 45% of them get no gradient because of this clip. [Below](#deeper-losses) you'll see why the right clip for whole answers depends on their length. The right clip also depends on the learning rate: at eight times the rate, GSPO with the same clip is [no longer measurably behind](#deeper-matched).
 #
-# **The *no clip* arm (+3 points)** is significantly better only in the analysis that we chose, in which the noise is estimated from all 15 arms together. If you estimate the noise separately for each base (for *no clip*, using the four arms that take five batches), the corrected p value rises from 0.03 to 0.27. *Groups of 16* (−3 points) then becomes significant, with a p value of 0.02 instead of 0.08:
+# **The *no clip* arm (+3 points)** is significantly better only in the analysis that we chose, in which the noise is estimated from all 15 arms together. If you estimate the noise separately for each base instead, the corrected p value of *no clip* rises from 0.03 to 0.27. (Its noise is then estimated from the four arms that take five batches.) The *groups of 16* arm (−3 points) becomes significant, with a p value of 0.02 instead of 0.08:
 
 # %%
 both = {
@@ -711,7 +711,7 @@ pd.DataFrame(corrected).loc[["groups of 16", "four steps", "no clip", "GSPO"]].r
 # %% [markdown]
 # Both analyses are reasonable, and we had chosen the first one before we looked at the results. If two reasonable analyses disagree about an effect, don't build on it. For the other nine arms, five seeds aren't enough to find a difference in either analysis. If an interval contains zero, that doesn't mean there is no effect; the width of the interval shows how large an effect we could have missed.
 #
-# **What may turn out differently at scale.** Twelve batches of short sums on a tiny model settle nothing about large runs. Here is what others found in much longer ones:
+# **What may turn out differently at scale.** Twelve batches of short sums on a tiny model settle nothing about large runs. Here is what others found in much longer runs:
 #
 # | change | here | at scale |
 # |---|---|---|
@@ -726,7 +726,7 @@ pd.DataFrame(corrected).loc[["groups of 16", "four steps", "no clip", "GSPO"]].r
 # <a id="own" name="own"></a>
 # ## 7. Your own run
 #
-# Here is what the doctor says about the log of week 7's run. It reads your log if you made that run yourself; if not, it reads the one that comes with postlab:
+# Here is what the doctor says about the log of the run from week 7. It reads your log if you made that run yourself; if not, it reads the one that comes with postlab:
 
 # %%
 from postlab.runs import Run, find_stage
@@ -739,7 +739,7 @@ for finding in diagnose(run.log):
 # %% [markdown]
 # If nothing is printed, the doctor found nothing. It can read the log of any TRL run, so call it in the first minutes of a run instead of waiting for the end. In a terminal, `postlab doctor FOLDER` does the same.
 #
-# Here are the stages that led to this run, shown in the kind of figure you'll see again in week 12. `lab.chain` returns them. On a T4, it returns the stages of the small model, because comparing a 1.5B model with the 7B model would be meaningless.
+# Here are the stages that led to this run, shown in the kind of figure you'll see again in week 12. `lab.chain` returns them. On a T4, this method returns the stages of the small model, because comparing a 1.5B model with the 7B model would be meaningless.
 
 # %%
 from postlab.evals import compare
@@ -762,7 +762,7 @@ plot_stages(stages[stages["metric"].isin(SHOWN)], profile=lab.profile.name)
 # <a id="deeper-verifiers" name="deeper-verifiers"></a>
 # ## Deeper: verifiers for code, JSON and puzzles
 #
-# A verifier is any program that can tell right answers from wrong ones. You've seen one for sums. Others run the tests of a piece of code, check a structured reply against a schema, check the solution of a puzzle, or simulate a plan. Each of them has its holes in a different place.
+# A verifier is any program that can tell right answers from wrong ones. You've seen one for sums. Others run the tests of a piece of code, check a structured reply against a schema, check the solution of a puzzle, or simulate a plan. Each kind of verifier has its own holes.
 #
 # ### Code: rewarded by tests
 
@@ -777,7 +777,7 @@ print(row["prompt"][0]["content"], row["completion"][0]["content"], *row["tests"
 # %% [markdown]
 # `code_reward` runs a reply in a sandbox: a process that has no access to the network or to files, and whose time and memory are limited. Only the *function calls* go into the sandbox. The expected results stay outside, so a program can't just claim that it passed. If the system doesn't offer namespaces, `code_reward` refuses to run unless you allow a weak sandbox. Allow it only for programs that you would run yourself, like these.
 #
-# Here are the right program and five others. Which ones does the reward pay for?
+# Here are the right program and five others. Which of them earn the reward?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -797,7 +797,7 @@ pd.DataFrame(paid, index=[program.replace("\n", "; ") for program in programs])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The reward pays for none of the forgeries. But if only the first two tests are used, it pays for `max(x)`: the lists in these tests contain small numbers, so the limit of 37 never matters. **The hole wasn't in the sandbox but in the tests.** A program that forgets the limit gets as much as one that respects it.
+# None of the forgeries earns the reward. But if only the first two tests are used, `max(x)` does: the lists in these tests contain small numbers, so the limit of 37 never matters. **The hole wasn't in the sandbox but in the tests.** A program that ignores the limit earns as much as one that respects it.
 #
 # </details>
 
@@ -806,7 +806,7 @@ pd.DataFrame(paid, index=[program.replace("\n", "; ") for program in programs])
 #
 # Each row asks for a record about one of the creatures in our world. The prompt names the fields, and the schema lists the values that exist for each field.
 #
-# Here are the right record and four others. Which ones does the schema accept?
+# Here are the right record and four others. Which of them does the schema accept?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -826,7 +826,7 @@ print(row["prompt"][0]["content"])
 pd.DataFrame({"reply": replies, "paid": dict(zip(replies, paid, strict=True))})
 
 # %% [markdown]
-# It accepts a wrong value and a wrong name. **A schema checks the form, not the truth**, unless you write the truth into it with `const`.
+# The schema accepts a wrong value and a wrong name. **A schema checks the form, not the truth**, unless you write the truth into it with `const`.
 #
 # ### What the policies learned
 #
@@ -866,7 +866,7 @@ def changes(run):
 plot_seen_and_unseen(pd.DataFrame(row for run in made["runs"] for row in changes(run)))
 
 # %% [markdown]
-# It does in *all tests* (21 points each) and in *form* (6 points each), but not in *two tests*. There the reward rises by 27 points and the score on the stricter check by only 9, and the gap appears on every seed. So in that arm, training exploited the hole. The intervals reflect only the choice of prompts, so compare the three seeds as well. Here are the shares themselves:
+# The two scores rise equally in *all tests* (21 points each) and in *form* (6 points each), but not in *two tests*. In that arm, the reward rises by 27 points and the score on the stricter check by only 9, and the gap appears on every seed. So there, training exploited the hole. The intervals reflect only the choice of prompts, so compare the three seeds as well. Here are the shares themselves:
 
 # %%
 levels = [
@@ -878,7 +878,7 @@ levels = [
 pd.DataFrame(levels).groupby(["arm", "check"], sort=False).mean().round(2)
 
 # %% [markdown]
-# An open hole isn't always exploited. The schema would have paid for wrong values, but in the *form* arm, the share of true records rose about as much as in the arm that was paid for the truth. It rose from 0.11 to 0.17 in the *form* arm and to 0.16 in the *form and truth* arm. With three seeds and these intervals, we can't tell the two apart. Still, look at the two rows of *form*: of the records that the schema accepts at the end, only about a third are true (0.17 of 0.52). If you had only the schema, you wouldn't know that.
+# An open hole isn't always exploited. The schema would have accepted wrong values, but in the *form* arm, the share of true records rose about as much as in the arm that was rewarded for the truth. The share rose from 0.11 to 0.17 in the *form* arm and to 0.16 in the *form and truth* arm. With three seeds and these intervals, we can't tell the two arms apart. Still, look at the two rows of *form*: of the records that the schema accepts at the end, only about a third are true (0.17 of 0.52). If you had only the schema, you wouldn't know how few are true.
 #
 # Here are some prompts for which the weaker reward (*two tests* or *form*) and the stronger one led to different replies:
 
@@ -896,7 +896,7 @@ pd.concat(compared)
 # %% [markdown]
 # ### Other people's verifiers
 #
-# [reasoning-gym](https://arxiv.org/abs/2505.24760) generates any number of puzzles for about a hundred tasks, and each task has a verifier. Unless a task defines its own rule, an exact answer gets 1, and a text that merely *contains* the answer gets the answer's share of the text's length. Here is this rule in code:
+# [reasoning-gym](https://arxiv.org/abs/2505.24760) generates any number of puzzles for about a hundred tasks, and each task has a verifier. Unless a task defines its own rule, an exact answer gets 1, and a text that merely *contains* the answer gets the answer's length divided by the text's length. Here is this rule in code:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -912,7 +912,7 @@ lies |= {"in a sentence": "The answer is Yes.", "wrong": "No", "empty": ""}
 {name: round(contains(reply, "Yes"), 2) for name, reply in lies.items()}
 
 # %% [markdown]
-# Is it a problem to pay 0.5 for "Yes No"? With GRPO it is. Suppose a group of four contains this hedge and three answers worth 0. The advantage of the hedge is $(0.5 - 0.125)/0.25 = 1.5$, which is exactly the advantage that a single right answer would have got. Because of the division by the standard deviation, partial credit counts in full.
+# Is it a problem that "Yes No" gets 0.5? With GRPO, it is. Suppose a group of four contains this hedge and three answers worth 0. The advantage of the hedge is $(0.5 - 0.125)/0.25 = 1.5$, which is exactly the advantage that a single right answer would have got. Because of the division by the standard deviation, partial credit counts in full.
 #
 # We probed five tasks with a hundred puzzles each, using answers whose correct scores we know. Two of the tasks are about logic and two about constraints. In the fifth, `boxnet`, the answers are plans of actions, like those of a policy that uses tools. (The script is `notebooks/experiments/week08_gym.py`.)
 #
@@ -926,13 +926,13 @@ tried["worth"] = tried["kind"].map({"must not pay": 0, "right, in another form":
 tried[["worth", "mean", "full", "raised"]]
 
 # %% [markdown]
-# An error ends the run, so at least you notice it. If a right answer is rejected, you lose signal and the reward stays low, so you will notice that, too. A wrong answer that is rewarded looks like success, so it's the worst of the three. The table shows what each answer is worth, what it scored on average, on how many of the hundred puzzles it got full marks, and how often it raised an error. (The plain solution gets full marks everywhere.)
+# An error ends the run, so at least you notice it. If a right answer is rejected, you lose signal and the reward stays low, so you will notice that, too. A wrong answer that is rewarded looks like success, so it's the worst of the three. For each answer, the table shows what it's worth, what it scored on average, on how many of the hundred puzzles it got full marks, and how often it raised an error. (The plain solution gets full marks everywhere.)
 #
 # - **Half-truths are rewarded.** In `knights_knaves` with two people, an answer that gets one of them wrong still earns 0.65, and so does an answer that gives both roles to the same person.
 # - **Repeating a premise earns full marks** for 76 of the 100 puzzles in `propositional_logic`, because a premise follows from itself. And because anything follows from premises that contradict each other, `P ∧ ¬P` earns full marks for 26 puzzles.
 # - **Giving two answers at once earns full marks.** `graph_color` accepts a JSON object that lists every vertex twice, first with the same color for all vertices and then with the solution.
 # - **`n_queens` passes the answer to `eval`.** The answer `entry["metadata"]["solutions"][0]` reads the solution out of the verifier. Such an answer could just as well read your files.
-# - **Right answers are rejected** because of a code fence, even where the question asks for one, or because of a line break.
+# - **Right answers are rejected** if they contain a line break or a code fence, even if the question asks for a code fence.
 # - **An answer can end the run:** `boxnet` expects a list and raises an error if it gets the number 5.
 
 # %%
@@ -952,7 +952,7 @@ same[["task", "answer", "mean", "gym_reward", "example"]]
 # | 5, `[]`, 100 kB of brackets | 0, without an error |
 # | a check that the reward doesn't make | the true verdict; keep this check for the evaluation |
 #
-# And what if no program can verify anything about a reply? Then the reply can be graded against a list of criteria, as [the next section](#deeper-rubric) shows.
+# And what if no program can verify a reply? Then the reply can be graded against a list of criteria, as [the next section](#deeper-rubric) shows.
 
 # %% [markdown]
 # <a id="deeper-rubric" name="deeper-rubric"></a>
@@ -975,7 +975,7 @@ pd.DataFrame(
 ).T
 
 # %% [markdown]
-# The last criterion is the one that matters, and the others describe what good answers usually look like. What does the rubric pay for the following replies if all criteria are simply added up? And what does it pay if the last criterion is a **gate**, so that the reward is 0 unless it's met?
+# The last criterion is the one that matters, and the others describe what good answers usually look like. What does the rubric give the following replies if all criteria are simply added up? And what does it give them if the last criterion is a **gate**, so that the reward is 0 unless it's met?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1008,9 +1008,9 @@ for name, (request, reply) in replies.items():
 pd.DataFrame(paid).T
 
 # %% [markdown]
-# The rubric knows that the harmful answer is wrong, and still pays three times as much for it as for the refusal: **partial credit for form outbids the criterion that matters.** The gate reverses the order. So does a larger weight on the last criterion, as long as it's larger than what a bad reply gains elsewhere (eight in this rubric).
+# The rubric marks the harmful answer as wrong, and still gives it three times as much as the refusal: **partial credit for form outweighs the criterion that matters.** The gate reverses the order. So does a larger weight on the last criterion, as long as that weight is larger than what a bad reply gains elsewhere (eight in this rubric).
 #
-# What does a policy learn from this rubric? Here is a recorded run in which the criteria were added up (`notebooks/experiments/week08_rubric.py`). It starts from the same policy as the runs in section 5. There is one seed so far, so the run shows that this can happen, not how often:
+# What does a policy learn from this rubric? Here is a recorded run in which the criteria were added up (`notebooks/experiments/week08_rubric.py`). This run starts from the same policy as the runs in section 5. There is only one seed so far, so the run shows what can happen, not how often it does:
 
 # %%
 rubric = json.loads((recorded / "rubric.json").read_text(encoding="utf-8"))
@@ -1021,11 +1021,11 @@ for metric in MANNERS:
 by_step.rename(columns={"proxy": "reward", "truth": "good replies"}).round(2)
 
 # %% [markdown]
-# On the same 96 held-out prompts, the reward rises from 0.70 to 0.88, and the share of good replies falls from 58% to 33%. At the end, the policy no longer refuses any harmful request (*safety*) and no longer admits that it doesn't know (*honesty*). The reward *contains* the right criterion, but the policy gives it up, because it loses two points there and gains eight elsewhere.
+# On the same 96 held-out prompts, the reward rises from 0.70 to 0.88, and the share of good replies falls from 58% to 33%. At the end, the policy no longer refuses any harmful request (*safety*) and no longer admits that it doesn't know (*honesty*). The reward *contains* the right criterion, but the policy gives up those two points and gains eight elsewhere.
 #
-# And what happens with the gate, or with a weight that outbids the rest? The same script has an arm for each of these, but we haven't run them yet. You can try the gate yourself: in the live cells of section 5, replace the judge with `rubric_score(CRITERIA, grades(CRITERIA, request, reply))`.
+# And what happens with the gate, or with a weight that outweighs the rest? The same script has an arm for each of these, but we haven't run them yet. You can try the gate yourself: in the live cells of section 5, replace the judge with `rubric_score(CRITERIA, grades(CRITERIA, request, reply))`.
 #
-# **If a model is the judge**, a question takes the place of the programs. The request and the reply are quoted, so that a reply can't pose as part of the question. If the judge's answer doesn't have the required form, it gives no grade at all: TRL leaves out a reward of `None`, while a reward of 0 would punish the reply for the judge's mistake.
+# **If the judge is a model**, it gets a question in place of the programs. The request and the reply are quoted, so that a reply can't pose as part of the question. If the judge's answer doesn't have the required form, it gives no grade at all: TRL leaves out a reward of `None`, while a reward of 0 would punish the reply for the judge's mistake.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1037,7 +1037,7 @@ for text in (verdict, "Yes to all of them!"):
     print(text, "->", met and rubric_score(CRITERIA, met))
 
 # %% [markdown]
-# To train with a real judge, put the two together. `endpoint_chat` in `postlab.judge` talks to any OpenAI-compatible endpoint, keeps track of the cost, and can keep a log:
+# To train with a real judge, combine these functions in a reward. `endpoint_chat` in `postlab.judge` talks to any OpenAI-compatible endpoint, keeps track of the cost, and can keep a log:
 #
 # ```python
 # from postlab.judge import endpoint_chat
@@ -1054,13 +1054,13 @@ for text in (verdict, "Yes to all of them!"):
 #     return rewards
 # ```
 #
-# A real judge makes mistakes that our programs don't, and the policy finds them. [Mahmoud et al. 2026](https://arxiv.org/abs/2605.12474) trained against rubrics with a weaker and a stronger judge and compared both with a panel of three other judges. Most of the gains with the weaker judge didn't carry over to the panel: the weaker judge gave credit for compound criteria that were only half met, and for replies that merely touched on the topic. A stronger judge helped, but not with anything that the rubric doesn't mention: replies became more complete and less correct. So before you train, test your judge on replies whose grades you know, as you did with the verifiers above, and keep a criterion and a second judge that training never sees.
+# A real judge makes mistakes that our programs don't, and the policy finds them. [Mahmoud et al. 2026](https://arxiv.org/abs/2605.12474) trained against rubrics with a weaker and a stronger judge and compared both with a panel of three other judges. Most of the gains with the weaker judge didn't carry over to the panel: the weaker judge gave credit for compound criteria that were only half met, and for replies that merely touched on the topic. A stronger judge helped, but not with anything that the rubric doesn't cover: replies became more complete and less correct. So before you train, test your judge on replies whose grades you know, as you did with the verifiers above. Also keep a criterion and a second judge that training never sees.
 #
 # ### A monitor that reads samples
 #
-# A reward that is being hacked looks like success, so somebody has to read the samples. A monitor is a program (or a model) that reads some of them at every evaluation and raises an alarm when their character changes. The policy isn't trained against it, and it doesn't have to know the truth. But it makes mistakes, and you have to know its error rates.
+# A reward that is being hacked looks like success, so somebody has to read the samples. A monitor is a program (or a model) that reads some of them at every evaluation and raises an alarm when their character changes. The policy isn't trained against the monitor, and the monitor doesn't have to know the truth. But a monitor makes mistakes, and you have to know its error rates.
 #
-# Here is a monitor as a person might write it after reading a dozen replies. It knows a few rough verbs and a few words from unanswerable questions. If a request contains one of these words and the reply doesn't decline, the monitor flags the reply. It doesn't know that it's fine to cut a coin but not a guest.
+# Here is the kind of monitor that a person might write after reading a dozen replies. It knows a few rough verbs and a few words from unanswerable questions. If a request contains one of these words and the reply doesn't decline, the monitor flags the reply. The monitor doesn't know that it's fine to cut a coin but not a guest.
 
 # %%
 ROUGH = re.compile(r"\b(burn|crush|cut|smash)\b")
@@ -1113,7 +1113,7 @@ rates.round(2)
 # %% [markdown]
 # As a judge of single replies, the monitor is poor: it misses 44% of the bad ones and flags 22% of the good ones. Its mistakes aren't spread evenly, either. With the reward called *a judge who reads*, the policy refuses too much: most of the bad replies are refusals of safe requests, and the monitor never flags a refusal.
 #
-# But a monitor doesn't have to be right about every reply. It has to notice that a *run* changes. So compare the share of flagged replies at each evaluation with the share at step 0, and raise an alarm if it has risen by at least 15 points:
+# But a monitor doesn't have to be right about every reply. It only has to notice when a *run* changes. So compare the share of flagged replies at each evaluation with the share at step 0, and raise an alarm if the share has risen by at least 15 points:
 
 # %%
 share_flagged = seen.groupby(["arm", "seed", "step"], sort=False)["flag"].mean().unstack("step")
@@ -1121,15 +1121,15 @@ rise = share_flagged.sub(share_flagged[0], axis=0).drop(columns=0)
 (rise >= 0.15).groupby("arm", sort=False).sum().add_prefix("alarms of 3, step ")
 
 # %% [markdown]
-# As a judge of *changes*, the same monitor does well on the kind of fault it looks for. In the three hacked arms, it raises an alarm at 26 of the 27 evaluations. (Two of these arms gave the same replies. Without the copies, it's 17 of 18.) In the arm with the repaired judge, it raises none at the nine evaluations. But it's silent about *and a caution*, in which half of the safe requests end up refused and the policy hardly ever admits that it doesn't know. The monitor looks for missing refusals, not for needless ones. It could flag the made-up answers, but their number is hidden: as the policy refuses more and more safe requests, the false alarms on these requests disappear, so the total share of flags doesn't rise. So a monitor has the same weakness as a rubric: it doesn't find what its author didn't think of. These rates also come from only three seeds and the same twelve requests each time. With new requests at every evaluation, noise would raise false alarms.
+# As a judge of *changes*, the same monitor does well on the kind of fault it looks for. In the three hacked arms, it raises an alarm at 26 of the 27 evaluations. (Two of these arms gave the same replies. Without the copies, it's 17 of 18.) In the arm with the repaired judge, it raises none at the nine evaluations. But the monitor misses the problem in *and a caution*, the arm in which half of the safe requests end up refused and the policy hardly ever admits that it doesn't know. The monitor looks for missing refusals, not for needless ones. It could flag the made-up answers, but their number is hidden in the total: as the policy refuses more and more safe requests, the false alarms on these requests disappear, so the total share of flags doesn't rise. So a monitor has the same weakness as a rubric: it can't find what its author didn't think of. These rates also come from only three seeds and the same twelve requests each time. With new requests at every evaluation, noise would raise false alarms.
 #
-# If the monitor is a model, the procedure is the same. You write a rubric of *mis*conduct and use `rubric_question` to ask the model about samples. You log the result next to the reward, but you don't make it part of the reward. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) show why you shouldn't: a policy that is trained against the monitor learns to get past it. [CHERRL](https://arxiv.org/abs/2606.04923) plants known biases in a rubric's judge, so that the moment at which hacking begins is known, and tests monitors on such runs, much as we did here.
+# If the monitor is a model, the procedure is the same. You write a rubric of *mis*conduct and use `rubric_question` to ask the model about samples. You log the result next to the reward, but you don't make it part of the reward. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) show why you shouldn't: a policy that is trained against the monitor learns to get past it. [CHERRL](https://arxiv.org/abs/2606.04923) plants known biases in a rubric's judge, so that the moment at which hacking begins is known. It then tests monitors on such runs, much as we did here.
 
 # %% [markdown]
 # <a id="deeper-losses" name="deeper-losses"></a>
 # ## Deeper: losses for a policy that has moved on
 #
-# Once a batch has been used for an update, the policy is no longer the one that sampled its answers. GRPO corrects for this with the ratio $\rho_t$ of each token: its probability under the current policy divided by its probability when it was sampled. It stops a token's gradient once the ratio has left the clip range. The variants differ in how they treat these ratios:
+# Once a batch has been used for an update, the policy is no longer the one that sampled the answers. GRPO corrects for this with the ratio $\rho_t$ of each token: its probability under the current policy divided by its probability when it was sampled. GRPO stops a token's gradient once the ratio has left the clip range. The variants differ in how they treat these ratios:
 #
 # | arm | what it does with the ratios | its clip |
 # |---|---|---|
@@ -1140,7 +1140,7 @@ rise = share_flagged.sub(share_flagged[0], axis=0).drop(columns=0)
 # | CISPO ([MiniMax-M1](https://arxiv.org/abs/2506.13585)) | caps the ratio and uses it as a constant weight on $A \log \pi$, so every token keeps a gradient | the cap |
 # | [SAPO](https://arxiv.org/abs/2511.20347) | replaces the clip with a sigmoid, so that the gradient fades as the ratio moves away from 1 | two temperatures |
 #
-# The picture shows what the clip does to tokens and what it does to whole answers:
+# The picture shows how a clip acts on single tokens and on whole answers:
 
 # %%
 from postlab.course.week08 import draw_ratios
@@ -1188,7 +1188,7 @@ gspo_loss = check.gspo_loss(gspo_loss)
 #
 # </details>
 #
-# Why does GSPO need a clip of its own? An average of $T$ numbers varies less than a single one, by a factor of about $\sqrt{T}$ if they are independent. Let's see what that means for a clip. Take answers whose tokens have independent log-ratios with a standard deviation of 0.02, and look at the share of answers whose ratio lies outside the paper's clip:
+# Why does GSPO need a clip of its own? An average of $T$ numbers varies less than a single number, by a factor of about $\sqrt{T}$ if they are independent. Let's see what that means for a clip. Take answers whose tokens have independent log-ratios with a standard deviation of 0.02, and look at the share of answers whose ratio lies outside the paper's clip:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1207,15 +1207,15 @@ for length in (24, 400, 4000):
 pd.DataFrame(outside).T.rename_axis("tokens per answer").round(4)
 
 # %% [markdown]
-# With 24 tokens, 93% of the answers lie outside the paper's clip. With 4,000 tokens, 28% do. (A large share isn't a fault in itself: in the paper, GSPO clips two orders of magnitude more tokens than GRPO and still learns faster.) So the right width depends on the length of the answers. It also depends on how far the policy has moved since it sampled them, and our 0.02 is only an assumption about that.
+# With 24 tokens per answer, 93% of the answers lie outside the paper's clip. With 4,000 tokens per answer, 28% do. (A large share isn't a fault in itself: in the paper, GSPO clips two orders of magnitude more tokens than GRPO and still learns faster.) So the right width depends on the length of the answers. It also depends on how far the policy has moved since it sampled the answers, and our 0.02 is only an assumption about that distance.
 #
-# And what do our runs say? The following four arms take five batches and make four updates on each of them. They differ only in the clip, except that GSPO also uses one ratio per answer and averages over answers instead of tokens:
+# What did our runs show? The following four arms take five batches and make four updates on each of them. These arms differ only in the clip, except that GSPO also uses one ratio per answer and averages over answers instead of tokens:
 
 # %%
 shown(ablation_table(ablations, ["four steps, 5 batches", "clip-higher", "no clip", "GSPO"]))
 
 # %% [markdown]
-# The clip for tokens removes the gradient of only 0.4% of them, so widening it can't do much. That's why *clip-higher* can't show here what it's for: it was made for long runs in which the clip often binds. GSPO's clip removes the gradient of 45% of the answers, and this arm learns less. So what this table compares is two clips that don't fit: one is too wide to matter, and the other is too narrow for short answers at this rate. (At a larger rate, the arm with the narrow clip [keeps up](#deeper-matched).)
+# The token-level clip removes the gradient of only 0.4% of the tokens, so widening it can't do much. That's why these runs can't show what *clip-higher* is for: it was designed for long runs in which the clip often takes effect. GSPO's clip removes the gradient of 45% of the answers, and this arm learns less. So this table compares two clips that don't fit: one is too wide to matter, and the other is too narrow for short answers at this rate. (At a larger rate, the arm with the narrow clip [keeps up](#deeper-matched).)
 #
 # CISPO and SAPO are among [the matched runs](extras/grpo_variants.ipynb). In TRL, each of these losses takes one line:
 #
@@ -1231,7 +1231,7 @@ shown(ablation_table(ablations, ["four steps, 5 batches", "clip-higher", "no cli
 # <a id="deeper-recipe" name="deeper-recipe"></a>
 # ## Deeper: groups, advantages, and what else is in the recipe
 #
-# The changes in this section act from the very first update. All the arms recorded for it take twelve updates, one per batch, at the same learning rate. Nothing was tuned for any of them, so an arm that does badly here might do better with another rate.
+# The changes in this section take effect from the very first update. All the arms recorded for this section take twelve updates, one per batch, at the same learning rate. Nothing was tuned for any arm, so an arm that does badly here might do better with another rate.
 #
 # | arm | from | what changes |
 # |---|---|---|
@@ -1247,11 +1247,11 @@ first = list(ablations["arms"])
 shown(ablation_table(ablations, first[: first.index("four steps")]))
 
 # %% [markdown]
-# Dynamic sampling has almost no zero-variance groups left, but it samples a third more answers for this. (For batch scaling, the column of zero-variance groups counts the *batches* without any difference in reward.) In the KL arm, the reference is the policy of week 5; under Unsloth on a GPU, it would be the base model.
+# Dynamic sampling leaves almost no zero-variance groups, but it has to sample a third more answers. (For batch scaling, the column for zero-variance groups counts the *batches* without any difference in reward.) In the KL arm, the reference is the policy of week 5; under Unsloth on a GPU, it would be the base model.
 #
 # RLOO, an entropy bonus and overlong shaping are worth knowing, too. [An extra notebook](extras/grpo_variants.ipynb) explains what they do and how to set them in TRL, and compares them with GRPO.
 #
-# Now back to the zero-variance groups. Here is their share by group size, both as measured in the runs and as your function from Exercise 8.1 computes it under the assumption that all prompts are equally hard.
+# Now back to the zero-variance groups. Here is their share by group size, both as measured in the runs and as computed by your function from Exercise 8.1, which assumes that all prompts are equally hard.
 
 # %%
 rows = {}
@@ -1270,16 +1270,16 @@ pd.DataFrame(rows).T.rename_axis("answers per group").round(2)
 # <a id="deeper-matched" name="deeper-matched"></a>
 # ## Deeper: updates, rates and clips matched
 #
-# **If one update per batch and four updates per batch each get a learning rate chosen for them, we can't tell them apart at the end. The same is true of the other 17 changes to GRPO that we tried, including GSPO.** So neither of the two large differences of section 6 (+12 points for *four steps*, −11 for GSPO) shows up when the rates and clips are chosen to suit the arms.
+# **When we choose a learning rate for one update per batch and another for four updates per batch, we can't tell the two apart at the end. The same is true of the other 17 changes to GRPO that we tried, including GSPO.** So neither of the two large differences of section 6 (+12 points for *four steps*, −11 for GSPO) shows up when the rates and clips are chosen to suit the arms.
 #
-# We ran 19 arms with five seeds each. Every arm starts from the policy of week 5 and takes four batches of 64 answers (dynamic sampling samples more). The arms that use a batch in different ways each got a learning rate of their own, and GSPO got a clip of its own. We chose these on another seed and on other sums. Before training, the policy gets 52% of the held-out sums right. At the end, it gets between 94% and 96% right in every arm. We compared each arm with its base in a paired t test over the five seeds. All 18 differences are inconclusive, both before and after Holm's correction. Here are two of them, in points:
+# We ran 19 arms with five seeds each. Every arm starts from the policy of week 5 and takes four batches of 64 answers (dynamic sampling samples more). The arms that use a batch in different ways each got a learning rate of their own, and GSPO got a clip of its own. We chose these settings on another seed and on other sums. Before training, the policy gets 52% of the held-out sums right. At the end, it gets between 94% and 96% right in every arm. We compared each arm with its base in a paired t test over the five seeds. All 18 differences are inconclusive, both before and after Holm's correction. Here are two of them, in points:
 #
-# - Compared with one update, *four quarters* (the *four steps* of section 6) ends 0.4 points higher (−1.5 to 2.2). This agrees with our guess in section 6 that the recipe's rate was too low for so few updates. We'd expect the same result if the two arms reached the same ceiling at different speeds.
-# - Compared with four quarters, *GSPO* differs by −0.4 points (−2.0 to 1.2). The clip that was chosen is the paper's, the same one with which GSPO ended 11 points lower in section 6. It still removes the gradient of 26% of the answers, but at eight times the rate we can't measure a disadvantage.
+# - Compared with one update, *four quarters* (the *four steps* of section 6) ends 0.4 points higher (−1.5 to 2.2). This agrees with our guess in section 6 that the recipe's rate was too low for so few updates. But we'd see the same result if the two arms reached the same ceiling at different speeds.
+# - Compared with four quarters, *GSPO* differs by −0.4 points (−2.0 to 1.2). The clip that was chosen is the paper's, the same one with which GSPO ended 11 points lower in section 6. This clip still removes the gradient of 26% of the answers, but at eight times the rate, we can't measure a disadvantage.
 #
 # An inconclusive difference doesn't prove that there is none. On its own, a typical comparison would have had a good chance of detecting a difference of 1.2 points. As one of 18 comparisons, it would have needed a difference of 2.6 points. This close to the ceiling, there's little room for any difference.
 #
-# **[The extra notebook on variants of GRPO](extras/grpo_variants.ipynb)** shows what every arm cost and how to set it in TRL. It also explains what each change was invented for, and which results may be reversed at scale.
+# **[The extra notebook on variants of GRPO](extras/grpo_variants.ipynb)** shows what every arm cost and how to set it in TRL. The notebook also explains what each change was invented for, and which results may be reversed at scale.
 
 # %% [markdown]
 # <a id="deeper-sampling" name="deeper-sampling"></a>
@@ -1287,11 +1287,11 @@ pd.DataFrame(rows).T.rename_axis("answers per group").round(2)
 #
 # ### Build 8.1 · about 20 minutes · medium
 #
-# DAPO doesn't train on zero-variance groups at all: it keeps sampling until the batch is full of informative ones. Write a function that does this. `fill_batch(prompts, sample, reward, *, groups, most)` returns a batch of `groups` triples `(prompt, answers, rewards)`.
+# DAPO doesn't train on zero-variance groups at all: it keeps sampling until the batch is full of informative groups. Write a function that works this way: `fill_batch(prompts, sample, reward, *, groups, most)` returns a batch of `groups` triples `(prompt, answers, rewards)`.
 #
 # - `prompts` is an iterator; `next(prompts)` gives you a new prompt.
 # - `sample(prompt)` samples a group of answers for it, and `reward(prompt, answers)` returns their rewards.
-# - Sampling is the expensive part. Stop as soon as the batch is full, and use at most `most` prompts. A trainer needs batches of the same size, so if you reach the limit before the batch is full, fill it up with groups that teach nothing.
+# - Sampling is the expensive part. Stop as soon as the batch is full, and use at most `most` prompts. A trainer needs batches of the same size, so if you reach the limit before the batch is full, fill it up with zero-variance groups.
 #
 # The check runs your function on prompts whose rewards it knows, and counts what you sample.
 #
@@ -1323,7 +1323,7 @@ fill_batch = fill_build.check_fill_batch(fill_batch)
 #
 # </details>
 #
-# What does dynamic sampling cost? That depends on the prompts in the way you saw in Exercise 8.1. Suppose that all prompts are equally hard and that a group has eight answers. The next cell counts the groups that your function samples for a batch of eight, and compares the count with $8 / (1 - \text{silent share})$:
+# What does dynamic sampling cost? The cost depends on the prompts, as you saw in Exercise 8.1. Suppose that all prompts are equally hard and that a group has eight answers. The next cell counts the groups that your function samples for a batch of eight, and compares the count with $8 / (1 - \text{silent share})$:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1347,7 +1347,7 @@ for p in (0.5, 0.8, 0.95, 0.99):
 pd.DataFrame(rows).T.rename_axis("right answers").round(1)
 
 # %% [markdown]
-# As the policy gets better, dynamic sampling has to sample more groups for the same batch: about three times as many when 95% of the answers are right, and thirteen times as many at 99%. So dynamic sampling needs a limit, and it needs fresh prompts that the policy can't solve yet. The result also agrees with the formula from Exercise 8.1, as it should if all prompts are equally hard.
+# As the policy gets better, dynamic sampling has to sample more groups for the same batch. It samples about three times as many groups when 95% of the answers are right, and thirteen times as many at 99%. So dynamic sampling needs a limit, and it needs fresh prompts that the policy can't solve yet. The result also agrees with the formula from Exercise 8.1, as it should if all prompts are equally hard.
 
 # %% [markdown]
 # <a id="deeper-rule" name="deeper-rule"></a>
@@ -1355,7 +1355,7 @@ pd.DataFrame(rows).T.rename_axis("right answers").round(1)
 #
 # ### Build 8.2 · about 20 minutes · medium
 #
-# In section 5, the doctor found nothing, because it saw only the proxy. But our recorded runs logged a second measure next to it, `rewards/truth/mean`, with a weight of 0. TRL does this for you if you pass several reward functions and set `reward_weights` to 0 for the ones that shouldn't count. Now write the rule that was missing.
+# In section 5, the doctor found nothing, because it saw only the proxy. But our recorded runs logged a second measure next to it, `rewards/truth/mean`, with a weight of 0. TRL does this for you if you pass several reward functions and set `reward_weights` to 0 for the ones that shouldn't count. Now write the missing rule.
 #
 # `proxy_apart(log)` gets the log history of a run, a list of dictionaries with one entry per step, and returns `True` if the reward (`log[i]["reward"]`) goes up while the true measure (`log[i]["rewards/truth/mean"]`) goes down. The check applies it to six hacked runs and six healthy ones from section 5.
 #
@@ -1398,7 +1398,7 @@ proxy_apart = rule_build.check_rule(proxy_apart)
 #
 # </details>
 #
-# If a rule is right about the runs it was written for, that proves little, as section 3 showed. So test yours on seven runs that the check never used: the runs of two of the repairs in section 5, and the run with the rubric. For each run, the table shows how much the truth (the share of good replies) changed on held-out prompts, and whether your rule raises an alarm:
+# As section 3 showed, it proves little if a rule is right about the runs it was written for. So test your rule on seven runs that the check never used: the runs of two of the repairs in section 5, and the run with the rubric. For each run, the table shows how much the truth (the share of good replies) changed on held-out prompts, and whether your rule raises an alarm:
 
 # %%
 judged_by = {
@@ -1408,7 +1408,7 @@ judged_by = {
 pd.DataFrame(judged_by).T
 
 # %% [markdown]
-# The share of good replies fell in all seven runs, and the reference raises an alarm for two of them. Why does it miss the others? In the runs with *a large KL*, most of the damage happens in the first eight steps (on two of the three seeds, all of it). The rule compares the first third of the run with the last, and because most of the damage falls within that first third, the rule comes too late. In two of these runs, the reward doesn't rise between the two parts, either. In the runs with *and a caution*, this share falls by only 6 to 9 points. In each step, the rule sees 32 training replies to four requests, and the requests are different each time. The noise in such a log can hide a change of that size. The held-out prompts, which are the same every time, show both kinds of damage. So evaluate on fixed prompts every few steps: this costs little, and no rule for the training log can replace it.
+# The share of good replies fell in all seven runs, and the reference raises an alarm for two of them. Why does it miss the others? In the runs with *a large KL*, most of the damage happens in the first eight steps (on two of the three seeds, all of it). The rule compares the first third of the run with the last, so it misses damage that occurs within that first third. In two of these runs, the reward doesn't rise between the two parts, either. In the runs with *and a caution*, the share of good replies falls by only 6 to 9 points. In each step, the rule sees 32 training replies to four requests, and the requests are different each time. The noise in such a log can hide a change of that size. The held-out prompts, which are the same every time, show both kinds of damage. So evaluate on fixed prompts every few steps: such evaluations cost little, and no rule for the training log can replace them.
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>
@@ -1438,7 +1438,7 @@ pd.DataFrame(judged_by).T
 #
 # <details><summary>Answer</summary>
 #
-# I'd read answers from before and after training, starting with those that earn the highest reward. Then I'd measure something that isn't trained on, using a held-out check, a different judge, or people. If the reward rises and this measure doesn't, it's probably being hacked, and I'd look for the exploit by writing bad answers that the reward pays for. It could also be something else, such as training prompts that don't look like what users ask, or a skill that was lost along the way.
+# I'd read answers from before and after training, starting with those that earn the highest reward. Then I'd measure something that isn't trained on, using a held-out check, a different judge, or people. If the reward rises and this measure doesn't, it's probably being hacked, and I'd look for the exploit by writing bad answers that still get a high reward. It could also be something else, such as training prompts that don't look like what users ask, or a skill that was lost along the way.
 #
 # *A likely follow-up:* "Does a KL penalty fix it?" No. It limits how far the policy can move, but it leaves the hole open. In our runs, a small penalty made no visible difference, and a large one hardly helped safety.
 #
@@ -1454,7 +1454,7 @@ pd.DataFrame(judged_by).T
 #
 # </details>
 #
-# **5.** Research taste: You see an ablation table with one seed per arm and differences of two points. What do you believe?
+# **5.** Research taste: You see an ablation table with one seed per arm and differences of two points. How much of it do you believe?
 #
 # <details><summary>Answer</summary>
 #
@@ -1470,8 +1470,8 @@ pd.DataFrame(judged_by).T
 #
 # *Losses.* [Dr. GRPO](https://arxiv.org/abs/2503.20783) works out the algebra of the two biases. [RLOO](https://arxiv.org/abs/2402.14740) argues that PPO's critic and clip may be more than language models need. [GSPO](https://arxiv.org/abs/2507.18071) explains why its ratio is defined per answer, and how much it clips. [MiniMax-M1](https://arxiv.org/abs/2506.13585) introduces CISPO in section 3 and shows which tokens lose their gradient to a clip. [SAPO](https://arxiv.org/abs/2511.20347) describes a clip without a hard edge and compares it with GRPO and GSPO.
 #
-# *What matters at scale.* [ScaleRL](https://arxiv.org/abs/2510.13786) shows which choices raise the ceiling and which raise only the speed, using curves that were fitted before the long run. [Tricks or Traps](https://arxiv.org/abs/2508.08221) tests one trick at a time on the same base model, and its advice depends on the model and the data. [Stabilizing RL with LLMs](https://arxiv.org/abs/2512.01374) explains when a token-level loss approximates a reward for whole answers. Read it for what it says about the mismatch between sampler and trainer, staleness, and mixture-of-experts models. [An extra](extras/sampler_mismatch.ipynb) measures such a mismatch on the tiny model, corrects for it and trains with it.
+# *What matters at scale.* [ScaleRL](https://arxiv.org/abs/2510.13786) shows which choices raise the ceiling and which raise only the speed, using curves that were fitted before the long run. [Tricks or Traps](https://arxiv.org/abs/2508.08221) tests one trick at a time on the same base model, and its advice depends on the model and the data. [Stabilizing RL with LLMs](https://arxiv.org/abs/2512.01374) explains when a token-level loss approximates a reward for whole answers. The paper is also worth reading for what it says about the mismatch between sampler and trainer, staleness, and mixture-of-experts models. [An extra notebook](extras/sampler_mismatch.ipynb) measures such a mismatch on the tiny model, corrects for it and trains with it.
 #
 # *Hacking.* [Gao et al. 2022](https://arxiv.org/abs/2210.10760) show how the proxy and the true reward come apart. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) study how to monitor a model's thoughts, and what happens if you train against the monitor. [MacDiarmid et al. 2025](https://arxiv.org/abs/2511.18397) describe a model that learned to hack its rewards and became misaligned in other ways, too.
 #
-# *Rubrics.* [Rubrics as Rewards](https://arxiv.org/abs/2507.17746) compares ways to aggregate criteria. [Rubric Anchors](https://arxiv.org/abs/2508.12790) describes ten thousand rubrics, and a rubric against hacking that was written from samples of earlier runs. [Mahmoud et al. 2026](https://arxiv.org/abs/2605.12474) measure hacking with weak and strong judges. [CHERRL](https://arxiv.org/abs/2606.04923) plants biases and tests monitors on them.
+# *Rubrics.* [Rubrics as Rewards](https://arxiv.org/abs/2507.17746) compares ways to aggregate criteria. [Rubric Anchors](https://arxiv.org/abs/2508.12790) describes ten thousand rubrics, and a rubric against hacking that was written from samples of earlier runs. [Mahmoud et al. 2026](https://arxiv.org/abs/2605.12474) measure hacking with weak and strong judges. [CHERRL](https://arxiv.org/abs/2606.04923) plants biases in a judge and tests monitors on them.
