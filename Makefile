@@ -85,7 +85,7 @@ architecture: setup  ## draw the rooms in ARCHITECTURE.md again, from the import
 	@$(PY) .ci/draw_rooms.py
 
 bench: setup  ## our stages against plain TRL
-	@$(PY) bench/stages.py
+	@$(PY) bench/steps.py
 
 test: lint unit unit-unsloth gpu-code built nbval rehearsal  ## lint, unit tests, every notebook's cells, a short rehearsal; once set up, no network
 

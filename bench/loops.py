@@ -7,8 +7,7 @@ samples by plain forward passes, as week 7's own loop does.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -22,7 +21,9 @@ from postlab.scratch.policy_gradient import group_advantages
 from postlab.scratch.sampling import completion_states, sample
 
 
-def train(stage: str, trainer: Any, steps: int) -> tuple[list[float], list[float], int]:
+def train(
+    stage: str, trainer: Any, steps: int, clock: Callable[[], float]
+) -> tuple[list[float], list[float], int]:
     """Train `trainer.model` for `steps` steps without `trainer`.
 
     Returns:
@@ -35,7 +36,7 @@ def train(stage: str, trainer: Any, steps: int) -> tuple[list[float], list[float
     seconds, losses, tokens = [], [], 0
     torch.manual_seed(args.seed)
     batches: Iterator[Any] = iter(trainer.get_train_dataloader())
-    begun = time.perf_counter()
+    begun = clock()
     for _ in range(steps):
         loss, seen = {"sft": _sft, "dpo": _dpo, "grpo": _grpo}[stage](trainer, model, next(batches))
         optimizer.zero_grad()
@@ -45,8 +46,8 @@ def train(stage: str, trainer: Any, steps: int) -> tuple[list[float], list[float
         schedule.step()
         losses.append(loss.item())
         tokens += seen
-        seconds.append(time.perf_counter() - begun)
-        begun = time.perf_counter()
+        seconds.append(clock() - begun)
+        begun = clock()
     return seconds, losses, tokens
 
 

@@ -52,7 +52,7 @@ from postlab.tinyworld.tasks import heldout_suite
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from roofline import machine, timed  # noqa: E402
-from stages import paired_ratio  # noqa: E402
+from steps import paired_ratio  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 GROUP = 8

@@ -1,4 +1,4 @@
-"""One measurement of bench/stages.py, in a process of its own: some training steps, one way.
+"""One measurement of bench/steps.py, in a process of its own: some training steps, one way.
 
 `ours` is what the notebooks do: Unsloth loads and adapts the model, TRL trains inside `Run.train`,
 under the notebooks' two optional lines, and GRPO samples by `rollout_func`. `unsloth` is the same
@@ -16,7 +16,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ COLUMNS = {
 }
 SIDES = ("ours", "unsloth", "plain", "loop")
 OPTIONS = ("without_padding", "freed_memory_kept")  # the optional lines around `run.train`
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 WARM_UP = 2  # steps before the measured ones: allocator, caches, first batches
 
 
@@ -42,6 +43,7 @@ def measure(
     record: str = "",
     replay: str = "",
     options: Sequence[str] = OPTIONS,
+    clock: str = "wall",
 ) -> dict[str, Any]:
     """Train WARM_UP + steps steps one way.
 
@@ -49,6 +51,7 @@ def measure(
         model: a folder in place of the embedded base.
         rows: "profile" or "synthetic".
         options: which of OPTIONS our side uses.
+        clock: "wall", or "cpu" for CPU seconds of all threads.
         record: a file for GRPO's completions, written; `replay`: such a file, taken for sampling.
     Returns:
         seconds a step after the first WARM_UP, the loss of every step, the tokens trained on, as
@@ -78,9 +81,9 @@ def measure(
         if side == "loop":
             from loops import train
 
-            seconds, losses, tokens = train(stage, trainer, WARM_UP + steps)
+            seconds, losses, tokens = train(stage, trainer, WARM_UP + steps, CLOCKS[clock])
         else:
-            seconds = _timed(trainer, run, options)
+            seconds = _timed(trainer, run, options, CLOCKS[clock])
             history = trainer.state.log_history
             losses = [entry["loss"] for entry in history if "loss" in entry]
             tokens = [entry["num_tokens"] for entry in history if "num_tokens" in entry][-1]
@@ -239,7 +242,9 @@ def _made_up(stage: str, i: int) -> dict[str, Any]:
     }[stage]
 
 
-def _timed(trainer: Any, run: Any, options: Sequence[str]) -> list[float]:
+def _timed(
+    trainer: Any, run: Any, options: Sequence[str], clock: Callable[[], float]
+) -> list[float]:
     """Train, through the run folder if there is one; seconds from step end to step end."""
     from transformers import TrainerCallback
 
@@ -249,10 +254,10 @@ def _timed(trainer: Any, run: Any, options: Sequence[str]) -> list[float]:
 
     class Clock(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            stamps.append(time.perf_counter())
+            stamps.append(clock())
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            stamps.append(time.perf_counter())
+            stamps.append(clock())
 
     trainer.add_callback(Clock())
     with ExitStack() as stack:

@@ -6,7 +6,7 @@ Both get the same model, rows, LoRA, arguments and seed. Unsloth patches the who
 measurement is a process of its own; pairs alternate in order. Of each: seconds to import and to
 load, seconds a step (the first two left out), peak resident memory, and the loss of every step.
 The code of both is kept with the result: it is what the notebook shows and counts. Writes
-data/results/week03/unsloth_trl.json. Left out: a GPU, where Unsloth's kernels are; bench/stages.py
+data/results/week03/unsloth_trl.json. Left out: a GPU, where Unsloth's kernels are; bench/steps.py
 times steps more carefully.
 """
 

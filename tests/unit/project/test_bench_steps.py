@@ -1,4 +1,4 @@
-"""The arithmetic and the command line of bench/stages.py; the timings themselves are not a test."""
+"""The arithmetic and the command line of bench/steps.py; the timings themselves are not a test."""
 
 import json
 import math
@@ -9,17 +9,17 @@ from types import SimpleNamespace
 import pytest
 from modules import module_at
 
-PATH = Path(__file__).resolve().parents[3] / "bench" / "stages.py"
+PATH = Path(__file__).resolve().parents[3] / "bench" / "steps.py"
 
 
 @pytest.fixture(scope="module")
-def stages():
-    return module_at(PATH, "bench_stages")
+def steps():
+    return module_at(PATH, "bench_steps")
 
 
-def test_ratio_and_interval_by_hand(stages):
+def test_ratio_and_interval_by_hand(steps):
     # Log ratios 0, ln 2, 2 ln 2: mean ln 2, standard error ln 2 / sqrt(3), t(0.975, 2) = 4.302653.
-    found = stages.paired_ratio([1.0, 2.0, 4.0], [1.0, 1.0, 1.0])
+    found = steps.paired_ratio([1.0, 2.0, 4.0], [1.0, 1.0, 1.0])
     half = 4.302653 * math.log(2) / math.sqrt(3)
     assert found.ratio == pytest.approx(2.0)
     assert found.low == pytest.approx(2 * math.exp(-half), rel=1e-5)
@@ -27,7 +27,7 @@ def test_ratio_and_interval_by_hand(stages):
     assert found.n == 3
 
 
-def test_record_of_the_optional_lines_follows_from_its_seconds(stages):
+def test_record_of_the_optional_lines_follows_from_its_seconds(steps):
     """data/results/bench/options.json, and the figures that week 3 quotes from it."""
     root = PATH.parents[1]
     record = json.loads((root / "data/results/bench/options.json").read_text())
@@ -36,7 +36,7 @@ def test_record_of_the_optional_lines_follows_from_its_seconds(stages):
         seconds, plain = stage["seconds_per_step"], stage["seconds_per_step"]["neither"]
         assert set(stage["ratio"]) == set(seconds) - {"neither"}
         for name, ratio in stage["ratio"].items():
-            again = stages.paired_ratio(seconds[name], plain)
+            again = steps.paired_ratio(seconds[name], plain)
             assert (again.ratio, again.low, again.high) == pytest.approx(
                 (ratio["ratio"], ratio["low"], ratio["high"])
             )
@@ -44,12 +44,12 @@ def test_record_of_the_optional_lines_follows_from_its_seconds(stages):
                 assert f"{figure:.2f}" in prose
 
 
-def test_rounds_cancel_what_both_sides_share(stages):
+def test_rounds_cancel_what_both_sides_share(steps):
     # A machine that becomes ten times slower changes no ratio, and equal ratios leave no doubt.
-    found = stages.paired_ratio([1.1, 11.0, 2.2], [1.0, 10.0, 2.0])
+    found = steps.paired_ratio([1.1, 11.0, 2.2], [1.0, 10.0, 2.0])
     assert (found.ratio, found.low, found.high) == pytest.approx((1.1, 1.1, 1.1))
-    back = stages.paired_ratio([1.0, 10.0, 2.5], [1.1, 11.0, 2.0])
-    there = stages.paired_ratio([1.1, 11.0, 2.0], [1.0, 10.0, 2.5])
+    back = steps.paired_ratio([1.0, 10.0, 2.5], [1.1, 11.0, 2.0])
+    there = steps.paired_ratio([1.1, 11.0, 2.0], [1.0, 10.0, 2.5])
     inverse = (1 / there.ratio, 1 / there.high, 1 / there.low)
     assert (back.ratio, back.low, back.high) == pytest.approx(inverse)
 
@@ -63,44 +63,44 @@ def test_rounds_cancel_what_both_sides_share(stages):
         (0.8, 0.99, "faster"),
     ],
 )
-def test_verdict_needs_the_whole_interval(stages, low, high, verdict):
-    assert stages.Ratio(1.0, low, high, 5).verdict == verdict
+def test_verdict_needs_the_whole_interval(steps, low, high, verdict):
+    assert steps.Ratio(1.0, low, high, 5).verdict == verdict
 
 
 @pytest.mark.parametrize(
     ("ours", "plain"), [([1.0], [1.0]), ([1.0, 2.0], [1.0]), ([1.0, 0.0], [1.0, 1.0])]
 )
-def test_bad_times_are_refused(stages, ours, plain):
+def test_bad_times_are_refused(steps, ours, plain):
     with pytest.raises(ValueError, match="expected"):
-        stages.paired_ratio(ours, plain)
+        steps.paired_ratio(ours, plain)
 
 
-def test_the_childs_command_reads_back(stages, tmp_path):
-    args = stages.parse(["--steps", "7", "--model", str(tmp_path), "--rows", "synthetic"])
-    command = stages.child_command(args, "plain", "grpo", 3)
+def test_the_childs_command_reads_back(steps, tmp_path):
+    args = steps.parse(["--steps", "7", "--model", str(tmp_path), "--rows", "synthetic"])
+    command = steps.child_command(args, "plain", "grpo", 3)
     assert command[:2] == [sys.executable, str(PATH)]
-    read = stages.parse(command[2:])
+    read = steps.parse(command[2:])
     assert (read.child, read.stage, read.steps, read.seed) == ("plain", "grpo", 7, 3)
     assert (read.model, read.rows) == (str(tmp_path), "synthetic")
-    default = stages.parse(stages.child_command(stages.parse([]), "ours", "sft", 0)[2:])
+    default = steps.parse(steps.child_command(steps.parse([]), "ours", "sft", 0)[2:])
     assert (default.model, default.rows, default.steps) == ("", "profile", 20)
 
 
 @pytest.mark.parametrize(
     "argv", [["--steps", "0"], ["--rounds", "1"], ["--child", "ours"], ["--stage", "ppo"]]
 )
-def test_bad_commands_are_refused(stages, argv, capsys):
+def test_bad_commands_are_refused(steps, argv, capsys):
     with pytest.raises(SystemExit):
-        stages.parse(argv)
+        steps.parse(argv)
     assert "usage" in capsys.readouterr().err
 
 
-def fake_children(stages, monkeypatch, **odd):
+def fake_children(steps, monkeypatch, **odd):
     """Replace the processes by a record of their order; `odd` changes what ours reports."""
     order = []
 
     def run(command, **kwargs):
-        args = stages.parse(command[2:])
+        args = steps.parse(command[2:])
         order.append(args.child + ("*" if args.record or args.replay else ""))
         slow = {"ours": 2.0, "unsloth": 0.5}.get(args.child, 1.0)
         found = {"seconds": [slow] * 2, "tokens": 64, "trained": 8, "multiplied": 1000}
@@ -108,16 +108,16 @@ def fake_children(stages, monkeypatch, **odd):
         found |= odd if args.child == "ours" else {}
         return SimpleNamespace(returncode=0, stdout=f"chatter\n{json.dumps(found)}\n", stderr="")
 
-    monkeypatch.setattr(stages.subprocess, "run", run)
-    monkeypatch.setattr(stages, "machine", lambda: {"gflops": 1e-3, "gbytes": 1.0})
+    monkeypatch.setattr(steps.subprocess, "run", run)
+    monkeypatch.setattr(steps, "machine", lambda: {"gflops": 1e-3, "gbytes": 1.0})
     return order
 
 
-def test_order_alternates_and_the_result_holds_every_round(stages, monkeypatch, tmp_path, capsys):
-    order = fake_children(stages, monkeypatch)
-    monkeypatch.setattr(stages, "provenance", lambda argv: {"command": " ".join(argv)})
-    out = tmp_path / "bench" / "stages.json"
-    stages.main(["--rounds", "2", "--steps", "2", "--stage", "dpo", "--out", str(out)])
+def test_order_alternates_and_the_result_holds_every_round(steps, monkeypatch, tmp_path, capsys):
+    order = fake_children(steps, monkeypatch)
+    monkeypatch.setattr(steps, "provenance", lambda argv: {"command": " ".join(argv)})
+    out = tmp_path / "bench" / "steps.json"
+    steps.main(["--rounds", "2", "--steps", "2", "--stage", "dpo", "--out", str(out)])
     assert order == ["ours", "unsloth", "plain", "loop", "unsloth", "plain", "loop", "ours"]
     written = json.loads(out.read_text())
     assert written["provenance"]["command"].startswith("--rounds 2")
@@ -132,33 +132,33 @@ def test_order_alternates_and_the_result_holds_every_round(stages, monkeypatch, 
     assert "ours    2.000 s, 2.00 of it (2.00 to 2.00), slower" in capsys.readouterr().out
 
 
-def test_a_stage_measured_again_leaves_the_others_record(stages, monkeypatch, tmp_path):
-    fake_children(stages, monkeypatch)
-    monkeypatch.setattr(stages, "provenance", lambda argv: {"command": " ".join(argv)})
-    out = tmp_path / "stages.json"
+def test_a_stage_measured_again_leaves_the_others_record(steps, monkeypatch, tmp_path):
+    fake_children(steps, monkeypatch)
+    monkeypatch.setattr(steps, "provenance", lambda argv: {"command": " ".join(argv)})
+    out = tmp_path / "steps.json"
     old = {"provenance": {"command": "all"}, "stages": {"sft": {"ratio": 1}, "dpo": {"ratio": 2}}}
     out.write_text(json.dumps(old))
-    stages.main(["--rounds", "2", "--steps", "2", "--stage", "dpo", "--out", str(out)])
+    steps.main(["--rounds", "2", "--steps", "2", "--stage", "dpo", "--out", str(out)])
     written = json.loads(out.read_text())
     assert written["provenance"] == {"command": "all"} and written["stages"]["sft"] == {"ratio": 1}
     assert written["stages"]["dpo"]["provenance"]["command"].startswith("--rounds 2")
     assert written["stages"]["dpo"]["ratio"]["ours"]["ratio"] == pytest.approx(2)
 
 
-def test_grpos_losses_are_compared_on_the_same_answers(stages, monkeypatch, tmp_path):
-    order = fake_children(stages, monkeypatch, tokens=65)  # by luck: no reason to refuse
-    monkeypatch.setattr(stages, "provenance", lambda argv: {})
-    out = tmp_path / "stages.json"
-    stages.main(["--rounds", "2", "--steps", "2", "--stage", "grpo", "--out", str(out)])
+def test_grpos_losses_are_compared_on_the_same_answers(steps, monkeypatch, tmp_path):
+    order = fake_children(steps, monkeypatch, tokens=65)  # by luck: no reason to refuse
+    monkeypatch.setattr(steps, "provenance", lambda argv: {})
+    out = tmp_path / "steps.json"
+    steps.main(["--rounds", "2", "--steps", "2", "--stage", "grpo", "--out", str(out)])
     assert order[-2:] == ["ours*", "plain*"]
     assert json.loads(out.read_text())["stages"]["grpo"]["largest_loss_gap"] == {"ours": 0.25}
 
 
 @pytest.mark.parametrize("odd", [{"tokens": 65}, {"trained": 9}])
-def test_sides_which_did_different_work_are_not_compared(stages, monkeypatch, odd):
-    fake_children(stages, monkeypatch, **odd)
+def test_sides_which_did_different_work_are_not_compared(steps, monkeypatch, odd):
+    fake_children(steps, monkeypatch, **odd)
     with pytest.raises(RuntimeError, match="different work"):
-        stages.one_round(stages.parse(["--steps", "2"]), "sft", 0)
+        steps.one_round(steps.parse(["--steps", "2"]), "sft", 0)
 
 
 def test_made_up_rows_are_right():

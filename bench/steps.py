@@ -1,6 +1,6 @@
 """What a training step costs our way, through Unsloth, in a plain TRL script, in plain PyTorch.
 
-    python bench/stages.py --rounds 5 --steps 20
+    python bench/steps.py --rounds 5 --steps 20
 
 The sides are those of bench/sides.py, which does one measurement in a process of its own, since
 Unsloth patches a whole process. A round has one of each; their order is turned by one every round,
@@ -17,6 +17,9 @@ forward, backward through frozen weights, reference and sampling, at the speed o
 measured here. Sampling is bound by memory as well; bench/rollouts.py gives its roofline.
 
 The machine should be otherwise idle: one starved step shows in the interval of the whole stage.
+`--clock cpu` counts CPU seconds instead, for a machine that others use as well; set
+OMP_NUM_THREADS=1 then, because waiting threads would count.
+
 Left out: imports, loading (of the reward's LaTeX parser too), saving the final model, memory, and
 speed on a GPU unless run on one.
 """
@@ -41,7 +44,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from roofline import machine  # noqa: E402
-from sides import COLUMNS, SIDES, WARM_UP, measure  # noqa: E402
+from sides import CLOCKS, COLUMNS, SIDES, WARM_UP, measure  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 OTHERS = tuple(side for side in SIDES if side != "plain")
@@ -147,6 +150,7 @@ def child_command(args: argparse.Namespace, side: str, stage: str, seed: int) ->
     """The command of one measurement; `parse` reads it back."""
     command = [sys.executable, str(Path(__file__).resolve()), "--child", side, "--stage", stage]
     command += ["--steps", str(args.steps), "--seed", str(seed), "--rows", args.rows]
+    command += ["--clock", args.clock]
     return command + (["--model", str(Path(args.model).resolve())] if args.model else [])
 
 
@@ -158,6 +162,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--stage", choices=COLUMNS, help="only this; the others' record is kept")
     parser.add_argument("--model", default="", help="a folder instead of the embedded base")
     parser.add_argument("--rows", choices=("profile", "synthetic"), default="profile")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="seconds of what")
     parser.add_argument("--out", type=Path, default=ROOT / "data/results/bench/steps.json")
     parser.add_argument("--child", choices=SIDES, help=argparse.SUPPRESS)
     for hidden in ("--record", "--replay"):
@@ -185,7 +190,7 @@ def provenance(argv: Sequence[str]) -> dict[str, Any]:
     if torch.cuda.is_available():
         device = torch.cuda.get_device_name()
     return {
-        "command": " ".join(["python", "bench/stages.py", *argv]),
+        "command": " ".join(["python", "bench/steps.py", *argv]),
         "commit": git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else ""),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": device,
@@ -208,6 +213,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.child:
         with contextlib.redirect_stdout(sys.stderr):  # the last line of stdout is the result
             options = {"model": args.model, "rows": args.rows, "steps": args.steps}
+            options["clock"] = args.clock
             found = measure(
                 args.child, args.stage, seed=args.seed, **options,
                 record=args.record, replay=args.replay,
