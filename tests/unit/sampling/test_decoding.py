@@ -17,7 +17,11 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from postlab.sampling import decoding, rollout
+from postlab.lab import Lab
+from postlab.models import load_policy
+from postlab.profile import get_profile
+from postlab.sampling import decoding, end_of_turn, render, rollout
+from postlab.tinyworld.tasks import heldout_suite
 
 V = 48
 SIZES = {
@@ -118,6 +122,33 @@ def test_greedy_tokens_are_those_of_generate(make):
     answers, logps = greedy(model, PROMPTS, 20)
     assert answers == by_generate(model, PROMPTS, 20)
     assert logps == [[]] * len(PROMPTS)
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo", "grpo"])
+def test_greedy_answers_of_the_shipped_stages_are_those_of_generate(stage):
+    """On held-out prompts of all families; rounding may decide only between logits that tie."""
+    model, tokenizer = load_policy(
+        Lab(get_profile("tiny"), 0).checkpoint(stage), profile="tiny", bits=32
+    )
+    rows = [row for row in heldout_suite(n=6) if not row.get("temperature")]
+    prompts = [tokenizer(render(tokenizer, row["prompt"])).input_ids for row in rows]
+    width, end = max(map(len, prompts)), end_of_turn(tokenizer)
+    ids = torch.tensor([[end] * (width - len(p)) + p for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    out = model.generate(
+        input_ids=ids, attention_mask=mask, max_new_tokens=48, do_sample=False, eos_token_id=end
+    )[:, width:].tolist()
+    expected = [a[: a.index(end) + 1] if end in a else a for a in out]
+    answers, _ = decoding.read(model, width + 48).decode(
+        prompts, new_tokens=48, stops={end}, draw=lambda logits, rows: logits.argmax(dim=-1)
+    )
+    assert len(prompts) >= 36 and len({len(answer) for answer in answers}) > 5
+    for prompt, ours, theirs in zip(prompts, answers, expected, strict=True):
+        if ours != theirs:
+            first = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b)
+            with torch.no_grad():
+                logits = model(torch.tensor([prompt + ours[:first]])).logits[0, -1]
+            assert abs(logits[ours[first]] - logits[theirs[first]]) < 1e-3
 
 
 def ending_early() -> LlamaForCausalLM:
