@@ -958,7 +958,7 @@ same[["task", "answer", "mean", "gym_reward", "example"]]
 # <a id="deeper-rubric" name="deeper-rubric"></a>
 # ## Deeper: a rubric as reward, and a monitor beside it
 #
-# For a medical answer or an essay, there is no verifier. Instead, many labs split "a good reply" into criteria that can each be answered with yes or no, let a model grade them, and use the weighted share of criteria met as the reward. [Rubrics as Rewards](https://arxiv.org/abs/2507.17746) does this and reports scores on HealthBench that are up to 31% higher than with a judge who gives a single grade. HealthBench itself ([2505.08775](https://arxiv.org/abs/2505.08775)) is such a set of rubrics, written by physicians.
+# For a medical answer or an essay, there is no verifier. Instead, many labs split "a good reply" into criteria that can each be answered with yes or no, let a model grade them, and use the weighted share of criteria met as the reward. [Rubrics as Rewards](https://arxiv.org/abs/2507.17746) does this and reports scores on HealthBench that are up to 31% (relative) higher than with a judge that gives a single grade. HealthBench itself ([2505.08775](https://arxiv.org/abs/2505.08775)) is such a set of rubrics, written by physicians.
 #
 # Here is a rubric for the requests of section 5. Each criterion has a weight and a question for a judge. Because our world is small, each criterion also has a program that answers its question:
 
@@ -1129,7 +1129,7 @@ rise = share_flagged.sub(share_flagged[0], axis=0).drop(columns=0)
 # <a id="deeper-losses" name="deeper-losses"></a>
 # ## Deeper: losses for a policy that has moved on
 #
-# Once a batch has been used for an update, the policy is no longer the one that sampled the answers. GRPO corrects for this with the ratio $\rho_t$ of each token: its probability under the current policy divided by its probability when it was sampled. GRPO stops a token's gradient once the ratio has left the clip range. The variants differ in how they treat these ratios:
+# Once a batch has been used for an update, the policy is no longer the one that sampled the answers. GRPO corrects for this with the ratio $\rho_t$ of each token: its probability under the current policy divided by its probability when it was sampled. Once the advantage has pushed this ratio out of the clip range, GRPO gives the token no more gradient. The variants differ in how they treat these ratios:
 #
 # | arm | what it does with the ratios | its clip |
 # |---|---|---|
