@@ -16,7 +16,9 @@ episodes on held-out questions, sampled at temperature 1, with honest tools and 
 that is always wrong. One rate and one number of steps for all arms; neither was tuned.
 
 Every finished run is kept under `runs/extra-tools/`. The result is data/results/extras/tools.json;
-its runs are kept when seeds are added, and `earlier` says where they were made.
+its runs are kept when seeds are added, and `earlier` says where they were made. Added seeds begin
+with the same SFT trained again, which on another processor gives slightly different weights:
+`later_starts` has what that start called and got right.
 """
 
 from __future__ import annotations
@@ -195,12 +197,17 @@ def main() -> None:
         name = "start" if arm is None else f"{arm} {seed}"
         return arms.result(name, key_of(arm, taught), partial(run, arm, seed, folder))
 
+    kept_seeds = {run["seed"] for run in arms.record.get("runs", [])}
     runs = [
         arms.kept("runs", {"arm": arm or "start", "seed": seed}) or result(arm, seed)
         for arm, seed in [(None, SEEDS[0]), *((arm, seed) for seed in SEEDS for arm in ARMS)]
     ]
+    later_starts = arms.record.get("later_starts", [])
+    added = [seed for seed in SEEDS if seed not in kept_seeds]
+    if kept_seeds and added:
+        later_starts = [*later_starts, {"seeds": added} | result(None, SEEDS[0])]
     took = minutes(one["train_s"] for one in runs)
-    record = settings | {"runs": runs} | arms.history()
+    record = settings | {"runs": runs, "later_starts": later_starts} | arms.history()
     write_record(__file__, TARGET, record, seeds=SEEDS, training_minutes=took)
 
 
