@@ -7,8 +7,8 @@
 #
 # - what changes when the student writes and the teacher scores, and how much compute that takes,
 # - the loss, which you'll write in twenty lines that agree with TRL's `DistillationTrainer` in value and gradient,
-# - how a dense teacher compares with a sparse reward at equal tokens and at equal compute, over three seeds,
-# - what a student forgets during distillation, and whether its own earlier checkpoint can restore it.
+# - how a dense teacher compares with a sparse reward at equal tokens and at equal compute, over five seeds,
+# - what a student forgets on the way, and whether its own earlier checkpoint can teach it again.
 #
 # What our tiny model shows is *mechanism, not capability*. Nothing here ran on a GPU.
 
@@ -309,10 +309,12 @@ print(f"held-out sums right: {before:.0%} before, {after:.0%} after 64 answers (
 #
 # ## 5. Sparse against dense, at equal tokens and at equal compute
 #
-# The recorded experiment trains three arms with three seeds each, on eight answers a step: GRPO with the verifier (two prompts, four answers each), and distillation with the reverse and with the forward KL. For every arm, we chose between the same two learning rates, on one tuning seed and on held-out prompts that the results don't use.
+# The recorded experiment trains three arms with five seeds each, on eight answers a step: GRPO with the verifier (two prompts, four answers each), and distillation with the reverse and with the forward KL. Every arm could choose between the same two learning rates, on one tuning seed and on held-out prompts
+# that the results don't use.
 
 # %%
-pd.Series(recorded["provenance"], name="recorded").to_frame()
+origins = {"recorded": recorded["provenance"], "earlier seeds": recorded["earlier"][0]}
+pd.DataFrame(origins).map(str)
 
 # %%
 tuning = pd.DataFrame(recorded["tuning"]).pivot(index="arm", columns="rate", values="score")
@@ -339,8 +341,8 @@ for run in recorded["runs"]:
 plot_curves(pd.DataFrame(points))
 
 # %% [markdown]
-# After the very first step, which is eight answers of the student's, distillation has taught it to work sums out: in all three seeds, 93% or more of the held-out sums are right. GRPO gets there as well, but when depends on luck. In one seed its first batch already held enough right answers (93% after one step), in
-# another it took two steps, and in the third nothing happened for four steps. The 3% is for greedy answers. Sampled at temperature 1, as in GRPO, more of them are right, but with only two groups of four per step it can easily happen that no group holds a right answer, and such a step teaches nothing. Those steps were cheap in tokens, though: the student's wrong answers are short.
+# After the very first step, which is eight answers of the student's, distillation has taught it to work sums out: in all five seeds, 93% or more of the held-out sums are right. GRPO gets there as well, but when depends on luck. In two seeds its first batch already held enough right answers (93% and 88% after one step). In the other three
+# it took two, four and six steps, and in the last of these nothing happened for the first four. The 3% is for greedy answers. Sampled at temperature 1, as in GRPO, more of them are right, but with only two groups of four per step it can easily happen that no group holds a right answer, and such a step teaches nothing. Those steps were cheap in tokens, though: the student's wrong answers are short.
 #
 # In every arm, the higher of the two rates was selected, so the best rate may be higher still.
 #
@@ -369,8 +371,8 @@ results["p, Holm"] = holm(results["p"])
 results.round(3)
 
 # %% [markdown]
-# At equal tokens, distillation is 8 points ahead of GRPO over the budget, and 11 points at equal compute. Both intervals include zero by a wide margin: with three seeds this is **inconclusive**, and nearly all of the difference comes from the one seed in which GRPO had to wait. What you can see, without a test, is that the three
-# runs of distillation are within a point of each other and those of GRPO are 19 points apart. On this task the teacher replaces luck. That GRPO catches up so soon has a reason, too: what the student lacked was one habit, and its sampled answers already contained it now and then.
+# At equal tokens, distillation with the reverse KL is 6.5 points ahead of GRPO over the budget, and 9 points at equal compute. Both intervals include zero, so even with five seeds this is **inconclusive**, and most of the difference comes from the two seeds in which GRPO had to wait longest. What you can see, without a test, is that the five
+# runs with the reverse KL are within 2 points of each other at equal tokens, and those of GRPO are 19 points apart. On this task the teacher replaces luck. That GRPO catches up so soon has a reason, too: what the student lacked was one habit, and its sampled answers already contained it now and then.
 #
 #
 # ## 6. When does density pay?
@@ -431,7 +433,7 @@ pd.DataFrame(toy).pivot(index="K", columns="method", values="answers")
 #
 # The forward KL is low only if the student covers everything the teacher might say. A student that's too small for that spreads its probability too widely and then says things that the teacher never would. The reverse KL is low if the teacher finds everything the student says plausible, so the student may drop what it can't imitate. For this reason, the reverse KL is called mode-seeking, and MiniLLM ([2306.08543](https://arxiv.org/abs/2306.08543)) recommends it. On samples from the student, the reverse KL has one more advantage: you can estimate it from the sampled tokens alone, as in your loss above.
 #
-# On our sums the two behave alike: over the budget they differ by 0.1 points, with an interval from −14 to +14. That isn't evidence that the choice doesn't matter. The student comes from the same base as the teacher and can represent everything that the teacher does, so it doesn't have to drop anything. The forward KL's reputation comes from
+# On our sums the two behave alike: over the budget they differ by 0.6 points, with an interval from −6 to +8. That is no evidence that the choice doesn't matter. The student was made from the same base as the teacher and can represent everything that the teacher does, so nothing has to be dropped. The forward KL's reputation comes from
 # students that are much smaller than their teachers.
 #
 #
@@ -453,8 +455,8 @@ plot_families(
 )
 
 # %% [markdown]
-# No fall is conclusive: there are twenty prompts per family and three seeds. The pattern is still worth describing. Facts fall in every arm, by 12 to 17 points on average. GRPO shows the largest swings, down in helpfulness and up in honesty, but it also trained for twelve steps where the others took eight, and at a rate that was chosen for
-# speed on sums alone, so this isn't a fair comparison of the methods. The teacher is also much safer and more honest than the student, but neither quality clearly carried over: on prompts about sums, the teacher doesn't show them.
+# No fall is conclusive: there are only twenty prompts per family. The pattern is still worth a look. Facts fall in every arm, by 9 to 13 points on average. GRPO shows the largest swings, down in helpfulness and up in honesty, but it also trained for twelve steps where the others took eight, and at a rate that was chosen for
+# speed on sums alone, so this is no comparison of the methods. The teacher is also much safer and more honest than the student, but neither clearly came along: on prompts about sums the teacher doesn't show it.
 #
 #
 # ## 9. Its own earlier self as the teacher
@@ -480,8 +482,9 @@ plot_families(
 )
 
 # %% [markdown]
-# SFT on sums teaches the sums and takes other things along: facts fall by 50 points on average (by 20 to 65, depending on the seed), and helpfulness by 23 (in one seed by 60, in another not at all). Twelve steps of eight answers with its earlier self bring facts to 10 points below the start and helpfulness to 8 below.
-# The sums survive: they lose less than a point. The seeds differ so much that none of these falls is conclusive with three of them. A side effect to watch is over-refusal, which isn't in the figure: it ends 8 points above the start (5, 15 and 5), also inconclusive. We also didn't tune the settings of this recipe, so a gentler SFT might have left less to repair.
+# SFT on sums teaches the sums and takes other things along: facts fall by 47 points on average (by 10 to 75, depending on the seed), and helpfulness by 14 (in one seed by 60, in three not at all). Twelve steps of eight answers with its earlier self bring facts to 14 points below the start and helpfulness to 5 below.
+# The sums survive: on average they don't change. With the seed as the unit, none of these falls is conclusive. The interval for facts after SFT excludes zero (−84 to −10), but it's one of twelve in the figure: over the seeds, its p is 0.02 before Holm's correction and 0.24 after it. The restoration can do harm as well: in one of the five seeds, safety ends 30 points below the start. A side effect to watch is over-refusal, which isn't in the figure: it ends 5 points above the start (0 to 15), also inconclusive. And the settings of this recipe weren't tuned, so a gentler SFT might have
+# had less to repair.
 #
 #
 # ## 10. When to use it

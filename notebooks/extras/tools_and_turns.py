@@ -221,7 +221,7 @@ plot_episode(
 #
 # ## 4. Train it
 #
-# A right answer earns 1, and each call costs 0.2. TRL's own trainer does the rest. We train for only a few steps, because the recorded experiment below trains longer and with three seeds.
+# A right answer earns 1, and each call costs 0.2. TRL's own trainer does the rest. We train for a few steps only, as the recorded experiment below goes on for longer and with five seeds.
 
 # %%
 notes.clear()
@@ -236,12 +236,13 @@ frame.pivot_table(index="kind", columns="steps", values=["calls", "right"], sort
 #
 # ## 5. What is a call worth?
 #
-# The recorded experiment starts as we did above, once for each of three seeds, and then trains with five settings. Let's look at its starting point first: a policy that calls about half of the time, whether or not it needs to. This lets us compare episodes with and without a call for each kind of question.
+# The recorded experiment starts as we did above, and then trains with five settings and five seeds each. First, its starting point: a policy that calls about half of the time, for no reason. That's useful, because it lets us compare episodes with and without a call, kind by kind.
 #
 # Each run has twelve updates of 40 episodes: five questions, eight times each. These runs are small. The test is small, too: it has 15 held-out questions of each kind, so one question is worth 7 points. Keep two more things in mind before you read any number:
 #
-# - All runs begin with the *same* SFT. A seed changes the questions and the sampling, but the intervals below don't tell you how much a different SFT run would change the results.
-# - We didn't tune anything, but we discarded some settings. The first plan had 30 updates and 30 held-out questions of each kind, which took too long on this machine. An earlier starting policy, with fewer steps of SFT, wrote poor calls: in a trial run from it, the policy had stopped calling for every kind of question after ten updates. So whether a policy learns to use its tools at all depends on how well it calls to begin with.
+# - Seeds 0 to 2 begin with the *same* SFT, whose answers you see below. Seeds 3 and 4 were added later, with the same SFT trained again on another processor. It came out slightly differently, but calls as often (0.64 calls per question, compared with 0.65) and is right about as often (40%, compared with 43%). A seed changes the questions and the sampling, but the intervals below tell you little about how much another SFT would change.
+# - Nothing was tuned, but some settings were discarded. The first plan had 30 updates and 30 held-out questions of each kind, which took too long on this machine. An earlier start with fewer steps of SFT wrote poor calls: in a trial run from it, the policy had stopped calling for every kind of question after ten updates. So whether
+# a policy learns to use its tools at all depends on how well it calls to begin with.
 
 # %%
 import json
@@ -249,7 +250,8 @@ import json
 from postlab.profile import data_dir
 
 recorded = json.loads((data_dir() / "results" / "extras" / "tools.json").read_text("utf-8"))
-pd.Series(recorded["provenance"], name="recorded").to_frame()
+origins = {"recorded": recorded["provenance"], "earlier seeds": recorded["earlier"][0]}
+pd.DataFrame(origins).map(str)
 
 
 # %%
@@ -353,13 +355,14 @@ table = shown.groupby(["arm", "kind"], sort=False)[["calls", "right"]].mean().un
 table.round(2)
 
 # %% [markdown]
-# **With a price of 0.2, most calls for sums and facts go away, while the calls for products grow from 0.47 to 0.87.** Without a price, needless calls go away in some runs and not in others. Two of the three seeds end with 0.8 calls per sum, more than at the start, and one still looks up 0.8 of the facts, while the other two look up at most 0.2. If the answer is right with or without the call, the reward gives no signal about the call, and chance decides which habit wins.
+# **With a price of 0.2, most calls for sums and facts go away, while the calls for products grow from 0.47 to 0.83.** Without a price, needless calls go away in some runs and not in others. Two of the five seeds end with 0.8 calls per sum, more than at the start, and one with 0.07. One still looks up 0.8 of the facts, while the others look up at most 0.4. If an
+# answer is right either way, the reward says nothing about the call, and chance decides which habit wins.
 #
-# At 0.6, there are fewer calls for products than at 0.2 on every seed, though their break-even price was higher. For prices the three seeds disagree. In two of them, the policy keeps making about one call per question, even at 0.6, which is more than the call was worth at the start. But we measured that value at the *start*: of its
-# nine episodes with a look-up, three ended wrong. As the policy gets better at calling, a call gains more, so the break-even price can rise during training. In the third seed, the look-ups are almost gone at 0.2 and gone at 0.6.
+# At 0.6, there are fewer calls for products than at 0.2 on three of the five seeds, though their break-even price was higher. For prices the seeds disagree. In two of them, the policy keeps making about one call per question, even at 0.6, which is more than the call was worth at the start. But it was the *start* that we measured: of its
+# nine episodes with a look-up, three ended wrong. With practice a call brings more, so the break-even price can rise during training. In seed 0, the look-ups are almost gone at 0.2 and gone at 0.6. The other two are in between, with 0.3 and 0.6 calls at 0.6.
 #
-# **No policy learns the bills.** At most one of 15 is right in any run. The policy has to look up the right thing, copy two numbers into the product, and copy the result. Almost none of its answers are right, so there's almost nothing to reinforce. It's remarkable that calls for bills still grow if they're free, and that two of three seeds keep
-# about one even at 0.6. The calls for bills probably grow along with those for the other kinds, which share the beginning of the question or the form of the call.
+# **No policy learns the bills.** At most one of 15 is right in any run. An episode has to look up the right thing, copy two numbers into the product, and copy the result. With almost no right answer, there's almost nothing to reinforce. It's remarkable that calls for bills still grow if they're free, and that two of five seeds keep
+# one or more even at 0.6. They are probably carried along by the other kinds, which share the beginning of the question or the form of the call.
 #
 # What happened with the seed whose policies stopped looking things up? The next cell shows the training steps that contained price questions.
 
@@ -383,13 +386,16 @@ looked_up[looked_up["arm"].isin(["free", "0.2", "0.6"])].sort_values(["seed", "a
 # %% [markdown]
 # In seed 0, by chance, the first four batches had no price question at all. These batches had bills and facts, which use the same look-up: for a bill, a look-up hardly ever leads to a reward, and for a fact, it's rarely needed. By the time the first price question came in step 5, a policy that pays for its calls had nearly stopped looking anything up: 0.12 calls per question at 0.2, none at 0.6, against 0.62
 # without a price. A call that's never sampled can't be rewarded, so it didn't come back. In seeds 1 and 2, price questions were in the first batch, and their calls grew from 0.4 to about one under every price.
+# The seeds that were added later fit less well: price questions were in their first or second batch, and yet their calls ended at 0.50 and 0.38 at 0.6.
 #
-# So a price on calls can remove a useful tool if the policy meets its unrewarded uses first. That's one seed of three, and an explanation after the fact. To test this explanation, you'd train with the same seeds and put every kind of question into every batch.
+# So a price on calls can remove a useful tool, perhaps because its bad uses come first. That's one seed of five, and an explanation after the fact. To test it, you'd train with the same seeds and put every kind into every batch.
 #
 #
-# The next table compares the prices, with the seed as the unit of analysis. Its rows are calls that the question doesn't need (sums and facts), calls that it does need (products and prices), calls for bills, and right answers. The p-values are corrected by Holm's method.
+# With the seed as the unit, for calls that the question doesn't need (sums and facts), calls that it does (products and prices), bills, and all answers; the p-values are corrected by Holm's method. `p` estimates the noise from all arms of the table together, and `alone` only from the two that are compared (a paired t-test).
 
 # %%
+from scipy.stats import ttest_rel
+
 from postlab.stats import blocked_differences, holm
 
 GROUPS = {
@@ -409,17 +415,21 @@ def compared(pairs, rates=rates):
         for pair, d in zip(pairs, blocked_differences(scores, pairs), strict=True):
             what = " \N{MINUS SIGN} ".join(pair)
             differences.append({"measure": name, "arms": what, "difference": d.difference,
-                                "low": d.low, "high": d.high, "p": d.p})  # fmt: skip
+                                "low": d.low, "high": d.high, "p": d.p,
+                                "alone": ttest_rel(*(scores[arm] for arm in pair)).pvalue})  # fmt: skip
     frame = pd.DataFrame(differences)
-    frame["p, Holm"] = holm(frame["p"])
+    for name in ("p", "alone"):
+        frame[f"{name}, Holm"] = holm(frame[name])
     return frame.round(3)
 
 
 compared([("0.2", "free"), ("0.6", "free")])
 
 # %% [markdown]
-# **None of the eight differences is significant after the correction** (the smallest corrected p is 0.15). Before it, three intervals are below zero: needless calls at 0.6, and calls for bills at both prices. All differences of calls point the way that the figure shows, but three seeds, of which one went another way, can't settle it. For right answers the
-# difference between 0.2 and free calls is −0.004, with an interval from −0.14 to 0.13. That's inconclusive too, so it would be wrong to say that the price doesn't affect accuracy.
+# **With five seeds, a price seems to reduce calls, but the two tests disagree.** With the noise of all arms together, five of the eight differences are significant after the correction: needless calls and calls for bills at both prices, and the calls for products and prices at 0.6. (With the first three seeds, none was.) In these five, the difference is below zero on every seed.
+# But the two arms with a price resemble each other on most seeds, so pooling makes the noise of a comparison with free calls look too small. If each pair is tested alone, no difference is significant after the correction (the smallest corrected p is 0.07). So we have a hint, and more seeds would have to confirm it.
+#
+# For right answers the difference between 0.2 and free calls is −0.016, with an interval from −0.09 to 0.06, which is inconclusive. At 0.6 it's −0.093 (−0.17 to −0.02), and inconclusive as well after the correction (p = 0.07). It would be wrong to say that the price costs nothing.
 #
 # ## 7. A tool that lies
 #
@@ -451,7 +461,8 @@ rates[rates["arm"].isin(["free", "liar"])].groupby(["arm", "kind"], sort=False)[
 ].mean().unstack(0).round(2)
 
 # %% [markdown]
-# **If the calculator lies, the policies that trained with an honest one get 0.67, 0.07 and 0.13 of the sums right; those that trained with the liar get between 0.80 and 0.93.** The reason is in the table: after training with the liar, no policy called the (here honest) calculator for a sum. The policy can work out sums by itself, and its own answer is better than the calculator's. It learned to avoid these calls without any price on them. The honest arm also shows that the number of calls matters: its seed with 0.67 is the one that calls for the fewest sums, even though its calculator never lied in training.
+# **If the calculator lies, the policies that trained with an honest one get between 0.07 and 0.67 of the sums right; those that trained with the liar get between 0.80 and 1.00.** The reason is in the table: after training with the liar, the policies hardly call the (here honest) calculator for a sum any more. They can work it out, and their own answer is the better one. No price was
+# needed for that. The honest arm also shows that what counts is the call: its seed with 0.67 is the one that calls for the fewest sums, and the two with the fewest right answers call for the most, though nobody had lied to it in training.
 #
 # With the seed as the unit of analysis, this is the difference between the arms for sums with a lying calculator:
 
@@ -462,9 +473,10 @@ scores = lied_to.groupby("arm", sort=False)["right"].apply(list).to_dict()
 print(f"{d.difference:+.2f} ({d.low:+.2f} to {d.high:+.2f}), p = {d.p:.3f}, {d.n} seeds")
 
 # %% [markdown]
-# The difference is large, but the interval just reaches below zero, so three seeds leave it inconclusive. They differ too much in the honest arm, because one seed calls so rarely.
+# The difference is large and conclusive. With the first three seeds, it was just as large, but its interval still reached below zero. The seeds differ a lot in the honest arm, because they make between 0.07 and 0.80 calls per sum.
 #
-# Products are different. The policies that were trained with the lying calculator still call for 0.87 of them, because half of the results were right in training, and without a call they would get nothing. When the calculator always lies, they get no product right either. So these policies haven't learned to check a result. They have only learned for which questions they do better without the tool.
+# For products it's different. The policies that knew the liar still make 0.88 calls for each of them, because half of the results were right in training, and without a call they would get nothing. When the calculator always lies, they get no product right either. So they haven't learned to check a result. They have learned where they do better without
+# the tool.
 #
 # ## 8. Whose credit is it?
 #
@@ -503,7 +515,8 @@ plot_episode(
 compared([("0.2 by turn", "0.2")])
 
 # %% [markdown]
-# **Here, credit by turns makes no difference that we can show.** All four intervals contain zero, and the smallest corrected p is 0.30. For right answers, the interval goes from −0.060 to 0.006, so a gain of more than a point isn't likely in this setting. But credit by turns has little room to help in this setting. Most episodes have at most one call. Only bills need two, and on bills, both arms got almost no reward to share. So this result tells us nothing about long episodes with many turns, for which the method was designed.
+# **Here, credit by turns makes no difference that we can show.** No difference is significant after the correction (the smallest corrected p is 0.14). Before it, one interval excludes zero: with credit by turns, there are 0.03 *more* needless calls per question. For right answers, the interval goes from −0.040 to 0.019, so a gain of more than two points isn't likely in this setting. But the setting gives it little to do. Most episodes have no call or one. Only bills need two, and there
+# both arms found almost no reward to share. It isn't evidence about long episodes with many turns, for which the method was made.
 #
 # ## 9. What it costs, and what changes on a GPU
 #
@@ -519,7 +532,8 @@ tokens = pd.DataFrame(
 tokens.groupby("arm", sort=False)[["first three steps", "last three steps"]].mean().round(1)
 
 # %% [markdown]
-# All arms start with about 14 tokens. In the last three steps, policies with free calls write about 18, and those that pay for them 16. A call is no longer than a worked-out sum, so the arms differ less in tokens than in calls. The steps had different questions in them, so compare the arms with each other rather than the first steps with the last. These counts include only the policy's own tokens. After each call, the model also has to read a reply and begin another turn, and with a real tool, these steps take most of the time.
+# All arms start with about 14 tokens. In the last three steps, policies with free calls write about 17, and those that pay for them 15. A call is no longer than a sum that's worked out, so the difference is smaller than the difference in calls. The steps had different questions in them, so compare the arms with each other rather
+# than the first steps with the last. And this counts only the policy's own tokens. Each call also makes the model read a reply and begin another turn, which is where the time goes with a real tool.
 #
 # On a GPU, set `place = lab` and take a model whose template TRL can parse, such as Qwen2.5 or Qwen3. `with_tools` then changes nothing, and you can leave out the SFT. A few things are worth knowing before you pay for it:
 #
