@@ -219,6 +219,60 @@ plot_episode(
 #
 # TRL calls this mask `tool_mask` and multiplies the loss by it. Without the mask, the policy would be trained to predict the tool's replies. After a rewarded episode, it would become more likely to *write* such a reply, so it could learn to make up the calculator's results instead of waiting for them. The loss would also count tokens that the policy doesn't control, and a long document from a search engine would outweigh the few tokens of the call. The authors of Search-R1 train with and without this mask, and the masked runs end up better.
 #
+# ### Is the history the one that was sampled?
+#
+# The mask is only one half. Each token also has to be scored after exactly those tokens that the policy had before it when it sampled. TRL makes sure of this by appending token ids. Many other programs rebuild the conversation from messages in every turn: your own loop may do so, and any chat API does. Then the template decides what the history looks like, and many templates drop earlier thoughts. The next cell renders the same turns before and after the conversation goes on, with the template that Qwen3 ships with and with TRL's version for training.
+#
+# **Predict first.** In which of the three cases will Qwen3's own template change what it wrote before?
+
+# %%
+# NBVAL_CHECK_OUTPUT
+import importlib.util
+from pathlib import Path
+
+templates = Path(importlib.util.find_spec("trl").origin).parent / "chat_templates"
+THOUGHT = "<think>\nThis needs the tool.\n</think>\n\n"
+
+
+def called(thought):
+    """A question, a call and the tool's reply."""
+    call = {"type": "function", "function": {"name": "sums", "arguments": {"x": "12x30"}}}
+    return [
+        {"role": "user", "content": "What is 12x30?"},
+        {"role": "assistant", "content": thought, "tool_calls": [call]},
+        {"role": "tool", "name": "sums", "content": "360"},
+    ]
+
+
+goes_on = [{"role": "assistant", "content": "360"}, {"role": "user", "content": "And 12x31?"}]
+histories = {  # the messages, and how many of them there were before
+    "thought, then the tool's reply": (called(THOUGHT), 2),
+    "no thought, then the tool's reply": (called(""), 2),
+    "thought, then the next question": (called(THOUGHT) + goes_on, 4),
+}
+changes = []
+for name in ("qwen3", "qwen3_training"):
+    template = (templates / f"{name}.jinja").read_text(encoding="utf-8")
+    for label, (history, n) in histories.items():
+        texts = [
+            tokenizer.apply_chat_template(part, chat_template=template, tokenize=False)
+            for part in (history[:n], history)
+        ]
+        earlier, later = (tokenizer(t, add_special_tokens=False)["input_ids"] for t in texts)
+        first = next((i for i, token in enumerate(earlier) if token != later[i]), None)
+        row = {"template": name, "history": label, "tokens": len(earlier), "first change": "none"}
+        if first is not None:
+            old, new = (tokenizer.decode(ids[first - 1 : first + 5]) for ids in (earlier, later))
+            row["first change"] = f"token {first}: {old!r} -> {new!r}"
+        changes.append(row)
+pd.set_option("display.max_colwidth", 80)
+pd.DataFrame(changes).set_index(["template", "history"])
+
+# %% [markdown]
+# Qwen3's template keeps a thought while its tools reply. But a turn *without* a thought is first written with an empty `<think>` block, and loses it when the reply arrives. And once the user asks the next question, all earlier thoughts are gone. In both cases, the history changes right at the start of the policy's turn, so everything after that point is now scored in a context in which it was never sampled. (Our tokenizer splits `<think>` into several tokens; for Qwen3's tokenizer, it is a single one.) The importance ratios are then wrong, a mask that was built for the old tokens no longer fits, and nothing of the cached prefix after that point can be reused.
+#
+# TRL replaces the templates of known model families by such training versions. With your own loop, you have two choices: keep the token ids and append to them, or, if the deployed model will see histories without thoughts, train each turn as a sample of its own, with the history as it was really rendered. (The extra on [thinking models](thinking_models.ipynb) has more about such templates.)
+#
 # ## 4. Train it
 #
 # A right answer earns 1, and each call costs 0.2. TRL's own trainer does the rest. We train for a few steps only, as the recorded experiment below goes on for longer and with five seeds.
@@ -328,7 +382,7 @@ worth = start.groupby("kind", sort=False)[["right", "calls"]].apply(reference).r
 worth.round(2)
 
 # %% [markdown]
-# **A call is worth most for products (0.86) and for prices (0.50), and little for sums (0.14).** For facts, the episodes with a call are even right slightly less often, but with 15 questions that's well within chance. For bills it's zero: this start gets none of them right, with or without calls. So at the start, calls for bills have only a cost. The division matters most for prices, where two of the nine episodes with calls make more than one, and only a little for sums and facts.
+# A call is worth most for products (0.86) and for prices (0.50), and little for sums (0.14). For facts, the episodes with a call are even right slightly less often, but with 15 questions that's well within chance. For bills it's zero: this start gets none of them right, with or without calls. So at the start, calls for bills have only a cost. The division matters most for prices, where two of the nine episodes with calls make more than one, and only a little for sums and facts.
 #
 # If these values stayed the same during training, calls for products and prices would still pay off at a price of 0.2, and only calls for products at 0.6.
 #
@@ -355,8 +409,7 @@ table = shown.groupby(["arm", "kind"], sort=False)[["calls", "right"]].mean().un
 table.round(2)
 
 # %% [markdown]
-# **With a price of 0.2, most calls for sums and facts go away, while the calls for products grow from 0.47 to 0.83.** Without a price, needless calls go away in some runs and not in others. Two of the five seeds end with 0.8 calls per sum, more than at the start, and one with 0.07. One still looks up 0.8 of the facts, while the others look up at most 0.4. If an
-# answer is right either way, the reward says nothing about the call, and chance decides which habit wins.
+# On average over the runs with a price of 0.2, most calls for sums and facts go away, while the calls for products grow from 0.47 to 0.83. (The tests below show how uncertain this is.) Without a price, needless calls go away in some runs and not in others. Two of the five seeds end with 0.8 calls per sum, more than at the start, and one with 0.07. In one seed, the policy still looks up 0.8 of the facts; in the others, it looks up at most 0.4. If the answer is right with or without the call, the reward gives no signal about the call, and chance decides which habit wins.
 #
 # At 0.6, there are fewer calls for products than at 0.2 on three of the five seeds, though their break-even price was higher. For prices the seeds disagree. In two of them, the policy keeps making about one call per question, even at 0.6, which is more than the call was worth at the start. But it was the *start* that we measured: of its
 # nine episodes with a look-up, three ended wrong. With practice a call brings more, so the break-even price can rise during training. In seed 0, the look-ups are almost gone at 0.2 and gone at 0.6. The other two are in between, with 0.3 and 0.6 calls at 0.6.
@@ -461,8 +514,7 @@ rates[rates["arm"].isin(["free", "liar"])].groupby(["arm", "kind"], sort=False)[
 ].mean().unstack(0).round(2)
 
 # %% [markdown]
-# **If the calculator lies, the policies that trained with an honest one get between 0.07 and 0.67 of the sums right; those that trained with the liar get between 0.80 and 1.00.** The reason is in the table: after training with the liar, the policies hardly call the (here honest) calculator for a sum any more. They can work it out, and their own answer is the better one. No price was
-# needed for that. The honest arm also shows that what counts is the call: its seed with 0.67 is the one that calls for the fewest sums, and the two with the fewest right answers call for the most, though nobody had lied to it in training.
+# **If the calculator lies, the policies that trained with an honest one get between 0.07 and 0.67 of the sums right; those that trained with the liar get between 0.80 and 1.00.** The likely reason is in the table: after training with the liar, the policies hardly call the (here honest) calculator for a sum any more. The policy can work out sums by itself, and its own answer is better than the calculator's. It learned to avoid these calls without any price on them. The honest arm also shows that the number of calls matters: its seed with 0.67 is the one that calls for the fewest sums, and the two seeds with the fewest right answers call for the most, even though their calculator never lied in training.
 #
 # With the seed as the unit of analysis, this is the difference between the arms for sums with a lying calculator:
 
@@ -541,6 +593,18 @@ tokens.groupby("arm", sort=False)[["first three steps", "last three steps"]].mea
 # - With `use_vllm=True`, each turn is a separate request, and a batch waits for its slowest episode. If a tool waits for a network, make it an `async` method, because TRL runs these concurrently.
 # - You can combine the mask with the importance-sampling correction from the extra on samplers: the ratio is taken only over the policy's own tokens.
 # - A tool that raises an exception doesn't stop the run. Its error message becomes the reply, and `tools/failure_frequency` in the log counts it.
+#
+# **Ready-made environments.** You don't have to write every environment yourself. [OpenEnv](https://huggingface.co/docs/trl/en/openenv) offers environments that run on a server, such as games or a browser. [Harbor](https://huggingface.co/docs/trl/en/harbor) runs tasks in sandboxes, each with an instruction, a container and a test that gives the reward. In TRL 1.14.2, `HarborSpec` from `trl.experimental.harbor` supplies all three things that the trainer needs: `train_dataset`, `environment_factory` and `reward_funcs`. Both plug into the same `environment_factory` that you used above.
+#
+# **What others report.** The [search recipe of the Tinker cookbook](https://github.com/thinking-machines-lab/tinker-cookbook/blob/main/tinker_cookbook/recipes/search_tool/README.md) repeats Search-R1: a policy learns to call a search engine over Wikipedia. These are its results, not ours, and the page mentions no repeated seeds:
+#
+# | model | settings | steps | result |
+# |---|---|---|---|
+# | Qwen2.5-7B-Instruct | Tinker's importance-weighted REINFORCE; another search index than the paper's | not stated | 51.6 on Natural Questions, 67.3 on TriviaQA, 49.7 on HotpotQA, 42.8 on 2WikiMultihopQA |
+# | the same, as reported by the Search-R1 paper | | | 42.9, 62.3, 38.6, 34.6 |
+# | Qwen3.5-4B without thinking | defaults: LoRA rank 32, rate 4e-5, batch of 512, groups of 8, at most 5 turns | 30 | training reward 0.39 to 0.60; Natural Questions 0.27 to 0.47, HotpotQA 0.47 to 0.70 |
+#
+# The page also says what to watch: weaker models learn to search within 10 to 25 steps, so the number of turns per episode rises above 2. Qwen3.5-4B makes about three turns per episode from the start, so only its reward shows that it learns.
 #
 # ## Reading
 #

@@ -272,6 +272,7 @@ margin.item(), -logsigmoid(margin).item(), same.item()
 # |---|---|---|---|
 # | [Zephyr-7B in the alignment handbook](https://github.com/huggingface/alignment-handbook/tree/main/recipes/zephyr-7b-beta), full | all | 5e-7 | 0.01 |
 # | the same, QLoRA | LoRA on a 4-bit 7B | 5e-6 | 0.01 |
+# | SmolLM3 3B (2025), same handbook, APO-zero | all | 1e-6 | 0.05 |
 # | [Tülu 3](https://arxiv.org/abs/2411.15124), 8B | all | 5e-7 | 5, with the log-ratios averaged over tokens |
 # | TRL's default | | 1e-6 | 0.1 |
 # | `t4`, `rented` | LoRA on a 4-bit 7B | 5e-6 | 0.1 |

@@ -246,7 +246,14 @@ about.groupby("steps").agg(replies=("right", "size"), right=("right", "mean")).r
 # <a id="heads" name="heads"></a>
 # ## 4. Two models, one budget
 #
-# Do step labels help at all? To find out, we train a **process** reward model and an **outcome** reward model on the *same* solutions, from the same starting weights, for the same number of optimizer steps. The two differ in only one way: the outcome model has a single label, on the last token, which says whether the final answer is right. Many comparisons don't control all these factors.
+# Do step labels help at all? To find out, we train a **process** reward model and an **outcome** reward model on the *same* solutions, from the same starting weights, for the same number of optimizer steps. The two differ in only one way: the outcome model has a single label, on the last token, which says whether the final answer is right. Many comparisons don't control all these factors. Here they are, next to two related models:
+#
+# | model | predicts | trained on | used for |
+# |---|---|---|---|
+# | outcome (ORM) | whether the answer is right | fixed samples | ranking |
+# | process (PRM) | whether a step is right | fixed samples | ranking, search |
+# | value function | the reward to come | the policy's new samples | a baseline |
+# | [generative verifier](#deeper-others) | its verdict, as text | fixed samples | ranking |
 #
 # TRL no longer has a trainer for process reward models, but you don't need one. All it takes is a classification head with two classes, the `Trainer` from transformers, and a collator that pads the labels with -100.
 
