@@ -246,7 +246,7 @@ about.groupby("steps").agg(replies=("right", "size"), right=("right", "mean")).r
 # <a id="heads" name="heads"></a>
 # ## 4. Two models, one budget
 #
-# Do step labels help at all? To find out, we train a **process** reward model and an **outcome** reward model on the *same* solutions, from the same starting weights, for the same number of optimizer steps. The two differ in only one way: the outcome model has a single label, on the last token, which says whether the final answer is right. Many comparisons don't control all these factors. Here they are, next to two related models:
+# Do step labels help at all? To find out, we train a **process** reward model and an **outcome** reward model on the *same* solutions, from the same starting weights, for the same number of optimizer steps. The two differ in only one way: the outcome model has a single label, on the last token, which says whether the final answer is right. Here they are, next to two related models:
 #
 # | model | predicts | trained on | used for |
 # |---|---|---|---|
