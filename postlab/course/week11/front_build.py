@@ -286,7 +286,8 @@ def judge(worth: Worth, mix: Mapping[str, float]) -> Outcome:
     except NotANumber as error:
         return wrong("not_a_number", f"Not yet: {error}.")
     except Exception as error:  # the learner's code may raise anything
-        return wrong("raised", f"Not yet: {raised(error)} A judge without an opinion says None.")
+        hint = " A judge without an opinion says None." if "NoneType" in str(error) else ""
+        return wrong("raised", f"Not yet: {raised(error)}{hint}")
     if not rows:
         text = "both replies of every pair have the same worth, so there is nothing to train on."
         return wrong("undecided", f"Not yet: {text}")
