@@ -291,8 +291,8 @@ class Probe:
         return _close(base[0], -12 / 144)
 
     def zeros_left_out(self, base: tuple[float, float, float]) -> bool:
-        """Whether 40 prompts that fell from 0.5 to 0 are gone, and the 60 that rose are left."""
-        other = self.run(*compare_rows([0.5] * 100, [0.0] * 40 + [0.6] * 60))
+        """Whether 60 prompts that fell from 0.5 to 0 are gone, and 40 are left: 0.1 on average."""
+        other = self.run(*compare_rows([0.5] * 100, [0.0] * 60 + [0.5, 0.7] * 20))
         return other is not None and _close(other[0], 0.1)
 
     def few_resamples(self, base: tuple[float, float, float]) -> bool:
