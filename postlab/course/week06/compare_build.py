@@ -281,6 +281,9 @@ class Probe:
              "those rows, it is another. Leave them out."),
             ("own_prompts", self.own_prompts, "a prompt that only one run has changes the "
              "result. Keep the prompts that both have."),
+            ("other_mean", self.other_mean, "the difference isn't the mean change of all prompts. "
+             "If 18 of 144 prompts go from 0 to 1 and 6 from 1 to 0, it's 12/144, and the 120 that "
+             "stay the same count too."),
         ):  # fmt: skip
             if (only is None or code in only) and shows(base):
                 return code, text
@@ -387,6 +390,10 @@ class Probe:
         if failure:  # the difference, and not the interval, has moved away
             return failure.code == "order"
         return not _close(other[0], base[0])
+
+    def other_mean(self, base: tuple[float, float, float]) -> bool:
+        """Whether the difference of the base data isn't 12/144."""
+        return not _close(base[0], 12 / 144)
 
     def no_width(self, base: tuple[float, float, float]) -> bool:
         """Whether the ends are equal, although prompts changed."""

@@ -100,6 +100,7 @@ def test_an_interval_that_covers_is_right_however_it_is_made(edits):
         (edited(("means[0].keys() & means", "means[0].keys() | means"),
                 (CHANGES, "np.array([means[1].get(p, 0) - means[0].get(p, 0) for p in shared])")),
          "own_prompts"),  # although its intervals cover
+        (edited((CHANGES, CHANGES + "; changes = changes[changes != 0]")), "other_mean"),
         (edited((SCORED, 'if row["score"]:')), "zeros_left_out"),
         (edited((SCORED, 'if row["score"] is not None and row["sample"] == 0:')), "one_sample"),
         (edited((APPEND, 'samples[row["id"]] = [row["score"]]')), "one_sample"),
