@@ -150,9 +150,9 @@ SWAPPED_WIN_RATE = Exercise(
             "A gets 1/2, 1, 1/2 and 1/2",
         ),
         Case(
-            "a_first [0, 0, 1, 1, 1, 1] and b_first [0, 0.5, 1, 0, 1, 0.5]",
-            {"a_first": [0, 0, 1, 1, 1, 1], "b_first": [0, 0.5, 1, 0, 1, 0.5]},
-            "A gets 1/2, 1/4, 1/2, 1, 1/2 and 3/4",
+            "a_first [0, 0, 1, 1, 0.5, 1] and b_first [0, 0.5, 1, 0, 0, 0.5]",
+            {"a_first": [0, 0, 1, 1, 0.5, 1], "b_first": [0, 0.5, 1, 0, 0, 0.5]},
+            "A gets 1/2, 1/4, 1/2, 1, 3/4 and 3/4",
         ),
     ),
     random=_votes,

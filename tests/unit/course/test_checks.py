@@ -639,7 +639,7 @@ BY_HAND = {
     "implicit_margins": [[3.0, 2.5], [-1.5]],
     "length_bias": [[2.0, 1.0], [1.5, 10.5]],
     "mcnemar_p": [0.375, 58 / 128, 2 / 32],
-    "swapped_win_rate": [0.625, 3.5 / 6],
+    "swapped_win_rate": [0.625, 3.75 / 6],
     "holm": [[0.06, 0.06, 0.03]],
     "grpo_step": [
         [
