@@ -273,7 +273,7 @@ plot_bootstrap(paired, unpaired, metric=metric)
 #
 # - All rows of a prompt have the same `id`. If the prompt was answered several times, the rows are numbered by `sample`.
 # - The second run's rows may be in a different order.
-# - `score` is None if an answer couldn't be scored. A prompt may also be missing from one of the runs.
+# - `score` is None if an answer couldn't be scored. A prompt may also be missing from one of the runs. Leave out such answers and prompts.
 #
 # Return three numbers: the mean change per prompt (after minus before), and the lower and upper ends of a 95% interval for it. The interval should show what you might have found with *other prompts of this kind*.
 #
