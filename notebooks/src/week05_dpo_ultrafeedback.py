@@ -797,7 +797,7 @@ pd.DataFrame(pulls, index=[f"{m:.0f} nats" for m in moves.tolist()]).round(3)
 #
 # How far does a pair have to move before nine tenths of its initial pull is gone? This happens when $\sigma(-\beta h) = 0.05$, that is, at $h = \log(19) / \beta = 2.9 / \beta$. That is 294 nats for Zephyr's $\beta$ of 0.01, 29 for TRL's default of 0.1, 6 for our 0.5, and 0.6 for $\beta = 5$. Replies of ten tokens can't easily move 294 nats apart, so at $\beta = 0.01$, the pull would practically never fade on any of our pairs.
 #
-# **And the learning rate?** In plain gradient descent, only the product of the learning rate and the pull would matter at the start. But DPO is normally trained with Adam, which divides each gradient by its typical size, so a factor in front of the loss changes almost nothing. With Adam, the learning rate determines how far a step goes, and beta determines how far apart the replies of a pair have to move before its pull fades. According to the formula, here is what to expect:
+# **And the learning rate?** In plain gradient descent, only the product of the learning rate and the pull would matter at the start. But DPO is normally trained with Adam, which divides each gradient by its typical size, so a factor in front of the loss changes almost nothing. With Adam, the learning rate determines how far a step goes, and beta determines how far apart the replies of a pair have to move before its pull fades. The formula predicts:
 #
 # | | small beta | large beta |
 # |---|---|---|
