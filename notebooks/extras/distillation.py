@@ -532,7 +532,7 @@ plot_families(
 # | a teacher on a server | any model behind vLLM with the student's tokenizer | nothing | `ServerDistillationTrainer`, with the limits from section 3 |
 # | asynchronous distillation | one or more models behind vLLM | nothing; the student's answers may be up to `max_staleness` updates old | `AsyncDistillationTrainer` |
 #
-# OPSD, SDFT and SDPO need no stronger model: the teacher is better only because it knows more about the task. It's an open question how much this knowledge contributes. [One study](https://arxiv.org/abs/2608.09228) gave the teacher the solution of a *different* problem, and the student improved nearly as well. So if you try such a method, include this control.
+# OPSD, SDFT and SDPO need no stronger model: the teacher is better only because it knows more about the task. It's an open question how much this knowledge contributes. [One study](https://arxiv.org/abs/2608.09228) gave the teacher the solution of a *different* problem, and the results stayed competitive with OPSD's. So if you try such a method, include this control.
 #
 # ### What others report
 #
