@@ -9,9 +9,10 @@ An experiment is a table of arms, a function that trains and measures one arm wi
     write_record(__file__, TARGET, {"arms": ARMS, "runs": runs}, seeds=SEEDS)
 
 Every finished arm is stored in a file of its own under the run folder, so an interrupted experiment
-continues where it stopped. Nothing here imports torch or a trainer before it is needed, because
-Unsloth has to be imported first. Left out: the arms, the rewards and what is measured, which are
-the experiments themselves.
+continues where it stopped. `Arms` can also keep the runs of an earlier record, so more seeds can be
+added later, perhaps on another machine. Nothing here imports torch or a trainer before it is
+needed, because Unsloth has to be imported first. Left out: the arms, the rewards and what is
+measured, which are the experiments themselves.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ RESULTS = ROOT / "data" / "results"
 PACKAGES = ("torch", "transformers", "trl", "peft")
 # The functions below that shape a result: a change in them makes stored results stale.
 SHAPING = ("frozen", "policy", "train", "calling", "log_series", "heldout_prompts", "metric_series")
+SHAPING_IF_USED = ("sampled_sums",)  # only the results of experiments that use them
 CODE_AT_START: dict[tuple[str, ...], str] = {}  # modules -> hash of their code when a run began
 COLUMNS = {"sft": ["prompt", "completion"], "dpo": ["prompt", "chosen", "rejected"]}
 
@@ -91,12 +93,18 @@ def arm_key(settings: Mapping[str, Any], *code_modules: str, own: str) -> str:
             functions use, and the hash of the weights it starts from.
         code_modules: modules of postlab whose code shapes the result, such as "evals".
         own: the experiment's `__file__`. All its functions and classes count except `main`;
-            comments and docstrings don't. The functions of this module in `SHAPING` count too.
+            comments and docstrings don't. The functions of this module in `SHAPING` count too, and
+            those in `SHAPING_IF_USED` if the experiment uses them.
     """
     package = CODE_AT_START.get(code_modules) or package_source(*code_modules)
     CODE_AT_START[code_modules] = package
     own_code, shared = functions_of(own), functions_of(__file__)
-    kept = [code for name, code in shared.items() if name in SHAPING]
+    words = set(re.findall(r"\w+", " ".join(own_code.values())))
+    kept = [
+        code
+        for name, code in shared.items()
+        if name in SHAPING or (name in SHAPING_IF_USED and name in words)
+    ]
     parts = {"settings": settings, "own": own_code, "shared": kept, "package": package}
     return digest(parts)[:12]
 
@@ -118,14 +126,32 @@ def functions_of(file: str) -> dict[str, str]:
 
 
 class Arms:
-    """The stored results of an experiment, one file per arm and seed.
+    """The stored results of an experiment, one file per arm and seed, and the runs of its record.
+
+    Runs that the record has are kept, because another processor gives slightly different numbers:
+    if they were made again, a record with more seeds would change the old ones, too.
 
     Args:
         script: the experiment's `__file__`; the folder in the run folder is named after it.
         limit: train at most this many new arms, then stop; None means no limit.
+        record: the record whose runs are kept, if the file exists.
+        settings: the entries of the record on which all of its runs depend, as they are today.
+    Raises:
+        SystemExit: if the record has other settings, or doesn't say which.
     """
 
-    def __init__(self, script: str, *, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        script: str,
+        *,
+        limit: int | None = None,
+        record: Path | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.record: dict[str, Any] = {}
+        if record is not None and record.exists():
+            self.record = json.loads(record.read_text(encoding="utf-8"))
+            _refuse_others(record.name, self.record, settings or {})
         self.folder = run_root() / Path(script).stem.replace("_", "-")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.limit, self.begun = limit, time.perf_counter()
@@ -158,6 +184,60 @@ class Arms:
             for seed in seeds
             for arm in arms
         ]
+
+    def kept(self, part: str, which: Mapping[str, Any], **settings: Any) -> dict[str, Any] | None:
+        """A run that the record has; None if it doesn't have it.
+
+        Args:
+            part: the record's list that the run is in, such as "runs".
+            which: the entries that tell the run from the others, such as its arm and seed.
+            settings: further entries that it must have, such as its learning rate.
+        Raises:
+            SystemExit: if the record has this run with other settings.
+        """
+        for run in self.record.get(part, []):
+            if _same(run, which):
+                _refuse_others(f"{part}: {dict(which)}", run, settings)
+                return run
+        return None
+
+    def with_kept(
+        self, part: str, runs: Sequence[Mapping[str, Any]], *names: str
+    ) -> list[Mapping[str, Any]]:
+        """Some runs, and after them those of the record's list that aren't among them.
+
+        Args:
+            part: the record's list.
+            names: the entries that tell its runs from each other.
+        """
+        done = {tuple(run[name] for name in names) for run in runs}
+        others = self.record.get(part, [])
+        return [*runs, *(run for run in others if tuple(run[n] for n in names) not in done)]
+
+    def history(self) -> dict[str, list[dict[str, Any]]]:
+        """{"earlier": where the kept runs come from}, to be added to the new record.
+
+        Each entry is the provenance of an earlier record, the oldest first: its seeds, commit and
+        versions say when which runs were made.
+        """
+        if not self.record:
+            return {}
+        return {"earlier": [*self.record.get("earlier", []), self.record["provenance"]]}
+
+
+def _same(entries: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    return all(name in entries and entries[name] == value for name, value in values.items())
+
+
+def _refuse_others(what: str, entries: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Exit if some of the settings, compared as JSON, aren't among the entries."""
+    today = json.loads(json.dumps(settings))
+    others = [name for name, value in today.items() if not _same(entries, {name: value})]
+    if others:
+        sys.exit(
+            f"{what} can't be kept: it doesn't have today's {', '.join(others)}. "
+            "Undo the change, or move the record away to make all of its runs again."
+        )
 
 
 def file_name(name: str) -> str:
@@ -298,6 +378,25 @@ def heldout_prompts(count: int, families: Iterable[str]) -> list[dict[str, Any]]
 
     kept = set(families)
     return [row for row in heldout_suite(n=count) if row["family"] in kept]
+
+
+def sampled_sums(
+    model: Any, tokenizer: Any, settings: Mapping[str, Any], *, tuning: bool
+) -> list[float | None]:
+    """The share of right answers to each held-out sum, sampled at temperature 1.
+
+    Args:
+        settings: "heldout_sums", the number of sums that a comparison uses; "tuning_sums", the
+            number of those after them; and "samples", the answers to each.
+        tuning: take the sums that the comparison doesn't use.
+    """
+    from postlab.evals import evaluate
+
+    count = settings["heldout_sums"]
+    sums = heldout_prompts(count + settings["tuning_sums"], ["arithmetic"])
+    sums = sums[count:] if tuning else sums[:count]
+    frame = evaluate(model.eval(), tokenizer, sums, temperature=1.0, samples=settings["samples"])
+    return listed(frame.groupby("id", sort=False)["arithmetic"].mean())
 
 
 def metric_series(frame: Any, metrics: Iterable[str]) -> dict[str, list]:

@@ -19,8 +19,9 @@ Forgetting: the shipped DPO stage is trained on the teacher's worked sums alone 
 distilled from its own earlier self on prompts of the other families (`restored`). Each stage
 answers held-out prompts of every family.
 
-Every finished run is kept under `runs/extra-distillation/`. The result is written to
-data/results/extras/distillation.json.
+Every finished run is kept under `runs/extra-distillation/`. The result is
+data/results/extras/distillation.json; its runs are kept when seeds are added, and `earlier` says
+where they were made.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ from postlab.course import listed
 from postlab.profile import get_profile
 
 TARGET = RESULTS / "extras" / "distillation.json"
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1, 2, 3, 4)
 TUNING_SEED = 100
 CODE = (
     "tinyworld", "evals.evaluation", "sampling.rollout", "sampling.decoding", "sampling.trl",
@@ -331,10 +332,17 @@ def score(trial: dict[str, Any]) -> float:
 
 
 def main() -> None:
-    arms = Arms(__file__, limit=command_line(__doc__).runs)
+    settings = {
+        "settings": SETTINGS, "steps": STEPS, "forgetting_settings": FORGETTING,
+        "recipe": dict(get_profile("tiny").grpo.trainer),
+        "weights": {name: adapter_hash(name) for name in ("sft", "dpo", "grpo")},
+    }  # fmt: skip
+    limit = command_line(__doc__).runs
+    arms = Arms(__file__, limit=limit, record=TARGET, settings=settings)
     trials = {
         arm: [
-            arms.result(
+            arms.kept("tuning", {"arm": arm, "rate": rate}, seed=TUNING_SEED)
+            or arms.result(
                 f"tuning {arm} {rate:g}", key_of(arm, rate),
                 partial(run, arm, TUNING_SEED, rate=rate, part="tuning"),
             )
@@ -345,32 +353,27 @@ def main() -> None:
     chosen = {arm: max(tried, key=score)["rate"] for arm, tried in trials.items()}
     print("rates chosen:", chosen, flush=True)
     runs = [
-        arms.result(
+        arms.kept("runs", {"arm": arm, "seed": seed}, rate=chosen[arm])
+        or arms.result(
             f"{arm} {seed}", key_of(arm, chosen[arm]), partial(run, arm, seed, rate=chosen[arm])
         )
         for seed in SEEDS
         for arm in STEPS
     ]
-    stages = {stage: stage_of(stage) for stage in ("sft", "dpo", "grpo")}
-    record = {
-        "settings": SETTINGS, "steps": STEPS, "rates": RATES, "tuning_seed": TUNING_SEED,
-        "tuning": [
-            {**trial, "score": round(score(trial), 4)}
-            for tried in trials.values()
-            for trial in tried
-        ],
-        "chosen": chosen, "stages": stages, "runs": runs,
-    }  # fmt: skip
-    done = [*runs, *(trial for tried in trials.values() for trial in tried)]
-    took = minutes(one["train_s"] for one in done)
-    write_record(__file__, TARGET, record, seeds=SEEDS, training_minutes=took)
     forgetting = [
-        arms.result(f"forgetting {seed}", key_of("forgetting", 0), partial(forget, seed))
+        arms.kept("forgetting", {"seed": seed})
+        or arms.result(f"forgetting {seed}", key_of("forgetting", 0), partial(forget, seed))
         for seed in SEEDS
     ]
-    record |= {"forgetting_settings": FORGETTING, "forgetting": forgetting}
-    took = minutes(one["train_s"] for one in [*done, *forgetting])
-    write_record(__file__, TARGET, record, seeds=SEEDS, training_minutes=took)
+    every_trial = [trial for tried in trials.values() for trial in tried]
+    record = {
+        **settings, "rates": RATES, "tuning_seed": TUNING_SEED,
+        "tuning": [{**trial, "score": round(score(trial), 4)} for trial in every_trial],
+        "chosen": chosen, "stages": {stage: stage_of(stage) for stage in ("sft", "dpo", "grpo")},
+        "runs": runs, "forgetting": forgetting,
+    }  # fmt: skip
+    took = minutes(one["train_s"] for one in [*every_trial, *runs, *forgetting])
+    write_record(__file__, TARGET, record | arms.history(), seeds=SEEDS, training_minutes=took)
 
 
 def stage_of(stage: str) -> dict[str, list]:

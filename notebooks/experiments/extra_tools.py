@@ -15,8 +15,10 @@ Recorded: for each step, what the sampled episodes called and got right, by kind
 episodes on held-out questions, sampled at temperature 1, with honest tools and with a calculator
 that is always wrong. One rate and one number of steps for all arms; neither was tuned.
 
-Every finished run is kept under `runs/extra-tools/`, and the record is written after each seed to
-data/results/extras/tools.json.
+Every finished run is kept under `runs/extra-tools/`. The result is data/results/extras/tools.json;
+its runs are kept when seeds are added, and `earlier` says where they were made. Added seeds begin
+with the same SFT trained again, which on another processor gives slightly different weights:
+`later_starts` has what that start called and got right.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ from postlab.course import listed
 from postlab.profile import get_profile
 
 TARGET = RESULTS / "extras" / "tools.json"
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1, 2, 3, 4)
 CODE = ("tinyworld", "sampling.rollout", "sampling.decoding", "rewards", "course.extras.tools")
 ARMS: dict[str, dict[str, Any]] = {
     "free": {"price": 0.0}, "0.2": {"price": 0.2}, "0.6": {"price": 0.6},
@@ -179,19 +181,34 @@ def key_of(arm: str | None, taught: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    arms = Arms(__file__, limit=command_line(__doc__).runs)
-    taught = {"sft": SFT, "stage": adapter_hash(SFT["stage"])}
+    weights = {SFT["stage"]: adapter_hash(SFT["stage"])}
+    settings = {
+        "settings": SETTINGS, "sft": SFT, "arms": ARMS,
+        "recipe": dict(get_profile("tiny").grpo.trainer), "weights": weights,
+    }  # fmt: skip
+    limit = command_line(__doc__).runs
+    arms = Arms(__file__, limit=limit, record=TARGET, settings=settings)
+    taught = {"sft": SFT, "stage": weights[SFT["stage"]]}
     folder = arms.folder / f"{arm_key(taught, *CODE, own=__file__)}-start"
-    if not (folder / "adapter_model.safetensors").exists():
-        start(folder)
-    runs = [arms.result("start", key_of(None, taught), partial(run, None, SEEDS[0], folder))]
-    for seed in SEEDS:
-        for arm in ARMS:
-            key = key_of(arm, taught)
-            runs.append(arms.result(f"{arm} {seed}", key, partial(run, arm, seed, folder)))
-        record = {"settings": SETTINGS, "sft": SFT, "arms": ARMS, "runs": runs}
-        took = minutes(one["train_s"] for one in runs)
-        write_record(__file__, TARGET, record, seeds=SEEDS[: seed + 1], training_minutes=took)
+
+    def result(arm: str | None, seed: int) -> dict[str, Any]:
+        if not (folder / "adapter_model.safetensors").exists():
+            start(folder)
+        name = "start" if arm is None else f"{arm} {seed}"
+        return arms.result(name, key_of(arm, taught), partial(run, arm, seed, folder))
+
+    kept_seeds = {run["seed"] for run in arms.record.get("runs", [])}
+    runs = [
+        arms.kept("runs", {"arm": arm or "start", "seed": seed}) or result(arm, seed)
+        for arm, seed in [(None, SEEDS[0]), *((arm, seed) for seed in SEEDS for arm in ARMS)]
+    ]
+    later_starts = arms.record.get("later_starts", [])
+    added = [seed for seed in SEEDS if seed not in kept_seeds]
+    if kept_seeds and added:
+        later_starts = [*later_starts, {"seeds": added} | result(None, SEEDS[0])]
+    took = minutes(one["train_s"] for one in runs)
+    record = settings | {"runs": runs, "later_starts": later_starts} | arms.history()
+    write_record(__file__, TARGET, record, seeds=SEEDS, training_minutes=took)
 
 
 if __name__ == "__main__":

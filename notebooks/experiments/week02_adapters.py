@@ -420,24 +420,24 @@ def experiment(arms: Arms) -> dict[str, Any]:
     }
 
 
-def more(arms: Arms) -> None:
+def more(limit: int | None) -> None:
     """The runs that `--more` adds, in phases; more.json is written after each seed."""
     import torch
 
     from postlab.storage import atomic_text
 
-    key = arm_key({"recipe": asdict(RECIPE), "families": FAMILIES}, *CODE, own=__file__)
+    settings = {"recipe": asdict(RECIPE), "families": FAMILIES}
+    arms = Arms(__file__, limit=limit, record=MORE, settings=settings)
+    key = arm_key(settings, *CODE, own=__file__)
     first = json.loads(TARGET.read_text(encoding="utf-8"))
     if first["recipe"] != json.loads(json.dumps(asdict(RECIPE))):
         raise SystemExit("adapters.json has another recipe: make it again first.")
     rates = {run["method"]: run["lr"] for run in first["runs"]}
     origin = machine_provenance(__file__, seeds=()) | {"threads": torch.get_num_threads()}
     origin["command"] += " --more"
-    before = json.loads(MORE.read_text(encoding="utf-8")) if MORE.exists() else {"runs": []}
-    kept = {(entry["method"], entry["seed"]): entry for entry in before["runs"]}
-    record: dict[str, Any] = {"provenance": origin, "learning_rates": [], "runs": []}
-    if kept:  # made earlier, perhaps on another machine
-        record["earlier"] = before.get("earlier", []) + [before["provenance"]]
+    record: dict[str, Any] = {"provenance": origin, **settings, "learning_rates": [], "runs": []}
+    record |= arms.history()
+    runs: list[dict[str, Any]] = []
 
     def train_one(method: str, seed: int) -> dict[str, Any]:
         lr = rates[method]
@@ -447,8 +447,10 @@ def more(arms: Arms) -> None:
     def add(methods: Sequence[str], seeds: Sequence[int]) -> None:
         for seed in seeds:
             for method in methods:
-                entry = kept.get((method, seed)) or train_one(method, seed)
-                record["runs"].append(entry)
+                which = {"method": method, "seed": seed}
+                kept = arms.kept("runs", which, lr=rates[method])
+                runs.append(kept or train_one(method, seed))
+            record["runs"] = arms.with_kept("runs", runs, "method", "seed")
             origin["seeds"] = sorted({entry["seed"] for entry in record["runs"]})
             atomic_text(MORE, as_text(record))
 
@@ -495,7 +497,7 @@ def main() -> None:
         print("\n" + json.dumps(one_run(options.run, options.seed, options.lr)))
         return
     if options.more:
-        more(Arms(__file__, limit=options.runs))
+        more(options.runs)
         return
     from postlab.storage import atomic_text
 

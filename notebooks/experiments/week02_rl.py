@@ -29,16 +29,15 @@ from _common import (
     adapter_hash,
     arm_key,
     command_line,
-    heldout_prompts,
     log_series,
     minutes,
     policy,
+    sampled_sums,
     shipped,
     train,
     write_record,
 )
 
-from postlab.course import listed
 from postlab.profile import PROJECTIONS, get_profile
 
 TARGET = RESULTS / "week02" / "rl.json"
@@ -78,21 +77,6 @@ def build(method: str, seed: int) -> tuple[Any, Any]:
     return get_peft_model(merged.requires_grad_(False), config), tokenizer
 
 
-def right_share(model: Any, tokenizer: Any, *, tuning: bool) -> list:
-    """The share of right answers to every held-out sum, sampled at temperature 1.
-
-    Args:
-        tuning: take the sums that the comparison doesn't use.
-    """
-    from postlab.evals import evaluate
-
-    count = SETTINGS["heldout_sums"]
-    sums = heldout_prompts(count + SETTINGS["tuning_sums"], ["arithmetic"])
-    sums = sums[count:] if tuning else sums[:count]
-    frame = evaluate(model.eval(), tokenizer, sums, temperature=1.0, samples=SETTINGS["samples"])
-    return listed(frame.groupby("id", sort=False)["arithmetic"].mean())
-
-
 def arguments(steps: int) -> dict[str, Any]:
     """The trainer's arguments without `output_dir`, `seed` and `learning_rate`."""
     return {
@@ -120,7 +104,7 @@ def run(method: str, rate: float, steps: int, seed: int, *, tuning: bool) -> dic
     return {
         "method": method, "seed": seed, "rate": rate, "steps": steps, "trainable": trainable,
         "log": log_series(trained.log, LOGGED),
-        "arithmetic": right_share(trained.model, tokenizer, tuning=tuning),
+        "arithmetic": sampled_sums(trained.model, tokenizer, SETTINGS, tuning=tuning),
         "train_s": round(trained.seconds, 1),
     }  # fmt: skip
 
@@ -162,7 +146,7 @@ def main() -> None:
     model, tokenizer = policy(shipped("dpo"))
     start = arms.result(
         "start", arm_key(base, *CODE, own=__file__),
-        partial(right_share, model, tokenizer, tuning=False),
+        partial(sampled_sums, model, tokenizer, SETTINGS, tuning=False),
     )  # fmt: skip
     trials: list[dict[str, Any]] = []
     runs: list[dict[str, Any]] = []

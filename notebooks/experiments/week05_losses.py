@@ -20,8 +20,9 @@ Two losses of the week's table are left out: cDPO, which DPOTrainer doesn't offe
 APO-down, which assumes that the policy is already better than the chosen replies. Here the chosen
 replies are right by construction.
 
-Every finished run is kept under `runs/week05-losses/`, and data/results/week05/losses.json is
-written again after each part.
+Every finished run is kept under `runs/week05-losses/`. The result is
+data/results/week05/losses.json; its runs are kept when seeds are added, and `earlier` says where
+they were made.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from postlab.course import listed
 from postlab.profile import get_profile
 
 TARGET = RESULTS / "week05" / "losses.json"
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1, 2, 3, 4)
 TUNING_SEED = 100
 CODE = ("tinyworld", "evals.evaluation", "sampling.rollout", "sampling.kl")
 SETTINGS: dict[str, Any] = {
@@ -203,64 +204,71 @@ def start() -> dict[str, Any]:
 
 
 def main() -> None:
-    arms = Arms(__file__, limit=command_line(__doc__).runs)
+    recipe = dict(get_profile("tiny").dpo.trainer)
+    weights = {"sft": adapter_hash("sft")}
+    settings = {"settings": SETTINGS, "losses": LOSSES, "recipe": recipe, "weights": weights}
+    limit = command_line(__doc__).runs
+    arms = Arms(__file__, limit=limit, record=TARGET, settings=settings)
     base = {
         "settings": SETTINGS,
         "metrics": METRICS,
         "logged": LOGGED,
-        "start": adapter_hash("sft"),
+        "start": weights["sft"],
     }
+    trained: list[dict[str, Any]] = []  # in addition to the runs that are kept
 
     def result(name: str, loss: str, rate: float, beta: float, seed: int, *parts: str) -> dict:
-        settings = base | {"loss": LOSSES[loss], "arguments": arguments(loss, rate, beta)}
-        key = arm_key(settings | {"parts": parts}, *CODE, own=__file__)
-        return arms.result(f"{name} {loss} {rate:g} {beta:g} {seed}", key,
-                           partial(run, loss, rate, beta, seed, parts))  # fmt: skip
+        depends_on = base | {"loss": LOSSES[loss], "arguments": arguments(loss, rate, beta)}
+        key = arm_key(depends_on | {"parts": parts}, *CODE, own=__file__)
+        trained.append(
+            arms.result(f"{name} {loss} {rate:g} {beta:g} {seed}", key,
+                        partial(run, loss, rate, beta, seed, parts))
+        )  # fmt: skip
+        return trained[-1]
 
     record: dict[str, Any] = {"settings": SETTINGS, "grid_of": GRID, "rates": RATES}
     record |= {"tuning_seed": TUNING_SEED, "losses": LOSSES, "families": FAMILIES}
-    record["start"] = arms.result("start", arm_key(base, *CODE, own=__file__), start)
-    finished: list[dict[str, Any]] = []
-
-    def write() -> None:
-        spent = minutes(one["cpu_s"] for one in finished)
-        write_record(__file__, TARGET, record, seeds=SEEDS, training_cpu_minutes=spent)
+    record |= {"recipe": recipe, "weights": weights}
+    record["start"] = arms.record.get("start") or arms.result(
+        "start", arm_key(base, *CODE, own=__file__), start
+    )
 
     # 1. The grid.
     record["grid"] = [
-        result("grid", "DPO", rate, beta, TUNING_SEED, "tuning", "heldout")
+        arms.kept("grid", {"rate": rate, "beta": beta}, loss="DPO", seed=TUNING_SEED)
+        or result("grid", "DPO", rate, beta, TUNING_SEED, "tuning", "heldout")
         for rate in GRID["rates"]
         for beta in GRID["betas"]
     ]
-    finished += record["grid"]
-    write()
 
     # 2. The trials; DPO's are taken from the grid.
     cells = {("DPO", one["rate"], one["beta"]): one for one in record["grid"]}
-    best, record["trials"] = {}, []
+    record["trials"], record["best"] = [], {}
     for loss, spec in LOSSES.items():
-        tried = [
-            cells.get((loss, rate, beta))
-            or result("trial", loss, rate, beta, TUNING_SEED, "tuning")
-            for rate in RATES
-            for beta in spec["betas"]
-        ]
-        finished += [one for one in tried if loss != "DPO"]
-        rows = [{"loss": loss, "rate": one["rate"], "beta": one["beta"],
-                 "score": round(score(one["tuning"]), 4)} for one in tried]  # fmt: skip
+        rows = []
+        for rate in RATES:
+            for beta in spec["betas"]:
+                which = {"loss": loss, "rate": rate, "beta": beta}
+                row = arms.kept("trials", which)
+                if row is None:
+                    one = cells.get((loss, rate, beta))
+                    one = one or result("trial", loss, rate, beta, TUNING_SEED, "tuning")
+                    row = which | {"score": round(score(one["tuning"]), 4)}
+                rows.append(row)
         record["trials"] += rows
-        best[loss] = max(rows, key=lambda row: row["score"])
-    record["best"] = best
-    write()
+        record["best"][loss] = max(rows, key=lambda row: row["score"])
 
     # 3. The comparison on held-out prompts.
     record["runs"] = []
     for seed in SEEDS:
-        for loss, row in best.items():
-            one = result("final", loss, row["rate"], row["beta"], seed, "heldout")
-            finished.append(one)
+        for loss, row in record["best"].items():
+            rate, beta = row["rate"], row["beta"]
+            one = arms.kept("runs", {"loss": loss, "seed": seed}, rate=rate, beta=beta)
+            one = one or result("final", loss, rate, beta, seed, "heldout")
             record["runs"].append({k: v for k, v in one.items() if k not in ("log", "samples")})
-        write()
+    earlier = arms.record.get("provenance", {}).get("training_cpu_minutes", 0)
+    spent = round(earlier + minutes(one["cpu_s"] for one in trained), 1)
+    write_record(__file__, TARGET, record | arms.history(), seeds=SEEDS, training_cpu_minutes=spent)
 
 
 if __name__ == "__main__":

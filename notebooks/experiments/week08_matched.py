@@ -27,7 +27,7 @@ their number of updates.
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -38,16 +38,15 @@ from _common import (
     adapter_hash,
     arm_key,
     command_line,
-    heldout_prompts,
     log_series,
     minutes,
     policy,
+    sampled_sums,
     shipped,
     train,
     write_record,
 )
 
-from postlab.course import listed
 from postlab.profile import get_profile
 
 TARGET = RESULTS / "week08" / "matched.json"
@@ -118,24 +117,9 @@ LOGGED = (
 OWN = ("updates", "batches", "method", "dynamic", "overlong")  # of a spec; the rest is TRL's
 
 
-def sampled_sums(model: Any, tokenizer: Any, *, tuning: bool) -> list:
-    """The share of right answers to every held-out sum, sampled at temperature 1.
-
-    Args:
-        tuning: take the sums that the comparison doesn't use.
-    """
-    from postlab.evals import evaluate
-
-    count = SETTINGS["heldout_sums"]
-    sums = heldout_prompts(count + SETTINGS["tuning_sums"], ["arithmetic"])
-    sums = sums[count:] if tuning else sums[:count]
-    frame = evaluate(model.eval(), tokenizer, sums, temperature=1.0, samples=SETTINGS["samples"])
-    return listed(frame.groupby("id", sort=False)["arithmetic"].mean())
-
-
 def start() -> list:
     """The shipped DPO stage on the held-out sums."""
-    return sampled_sums(*policy(shipped("dpo")), tuning=False)
+    return sampled_sums(*policy(shipped("dpo")), SETTINGS, tuning=False)
 
 
 def arguments(spec: dict[str, Any]) -> dict[str, Any]:
@@ -199,7 +183,7 @@ def run(spec: dict[str, Any], seed: int, *, tuning: bool = False) -> dict[str, A
         "sampled": counts,
         "tokens": round(sum(n * t for n, t in zip(counts, lengths, strict=True))),
         "log": log,
-        "end": {"arithmetic": sampled_sums(trained.model, tokenizer, tuning=tuning)},
+        "end": {"arithmetic": sampled_sums(trained.model, tokenizer, SETTINGS, tuning=tuning)},
         "train_s": round(trained.seconds, 1),
     }
 
@@ -257,49 +241,56 @@ class Table:
         if name in REUSE:
             group, base = "reuse", None if name == "one update" else "one update"
             specs = [{**REUSE[name], "learning_rate": rate} for rate in RATES[name]]
-            spec, trials = tuned(self.arms, name, specs)
         elif name == "GSPO":
             group, base = "losses", "four quarters"
             reused = self.spec(base)
             specs = [reused | GSPO | {"epsilon": a, "epsilon_high": b} for a, b in GSPO_CLIPS]
-            spec, trials = tuned(self.arms, name, specs)
         else:
             group, base = (
                 ("losses", "four quarters") if name in LOSSES else ("recipe", "one update")
             )
-            spec, trials = self.spec(base) | (LOSSES | RECIPE)[name], []
+            specs = [self.spec(base) | (LOSSES | RECIPE)[name]]
+        earlier = self.arms.record.get("arms", {}).get(name)
+        if earlier is not None:  # its runs are kept, so its spec is, too
+            if earlier["how"] not in specs:
+                sys.exit(f"{TARGET.name} has another spec of {name}: move it away, or undo that.")
+            spec = earlier["how"]
+            trials = [trial for trial in self.arms.record["tuning"] if trial["name"] == name]
+        elif len(specs) > 1:
+            spec, trials = tuned(self.arms, name, specs)
+        else:
+            spec, trials = specs[0], []
         self.trials += trials
         self.table[name] = {"group": group, "base": base, "how": spec}
         return spec
 
 
 def main() -> None:
-    arms = Arms(__file__, limit=command_line(__doc__).runs)
+    settings = {
+        "settings": SETTINGS, "recipe": dict(get_profile("tiny").grpo.trainer),
+        "weights": {"dpo": adapter_hash("dpo")},
+    }  # fmt: skip
+    limit = command_line(__doc__).runs
+    arms = Arms(__file__, limit=limit, record=TARGET, settings=settings)
     table = Table(arms)
-    # What the record has is kept: an earlier machine's runs aren't made again on this one.
-    earlier = json.loads(TARGET.read_text(encoding="utf-8")) if TARGET.exists() else {}
-    if earlier.get("settings") not in (None, SETTINGS):
-        raise SystemExit(f"{TARGET} has other settings: move it away, then run this again.")
-    kept = {(one["arm"], one["seed"]): one for one in earlier.get("runs", [])}
-    table.table, table.trials = earlier.get("arms", {}), earlier.get("tuning", [])
-    before = earlier.get("start") or arms.result("start", key_of({}), start)
-    history = {"earlier": [*earlier.get("earlier", []), earlier["provenance"]]} if kept else {}
+    for name in arms.record.get("arms", {}):
+        table.spec(name)
+    before = arms.record.get("start") or arms.result("start", key_of({}), start)
     runs: list[dict[str, Any]] = []
     for names, seeds in STAGES:
         for seed in seeds:
             for name in names:
                 spec = table.spec(name)
-                made = kept.get((name, seed)) or arms.result(
+                made = arms.kept("runs", {"arm": name, "seed": seed}) or arms.result(
                     f"{name} {seed}", key_of(spec), partial(run, spec, seed)
                 )
                 runs.append({"arm": name} | made)
                 print(name, seed, round(share(made), 3),
                       mean_clip(made["log"]), flush=True)  # fmt: skip
-            done = {(one["arm"], one["seed"]) for one in runs}
-            every = runs + [one for run_of, one in kept.items() if run_of not in done]
-            record = {"settings": SETTINGS, "arms": table.table, "tuning": table.trials}
+            every = arms.with_kept("runs", runs, "arm", "seed")
+            record = settings | {"arms": table.table, "tuning": table.trials, "start": before}
             write_record(
-                __file__, TARGET, record | {"start": before, "runs": every} | history,
+                __file__, TARGET, record | {"runs": every} | arms.history(),
                 seeds=sorted({one["seed"] for one in every}),
                 training_minutes=minutes(one["train_s"] for one in every),
             )  # fmt: skip

@@ -10,9 +10,9 @@
 # - what each variant changes, and how to set it in TRL,
 # - what you have to match before you compare two variants,
 # - how large a difference you can detect with five seeds, and what "inconclusive" does and doesn't mean near the ceiling,
-# - what each change was invented for, and where others found that it matters.
+# - what each change was invented for, where others found that it matters, and which changes published recipes combine.
 #
-# This notebook takes about 35 minutes and builds on weeks 7 and 8. The experiment uses the tiny world, so its results show *mechanism, not capability*.
+# This notebook takes about 45 minutes and builds on weeks 7 and 8. The experiment uses the tiny world, so its results show *mechanism, not capability*.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -324,6 +324,65 @@ frame.round({name: 2 for name in frame.columns[:4]} | {"entropy, batch 4": 3})
 # - *Several updates per batch.* Here, four updates on quarters bring the policy to 92% after one batch, and we can't measure any disadvantage at the end. In long runs, the number of such updates is one of the three key factors behind the entropy, along with the clip and the diversity of the prompts ([2511.05993](https://arxiv.org/abs/2511.05993)). In our record, too, the arms that update on quarters end with a lower entropy (0.006 to 0.009 nats, compared with 0.020 for *one update*). This isn't true of *four uses*, whose rate is half as large. Four batches are probably too few for low entropy to do harm.
 #
 # **What this doesn't show.** This experiment doesn't show that the variants are equivalent. Sixteen of the 17 intervals lie within ±2.5 points, and in a paper, a difference of that size can decide which method looks better. All arms end near the ceiling, so a variant that raises the ceiling on hard tasks would show no advantage here. The coefficients of the penalties and the bonus weren't tuned, and rates and clips were chosen on a single seed. And an experiment with one policy, one task and answers of about 27 tokens says nothing about long reasoning.
+#
+# ## 6. Recipes are bundles
+#
+# So far, we have changed one thing at a time. Published recipes change several at once, so a result of a whole recipe says little about any single part. Here is what four of them contain, with the argument in TRL 1.14.2:
+#
+# | part | [DAPO](https://arxiv.org/abs/2503.14476) | [Dr. GRPO](https://arxiv.org/abs/2503.20783) | [Olmo 3](https://arxiv.org/abs/2512.13961) | [DeepSeek-V3.2](https://arxiv.org/abs/2512.02556) | in TRL |
+# |---|---|---|---|---|---|
+# | zero-variance groups | replaced by new ones | | dropped, and the batch is filled up | | not in TRL |
+# | the loss is divided by | all tokens of the batch | a constant | all tokens of the batch | each answer's length | `loss_type`: `"dapo"`, `"dr_grpo"`, `"dapo"`, `"grpo"` |
+# | advantages divided by the standard deviation | yes | no | no | | `scale_rewards`: `"group"` or `"none"` |
+# | KL penalty | none | none | none | chosen for each domain, weak or zero for math; the estimate is weighted by the ratio | `beta`; the weighting, `use_bias_correction_kl`, is on by default |
+# | clip | 0.2 below, 0.28 above | the same on both sides | higher above: [0.2 and 0.272](https://github.com/allenai/open-instruct/blob/main/open_instruct/grpo_utils.py) in the code | | `epsilon`, `epsilon_high` |
+# | sampler and trainer differ | | | truncated importance sampling (TIS) | the sampler's top-p and expert choices are kept for training | TIS: `vllm_importance_sampling_mode="token_truncate"`; keeping the choices: not in TRL |
+# | answers from an older policy | | | | wrong answers that have become too unlikely are left out | `off_policy_mask_threshold` |
+# | overlong answers | penalised gradually near the limit | | | | `get_soft_overlong_punishment` as a second reward |
+#
+# An empty field means that the part isn't one of the recipe's changes, or that we found no clear statement. For Olmo 3, we also read the [training scripts](https://github.com/allenai/open-instruct/tree/main/scripts/train/olmo3) and their defaults, and for DeepSeek-V3.2 TRL's [paper index](https://huggingface.co/docs/trl/paper_index), which gives the formulas for its mask and KL. Note that TRL's `loss_type="dapo"`, its default, is only one row of the DAPO column.
+#
+# ### Four runs on one model
+#
+# Sebastian Raschka's book *Build a Reasoning Model (From Scratch)* compares such bundles on Qwen3 0.6B Base, with 8 answers per prompt and at most 512 tokens in training. The runs are the original GRPO with a KL penalty, the same without the penalty, and bundles in the style of Olmo 3 and of DeepSeek-V3.2. MATH-500 is measured after 50 and after 100 steps. Before training, the model gets 15.2%.
+#
+# **Predict first.** One of the four runs falls to 0.4% after 100 steps. Which one, and what could be the reason?
+#
+# | run ([source](https://github.com/rasbt/reasoning-from-scratch/blob/main/ch06/02_rlvr_grpo_scripts_intro/README.md)) | step 50 | step 100 |
+# |---|---|---|
+# | original GRPO, with KL | 33.4% | **0.4%** |
+# | original GRPO, without KL | 47.4% | 44.0% |
+# | in the style of Olmo 3 | 46.4% | 45.4% |
+# | in the style of DeepSeek-V3.2 | 44.2% | 45.2% |
+#
+# The run with the penalty collapses, although a penalty is supposed to prevent that. The book suggests [two reasons](https://github.com/rasbt/reasoning-from-scratch/blob/main/ch07/01_main-chapter-code/ch07_main.ipynb). The penalty is computed on summed log-probabilities, so it grows with the length of the answer. And once all rewards of a group are equal, the penalty is the only gradient left.
+#
+# The [published script](https://github.com/rasbt/reasoning-from-scratch/blob/main/ch07/03_rlvr_grpo_scripts_advanced/7_5_plus_kl.py) suggests a third reason. Its penalty is the mean of $\log \pi - \log \pi_\text{ref}$ over the sampled answers, which week 7 calls $k_1$. The *value* of $k_1$ is right on average. But the reference is a constant, so the *gradient* is that of $\log \pi$ alone, wherever the reference is: every sampled answer becomes less likely. For fresh answers, the expectation of this gradient is zero, so it's noise that doesn't pull the policy back to the reference. The book's [log of a longer run](https://github.com/rasbt/reasoning-from-scratch/blob/main/ch07/02_logs/7_5_plus_kl_metrics.csv) fits this explanation: the entropy rises to 11.9 nats, which is nearly that of a uniform choice among Qwen3's 151,936 tokens. TRL uses $k_3$ multiplied by the ratio, and week 7 shows that the expected gradient of that product is the KL's.
+#
+# Be careful with this table:
+#
+# - Each row is one run.
+# - The runs with and without the penalty differ in other ways, too. For example, the published script with the penalty makes two updates per prompt. (The table was made with earlier versions of the scripts.)
+# - Differences of 1 to 3 points among the other three runs are within the noise: on 500 problems, each accuracy has a standard error of about 2 points, and different seeds would add more.
+#
+# So the table shows that adding a KL penalty doesn't make a run stable. It doesn't show that such penalties are harmful, or which bundle is best. In our record, the arm *KL 0.04* didn't change a single verdict.
+#
+# ### What others report
+#
+# These results are theirs, not ours. They show what to expect on a GPU and at what cost:
+#
+# | source | model | settings | steps | result |
+# |---|---|---|---|---|
+# | [Tinker, math_rl](https://github.com/thinking-machines-lab/tinker-cookbook/blob/main/tinker_cookbook/recipes/math_rl/README.md), GSM8K | Qwen3.5-9B | LoRA rank 32, rate 8e-5, 32 groups of 64, at most 1,024 tokens | 220 | 96.2% right on the test set |
+# | the same | Qwen3.5-9B | 64 groups of 8 | not stated | 94.5% |
+# | the same, MATH | Qwen3.5-9B | LoRA rank 32, rate 2e-5, 64 groups of 16, at most 512 tokens | 180 | 83.8% |
+# | [reasoning-from-scratch, chapter 6](https://github.com/rasbt/reasoning-from-scratch/blob/main/ch06/02_rlvr_grpo_scripts_intro/README.md), MATH-500 | Qwen3 0.6B Base | all weights, rate 1e-5, 8 answers to one prompt per step, no KL, at most 512 tokens | 50 | 15.2% to 47.4% |
+#
+# The last row is the only one that states the accuracy before training, and without that, you can't tell what RL added. Nor is the 47.4% all reasoning: a base model that doesn't put its answer into the expected form is marked wrong, so part of such a gain is format (week 7 separates the two).
+#
+# ### DPO or RL?
+#
+# Use DPO if all you have is pairs of better and worse replies, or a judge that can only compare, and if training has to be cheap and stable. Use RL if a program can check an answer and the policy sometimes gets it right: RL keeps sampling from the current policy, so it can go beyond the replies in a dataset. In between lies [on-policy DPO](on_policy_pairs.ipynb), with fresh pairs in every round. Many recipes use both: Tülu 3 and Olmo 3 run DPO first and then RL with verifiable rewards.
 #
 # ## What you have now
 #

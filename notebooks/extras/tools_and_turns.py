@@ -219,9 +219,63 @@ plot_episode(
 #
 # TRL calls this mask `tool_mask` and multiplies the loss by it. Without the mask, the policy would be trained to predict the tool's replies. After a rewarded episode, it would become more likely to *write* such a reply, so it could learn to make up the calculator's results instead of waiting for them. The loss would also count tokens that the policy doesn't control, and a long document from a search engine would outweigh the few tokens of the call. The authors of Search-R1 train with and without this mask, and the masked runs end up better.
 #
+# ### Is the history the one that was sampled?
+#
+# The mask is only one half. Each token also has to be scored after exactly those tokens that the policy had before it when it sampled. TRL makes sure of this by appending token ids. Many other programs rebuild the conversation from messages in every turn: your own loop may do so, and any chat API does. Then the template decides what the history looks like, and many templates drop earlier thoughts. The next cell renders the same turns before and after the conversation goes on, with the template that Qwen3 ships with and with TRL's version for training.
+#
+# **Predict first.** In which of the three cases will Qwen3's own template change what it wrote before?
+
+# %%
+# NBVAL_CHECK_OUTPUT
+import importlib.util
+from pathlib import Path
+
+templates = Path(importlib.util.find_spec("trl").origin).parent / "chat_templates"
+THOUGHT = "<think>\nThis needs the tool.\n</think>\n\n"
+
+
+def called(thought):
+    """A question, a call and the tool's reply."""
+    call = {"type": "function", "function": {"name": "sums", "arguments": {"x": "12x30"}}}
+    return [
+        {"role": "user", "content": "What is 12x30?"},
+        {"role": "assistant", "content": thought, "tool_calls": [call]},
+        {"role": "tool", "name": "sums", "content": "360"},
+    ]
+
+
+goes_on = [{"role": "assistant", "content": "360"}, {"role": "user", "content": "And 12x31?"}]
+histories = {  # the messages, and how many of them there were before
+    "thought, then the tool's reply": (called(THOUGHT), 2),
+    "no thought, then the tool's reply": (called(""), 2),
+    "thought, then the next question": (called(THOUGHT) + goes_on, 4),
+}
+changes = []
+for name in ("qwen3", "qwen3_training"):
+    template = (templates / f"{name}.jinja").read_text(encoding="utf-8")
+    for label, (history, n) in histories.items():
+        texts = [
+            tokenizer.apply_chat_template(part, chat_template=template, tokenize=False)
+            for part in (history[:n], history)
+        ]
+        earlier, later = (tokenizer(t, add_special_tokens=False)["input_ids"] for t in texts)
+        first = next((i for i, token in enumerate(earlier) if token != later[i]), None)
+        row = {"template": name, "history": label, "tokens": len(earlier), "first change": "none"}
+        if first is not None:
+            old, new = (tokenizer.decode(ids[first - 1 : first + 5]) for ids in (earlier, later))
+            row["first change"] = f"token {first}: {old!r} -> {new!r}"
+        changes.append(row)
+pd.set_option("display.max_colwidth", 80)
+pd.DataFrame(changes).set_index(["template", "history"])
+
+# %% [markdown]
+# Qwen3's template keeps a thought while its tools reply. But a turn *without* a thought is first written with an empty `<think>` block, and loses it when the reply arrives. And once the user asks the next question, all earlier thoughts are gone. In both cases, the history changes right at the start of the policy's turn, so everything after that point is now scored in a context in which it was never sampled. (Our tokenizer splits `<think>` into several tokens; for Qwen3's tokenizer, it is a single one.) The importance ratios are then wrong, a mask that was built for the old tokens no longer fits, and nothing of the cached prefix after that point can be reused.
+#
+# TRL replaces the templates of known model families by such training versions. With your own loop, you have two choices: keep the token ids and append to them, or, if the deployed model will see histories without thoughts, train each turn as a sample of its own, with the history as it was really rendered. (The extra on [thinking models](thinking_models.ipynb) has more about such templates.)
+#
 # ## 4. Train it
 #
-# A right answer earns 1, and each call costs 0.2. TRL's own trainer does the rest. We train for only a few steps, because the recorded experiment below trains longer and with three seeds.
+# A right answer earns 1, and each call costs 0.2. TRL's own trainer does the rest. We train for a few steps only, as the recorded experiment below goes on for longer and with five seeds.
 
 # %%
 notes.clear()
@@ -236,12 +290,13 @@ frame.pivot_table(index="kind", columns="steps", values=["calls", "right"], sort
 #
 # ## 5. What is a call worth?
 #
-# The recorded experiment starts as we did above, once for each of three seeds, and then trains with five settings. Let's look at its starting point first: a policy that calls about half of the time, whether or not it needs to. This lets us compare episodes with and without a call for each kind of question.
+# The recorded experiment starts as we did above, and then trains with five settings and five seeds each. First, its starting point: a policy that calls about half of the time, for no reason. That's useful, because it lets us compare episodes with and without a call, kind by kind.
 #
 # Each run has twelve updates of 40 episodes: five questions, eight times each. These runs are small. The test is small, too: it has 15 held-out questions of each kind, so one question is worth 7 points. Keep two more things in mind before you read any number:
 #
-# - All runs begin with the *same* SFT. A seed changes the questions and the sampling, but the intervals below don't tell you how much a different SFT run would change the results.
-# - We didn't tune anything, but we discarded some settings. The first plan had 30 updates and 30 held-out questions of each kind, which took too long on this machine. An earlier starting policy, with fewer steps of SFT, wrote poor calls: in a trial run from it, the policy had stopped calling for every kind of question after ten updates. So whether a policy learns to use its tools at all depends on how well it calls to begin with.
+# - Seeds 0 to 2 begin with the *same* SFT, whose answers you see below. Seeds 3 and 4 were added later, with the same SFT trained again on another processor. It came out slightly differently, but calls as often (0.64 calls per question, compared with 0.65) and is right about as often (40%, compared with 43%). A seed changes the questions and the sampling, but the intervals below tell you little about how much another SFT would change.
+# - Nothing was tuned, but some settings were discarded. The first plan had 30 updates and 30 held-out questions of each kind, which took too long on this machine. An earlier start with fewer steps of SFT wrote poor calls: in a trial run from it, the policy had stopped calling for every kind of question after ten updates. So whether
+# a policy learns to use its tools at all depends on how well it calls to begin with.
 
 # %%
 import json
@@ -249,7 +304,8 @@ import json
 from postlab.profile import data_dir
 
 recorded = json.loads((data_dir() / "results" / "extras" / "tools.json").read_text("utf-8"))
-pd.Series(recorded["provenance"], name="recorded").to_frame()
+origins = {"recorded": recorded["provenance"], "earlier seeds": recorded["earlier"][0]}
+pd.DataFrame(origins).map(str)
 
 
 # %%
@@ -326,7 +382,7 @@ worth = start.groupby("kind", sort=False)[["right", "calls"]].apply(reference).r
 worth.round(2)
 
 # %% [markdown]
-# **A call is worth most for products (0.86) and for prices (0.50), and little for sums (0.14).** For facts, the episodes with a call are even right slightly less often, but with 15 questions that's well within chance. For bills it's zero: this start gets none of them right, with or without calls. So at the start, calls for bills have only a cost. The division matters most for prices, where two of the nine episodes with calls make more than one, and only a little for sums and facts.
+# A call is worth most for products (0.86) and for prices (0.50), and little for sums (0.14). For facts, the episodes with a call are even right slightly less often, but with 15 questions that's well within chance. For bills it's zero: this start gets none of them right, with or without calls. So at the start, calls for bills have only a cost. The division matters most for prices, where two of the nine episodes with calls make more than one, and only a little for sums and facts.
 #
 # If these values stayed the same during training, calls for products and prices would still pay off at a price of 0.2, and only calls for products at 0.6.
 #
@@ -353,13 +409,13 @@ table = shown.groupby(["arm", "kind"], sort=False)[["calls", "right"]].mean().un
 table.round(2)
 
 # %% [markdown]
-# **With a price of 0.2, most calls for sums and facts go away, while the calls for products grow from 0.47 to 0.87.** Without a price, needless calls go away in some runs and not in others. Two of the three seeds end with 0.8 calls per sum, more than at the start, and one still looks up 0.8 of the facts, while the other two look up at most 0.2. If the answer is right with or without the call, the reward gives no signal about the call, and chance decides which habit wins.
+# On average over the runs with a price of 0.2, most calls for sums and facts go away, while the calls for products grow from 0.47 to 0.83. (The tests below show how uncertain this is.) Without a price, needless calls go away in some runs and not in others. Two of the five seeds end with 0.8 calls per sum, more than at the start, and one with 0.07. In one seed, the policy still looks up 0.8 of the facts; in the others, it looks up at most 0.4. If the answer is right with or without the call, the reward gives no signal about the call, and chance decides which habit wins.
 #
-# At 0.6, there are fewer calls for products than at 0.2 on every seed, though their break-even price was higher. For prices the three seeds disagree. In two of them, the policy keeps making about one call per question, even at 0.6, which is more than the call was worth at the start. But we measured that value at the *start*: of its
-# nine episodes with a look-up, three ended wrong. As the policy gets better at calling, a call gains more, so the break-even price can rise during training. In the third seed, the look-ups are almost gone at 0.2 and gone at 0.6.
+# At 0.6, there are fewer calls for products than at 0.2 on three of the five seeds, though their break-even price was higher. For prices the seeds disagree. In two of them, the policy keeps making about one call per question, even at 0.6, which is more than the call was worth at the start. But it was the *start* that we measured: of its
+# nine episodes with a look-up, three ended wrong. With practice a call brings more, so the break-even price can rise during training. In seed 0, the look-ups are almost gone at 0.2 and gone at 0.6. The other two are in between, with 0.3 and 0.6 calls at 0.6.
 #
-# **No policy learns the bills.** At most one of 15 is right in any run. The policy has to look up the right thing, copy two numbers into the product, and copy the result. Almost none of its answers are right, so there's almost nothing to reinforce. It's remarkable that calls for bills still grow if they're free, and that two of three seeds keep
-# about one even at 0.6. The calls for bills probably grow along with those for the other kinds, which share the beginning of the question or the form of the call.
+# **No policy learns the bills.** At most one of 15 is right in any run. An episode has to look up the right thing, copy two numbers into the product, and copy the result. With almost no right answer, there's almost nothing to reinforce. It's remarkable that calls for bills still grow if they're free, and that two of five seeds keep
+# one or more even at 0.6. They are probably carried along by the other kinds, which share the beginning of the question or the form of the call.
 #
 # What happened with the seed whose policies stopped looking things up? The next cell shows the training steps that contained price questions.
 
@@ -383,13 +439,16 @@ looked_up[looked_up["arm"].isin(["free", "0.2", "0.6"])].sort_values(["seed", "a
 # %% [markdown]
 # In seed 0, by chance, the first four batches had no price question at all. These batches had bills and facts, which use the same look-up: for a bill, a look-up hardly ever leads to a reward, and for a fact, it's rarely needed. By the time the first price question came in step 5, a policy that pays for its calls had nearly stopped looking anything up: 0.12 calls per question at 0.2, none at 0.6, against 0.62
 # without a price. A call that's never sampled can't be rewarded, so it didn't come back. In seeds 1 and 2, price questions were in the first batch, and their calls grew from 0.4 to about one under every price.
+# The seeds that were added later fit less well: price questions were in their first or second batch, and yet their calls ended at 0.50 and 0.38 at 0.6.
 #
-# So a price on calls can remove a useful tool if the policy meets its unrewarded uses first. That's one seed of three, and an explanation after the fact. To test this explanation, you'd train with the same seeds and put every kind of question into every batch.
+# So a price on calls can remove a useful tool, perhaps because its bad uses come first. That's one seed of five, and an explanation after the fact. To test it, you'd train with the same seeds and put every kind into every batch.
 #
 #
-# The next table compares the prices, with the seed as the unit of analysis. Its rows are calls that the question doesn't need (sums and facts), calls that it does need (products and prices), calls for bills, and right answers. The p-values are corrected by Holm's method.
+# With the seed as the unit, for calls that the question doesn't need (sums and facts), calls that it does (products and prices), bills, and all answers; the p-values are corrected by Holm's method. `p` estimates the noise from all arms of the table together, and `alone` only from the two that are compared (a paired t-test).
 
 # %%
+from scipy.stats import ttest_rel
+
 from postlab.stats import blocked_differences, holm
 
 GROUPS = {
@@ -409,17 +468,21 @@ def compared(pairs, rates=rates):
         for pair, d in zip(pairs, blocked_differences(scores, pairs), strict=True):
             what = " \N{MINUS SIGN} ".join(pair)
             differences.append({"measure": name, "arms": what, "difference": d.difference,
-                                "low": d.low, "high": d.high, "p": d.p})  # fmt: skip
+                                "low": d.low, "high": d.high, "p": d.p,
+                                "alone": ttest_rel(*(scores[arm] for arm in pair)).pvalue})  # fmt: skip
     frame = pd.DataFrame(differences)
-    frame["p, Holm"] = holm(frame["p"])
+    for name in ("p", "alone"):
+        frame[f"{name}, Holm"] = holm(frame[name])
     return frame.round(3)
 
 
 compared([("0.2", "free"), ("0.6", "free")])
 
 # %% [markdown]
-# **None of the eight differences is significant after the correction** (the smallest corrected p is 0.15). Before it, three intervals are below zero: needless calls at 0.6, and calls for bills at both prices. All differences of calls point the way that the figure shows, but three seeds, of which one went another way, can't settle it. For right answers the
-# difference between 0.2 and free calls is −0.004, with an interval from −0.14 to 0.13. That's inconclusive too, so it would be wrong to say that the price doesn't affect accuracy.
+# **With five seeds, a price seems to reduce calls, but the two tests disagree.** With the noise of all arms together, five of the eight differences are significant after the correction: needless calls and calls for bills at both prices, and the calls for products and prices at 0.6. (With the first three seeds, none was.) In these five, the difference is below zero on every seed.
+# But the two arms with a price resemble each other on most seeds, so pooling makes the noise of a comparison with free calls look too small. If each pair is tested alone, no difference is significant after the correction (the smallest corrected p is 0.07). So we have a hint, and more seeds would have to confirm it.
+#
+# For right answers the difference between 0.2 and free calls is −0.016, with an interval from −0.09 to 0.06, which is inconclusive. At 0.6 it's −0.093 (−0.17 to −0.02), and inconclusive as well after the correction (p = 0.07). It would be wrong to say that the price costs nothing.
 #
 # ## 7. A tool that lies
 #
@@ -451,7 +514,7 @@ rates[rates["arm"].isin(["free", "liar"])].groupby(["arm", "kind"], sort=False)[
 ].mean().unstack(0).round(2)
 
 # %% [markdown]
-# **If the calculator lies, the policies that trained with an honest one get 0.67, 0.07 and 0.13 of the sums right; those that trained with the liar get between 0.80 and 0.93.** The reason is in the table: after training with the liar, no policy called the (here honest) calculator for a sum. The policy can work out sums by itself, and its own answer is better than the calculator's. It learned to avoid these calls without any price on them. The honest arm also shows that the number of calls matters: its seed with 0.67 is the one that calls for the fewest sums, even though its calculator never lied in training.
+# **If the calculator lies, the policies that trained with an honest one get between 0.07 and 0.67 of the sums right; those that trained with the liar get between 0.80 and 1.00.** The likely reason is in the table: after training with the liar, the policies hardly call the (here honest) calculator for a sum any more. The policy can work out sums by itself, and its own answer is better than the calculator's. It learned to avoid these calls without any price on them. The honest arm also shows that the number of calls matters: its seed with 0.67 is the one that calls for the fewest sums, and the two seeds with the fewest right answers call for the most, even though their calculator never lied in training.
 #
 # With the seed as the unit of analysis, this is the difference between the arms for sums with a lying calculator:
 
@@ -462,9 +525,10 @@ scores = lied_to.groupby("arm", sort=False)["right"].apply(list).to_dict()
 print(f"{d.difference:+.2f} ({d.low:+.2f} to {d.high:+.2f}), p = {d.p:.3f}, {d.n} seeds")
 
 # %% [markdown]
-# The difference is large, but the interval just reaches below zero, so three seeds leave it inconclusive. They differ too much in the honest arm, because one seed calls so rarely.
+# The difference is large and conclusive. With the first three seeds, it was just as large, but its interval still reached below zero. The seeds differ a lot in the honest arm, because they make between 0.07 and 0.80 calls per sum.
 #
-# Products are different. The policies that were trained with the lying calculator still call for 0.87 of them, because half of the results were right in training, and without a call they would get nothing. When the calculator always lies, they get no product right either. So these policies haven't learned to check a result. They have only learned for which questions they do better without the tool.
+# For products it's different. The policies that knew the liar still make 0.88 calls for each of them, because half of the results were right in training, and without a call they would get nothing. When the calculator always lies, they get no product right either. So they haven't learned to check a result. They have learned where they do better without
+# the tool.
 #
 # ## 8. Whose credit is it?
 #
@@ -503,7 +567,8 @@ plot_episode(
 compared([("0.2 by turn", "0.2")])
 
 # %% [markdown]
-# **Here, credit by turns makes no difference that we can show.** All four intervals contain zero, and the smallest corrected p is 0.30. For right answers, the interval goes from −0.060 to 0.006, so a gain of more than a point isn't likely in this setting. But credit by turns has little room to help in this setting. Most episodes have at most one call. Only bills need two, and on bills, both arms got almost no reward to share. So this result tells us nothing about long episodes with many turns, for which the method was designed.
+# **Here, credit by turns makes no difference that we can show.** No difference is significant after the correction (the smallest corrected p is 0.14). Before it, one interval excludes zero: with credit by turns, there are 0.03 *more* needless calls per question. For right answers, the interval goes from −0.040 to 0.019, so a gain of more than two points isn't likely in this setting. But the setting gives it little to do. Most episodes have no call or one. Only bills need two, and there
+# both arms found almost no reward to share. It isn't evidence about long episodes with many turns, for which the method was made.
 #
 # ## 9. What it costs, and what changes on a GPU
 #
@@ -519,7 +584,8 @@ tokens = pd.DataFrame(
 tokens.groupby("arm", sort=False)[["first three steps", "last three steps"]].mean().round(1)
 
 # %% [markdown]
-# All arms start with about 14 tokens. In the last three steps, policies with free calls write about 18, and those that pay for them 16. A call is no longer than a worked-out sum, so the arms differ less in tokens than in calls. The steps had different questions in them, so compare the arms with each other rather than the first steps with the last. These counts include only the policy's own tokens. After each call, the model also has to read a reply and begin another turn, and with a real tool, these steps take most of the time.
+# All arms start with about 14 tokens. In the last three steps, policies with free calls write about 17, and those that pay for them 15. A call is no longer than a sum that's worked out, so the difference is smaller than the difference in calls. The steps had different questions in them, so compare the arms with each other rather
+# than the first steps with the last. And this counts only the policy's own tokens. Each call also makes the model read a reply and begin another turn, which is where the time goes with a real tool.
 #
 # On a GPU, set `place = lab` and take a model whose template TRL can parse, such as Qwen2.5 or Qwen3. `with_tools` then changes nothing, and you can leave out the SFT. A few things are worth knowing before you pay for it:
 #
@@ -527,6 +593,18 @@ tokens.groupby("arm", sort=False)[["first three steps", "last three steps"]].mea
 # - With `use_vllm=True`, each turn is a separate request, and a batch waits for its slowest episode. If a tool waits for a network, make it an `async` method, because TRL runs these concurrently.
 # - You can combine the mask with the importance-sampling correction from the extra on samplers: the ratio is taken only over the policy's own tokens.
 # - A tool that raises an exception doesn't stop the run. Its error message becomes the reply, and `tools/failure_frequency` in the log counts it.
+#
+# **Ready-made environments.** You don't have to write every environment yourself. [OpenEnv](https://huggingface.co/docs/trl/en/openenv) offers environments that run on a server, such as games or a browser. [Harbor](https://huggingface.co/docs/trl/en/harbor) runs tasks in sandboxes, each with an instruction, a container and a test that gives the reward. In TRL 1.14.2, `HarborSpec` from `trl.experimental.harbor` supplies all three things that the trainer needs: `train_dataset`, `environment_factory` and `reward_funcs`. Both plug into the same `environment_factory` that you used above.
+#
+# **What others report.** The [search recipe of the Tinker cookbook](https://github.com/thinking-machines-lab/tinker-cookbook/blob/main/tinker_cookbook/recipes/search_tool/README.md) repeats Search-R1: a policy learns to call a search engine over Wikipedia. These are its results, not ours, and the page mentions no repeated seeds:
+#
+# | model | settings | steps | result |
+# |---|---|---|---|
+# | Qwen2.5-7B-Instruct | Tinker's importance-weighted REINFORCE; another search index than the paper's | not stated | 51.6 on Natural Questions, 67.3 on TriviaQA, 49.7 on HotpotQA, 42.8 on 2WikiMultihopQA |
+# | the same, as reported by the Search-R1 paper | | | 42.9, 62.3, 38.6, 34.6 |
+# | Qwen3.5-4B without thinking | defaults: LoRA rank 32, rate 4e-5, batch of 512, groups of 8, at most 5 turns | 30 | training reward 0.39 to 0.60; Natural Questions 0.27 to 0.47, HotpotQA 0.47 to 0.70 |
+#
+# The page also says what to watch: weaker models learn to search within 10 to 25 steps, so the number of turns per episode rises above 2. Qwen3.5-4B makes about three turns per episode from the start, so only its reward shows that it learns.
 #
 # ## Reading
 #

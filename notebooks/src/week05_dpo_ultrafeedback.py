@@ -272,6 +272,7 @@ margin.item(), -logsigmoid(margin).item(), same.item()
 # |---|---|---|---|
 # | [Zephyr-7B in the alignment handbook](https://github.com/huggingface/alignment-handbook/tree/main/recipes/zephyr-7b-beta), full | all | 5e-7 | 0.01 |
 # | the same, QLoRA | LoRA on a 4-bit 7B | 5e-6 | 0.01 |
+# | SmolLM3 3B (2025), same handbook, APO-zero | all | 1e-6 | 0.05 |
 # | [Tülu 3](https://arxiv.org/abs/2411.15124), 8B | all | 5e-7 | 5, with the log-ratios averaged over tokens |
 # | TRL's default | | 1e-6 | 0.1 |
 # | `t4`, `rented` | LoRA on a 4-bit 7B | 5e-6 | 0.1 |
@@ -561,8 +562,8 @@ MEASURES = [
 
 
 def over_seeds(changes):
-    """Mean change of three seeds with its 95% interval; 4.303 is t for two degrees of freedom."""
-    half = 4.303 * changes.std(ddof=1) / len(changes) ** 0.5
+    """95% interval of the mean change; t is 4.303 for three seeds, 2.776 for five."""
+    half = {3: 4.303, 5: 2.776}[len(changes)] * changes.std(ddof=1) / len(changes) ** 0.5
     return f"{changes.mean() - half:.2f} to {changes.mean() + half:.2f}"
 
 
@@ -748,7 +749,7 @@ print(pd.DataFrame(tried).T.to_string())
 # - At each rate, **KTO** scores the same with both betas.
 # - For every loss, the worst trial used the higher rate.
 #
-# These trials don't give a ranking. Each number is one run with one seed on 180 prompts, and the best of the four is biased upwards because we picked it for being the best. So we trained each loss with the settings of its best trial and three seeds. We evaluated those models on the held-out prompts of the next section, 50 per family. `difference` is the mean difference from DPO, paired by seed, and `p` is Holm-corrected for seven comparisons:
+# These trials don't give a ranking. Each number is one run with one seed on 180 prompts, and the best of the four is biased upwards because we picked it for being the best. So we trained each loss with the settings of its best trial and five seeds. We evaluated those models on the held-out prompts of the next section, 50 per family. `difference` is the mean difference from DPO, paired by seed, and `p` is Holm-corrected for seven comparisons:
 
 # %%
 from postlab.course.week05 import compare_arms
@@ -763,18 +764,19 @@ print(final_scores.round(3).to_string(na_rep=""))
 
 # %%
 by_loss = finals.groupby("loss")[[*trained["families"], "over_refusal", "kl"]].mean().round(2)
-by_loss["how-to's by seed"] = finals.groupby("loss")["helpfulness"].agg(list)
+how_tos = (100 * finals["helpfulness"]).round().astype(int)
+by_loss["how-tos by seed, %"] = how_tos.groupby(finals["loss"]).agg(list)
 print(by_loss.loc[final_scores.index].to_string())
 
 # %% [markdown]
-# **All seven differences from DPO are inconclusive.** ORPO scores 6.3 points more than DPO (interval −1.4 to +14.1), and SimPO scores 5.1 more (−2.6 to +12.8). The other five are within half a point of DPO. With three seeds, we could have detected only a large difference: the intervals extend almost 8 points to either side.
+# **All seven differences from DPO are inconclusive.** SimPO scores 1.3 points more than DPO (interval −4.4 to +6.9), and the other six are within a point of DPO. Even with five seeds, we could have detected only a large difference: the intervals extend almost 6 points to either side. After three seeds, ORPO was 6.3 points ahead of DPO; after five, its lead is 0.8 points.
 #
-# - **There are two kinds of interval**, both 95% and uncorrected. `low` to `high` estimates the noise from all eight losses together (`blocked_differences`, week 8), as if all of them varied equally. They don't: APO-zero's three scores are up to 18 points apart, and IPO's are only about 1 point apart. `alone` uses only the three differences of that loss (a t-interval with two degrees of freedom). It is narrow for hinge and robust, which score almost the same as DPO with every seed, and it contains 0 for all seven.
-# - **The trials didn't predict the order.** ORPO's best trial was the lowest of the eight, but here ORPO has the highest mean. APO-zero's was the highest, but here APO-zero scores about the same as DPO.
-# - **A mean hides trade-offs.** ORPO and APO-zero scored lower on how-tos: 72% and 69%, compared with DPO's 95%. With every seed, both are 16 to 30 points below DPO. ORPO solved more sums than DPO (75%, compared with 54%), but it also refused more of the harmless requests (15%, compared with 3%). SimPO's refusal rate on unsafe requests is 25 points higher than DPO's (22 to 26, depending on the seed). We picked these families after seeing the table, so this describes these runs only.
-# - **The losses differ in KL.** For ORPO and APO-zero, the best trial had the higher rate. They moved seven to eight times as far from the SFT model as DPO did (1.49 and 1.34 nats, compared with 0.19).
+# - **There are two kinds of interval**, both 95% and uncorrected. `low` to `high` estimates the noise from all eight losses together (`blocked_differences`, week 8), as if all varied equally. They don't: APO-zero's five scores are up to 18 points apart, and SimPO's only about 3. `alone` uses only the five differences of that loss (a t-interval with four degrees of freedom). It is narrow for hinge and robust, which score almost the same as DPO with every seed, and it contains 0 for all seven.
+# - **The trials didn't predict the order.** ORPO's best trial was the lowest of the eight, but its mean here is the second highest; APO-zero's was the highest, but its mean is the second lowest. All eight means are within 2 points.
+# - **A mean hides trade-offs.** ORPO and APO-zero scored lower on how-tos: 68% and 70%, compared with DPO's 92%. With every seed, both are 12 to 30 points below DPO. ORPO solved more sums than DPO (72%, compared with 58%), but it also refused more of the harmless requests (17%, compared with 6%). SimPO's refusal rate on unsafe requests is 23 points higher than DPO's (8 to 32, depending on the seed), but it got fewer facts right (64%, compared with 88%). We picked these families after seeing the table.
+# - **The losses differ in KL.** For ORPO and APO-zero, the best trial had the higher rate. They moved five to seven times as far from the SFT model as DPO did (1.54 and 1.23 nats, compared with 0.24).
 #
-# Each loss has only one recipe here, the best of four trials with one seed. In the trials, changing the recipe mattered as much as changing the loss. The seed matters just as much: on these held-out prompts, the table's DPO recipe scores 76% with the seed of the trials and 66% to 71% with the table's three seeds. So don't compare the table with the next section's best run, DPO with a beta of 5 and a learning rate of 1.6e-3, which wasn't among DPO's trials. It scores 79%, but with the seed of the trials, and with that seed, the table's recipe is only 3 points lower. Also, all of this applies only to a tiny model, 24 updates and error-free labels. So you can't conclude which loss is best, nor that all are equal.
+# Each loss has only one recipe here, the best of four trials with one seed. In the trials, the recipe mattered as much as the loss. So does the seed: on these held-out prompts, the table's DPO recipe scores 76% with the seed of the trials and 66% to 78% with the table's five seeds. So don't compare the table with the next section's best run (79%, with the seed of the trials). And all of this applies only to a tiny model, 24 updates and error-free labels. So you can't conclude which loss is best, nor that all are equal.
 #
 # Don't rank losses based on a single set of pairs. In the tables of [SimPO's authors](https://github.com/princeton-nlp/SimPO) for Llama-3-8B-Instruct, DPO is ahead of IPO on Arena-Hard (32.6 to 30.5) when PairRM labels the pairs. When ArmoRM labels them, DPO is behind (35.2 to 36.6). On length-controlled AlpacaEval 2, DPO is ahead with both labellers, but its lead shrinks from 4.7 points to 1.4.
 
@@ -795,7 +797,7 @@ pd.DataFrame(pulls, index=[f"{m:.0f} nats" for m in moves.tolist()]).round(3)
 #
 # How far does a pair have to move before nine tenths of its initial pull is gone? This happens when $\sigma(-\beta h) = 0.05$, that is, at $h = \log(19) / \beta = 2.9 / \beta$. That is 294 nats for Zephyr's $\beta$ of 0.01, 29 for TRL's default of 0.1, 6 for our 0.5, and 0.6 for $\beta = 5$. Replies of ten tokens can't easily move 294 nats apart, so at $\beta = 0.01$, the pull would practically never fade on any of our pairs.
 #
-# **And the learning rate?** In plain gradient descent, only the product of the learning rate and the pull would matter at the start. But DPO is normally trained with Adam, which divides each gradient by its typical size, so a factor in front of the loss changes almost nothing. With Adam, the learning rate determines how far a step goes, and beta determines how far apart the replies of a pair have to move before its pull fades. So the two do different things, and it's worth searching over both. According to the formula, here is what to expect:
+# **And the learning rate?** In plain gradient descent, only the product of the learning rate and the pull would matter at the start. But DPO is normally trained with Adam, which divides each gradient by its typical size, so a factor in front of the loss changes almost nothing. With Adam, the learning rate determines how far a step goes, and beta determines how far apart the replies of a pair have to move before its pull fades. The formula predicts:
 #
 # | | small beta | large beta |
 # |---|---|---|
@@ -832,7 +834,7 @@ print(pd.concat([before_dpo, highest])[families].round(2).to_string())
 # - **Large beta**: at every rate, the model moved least with $\beta = 5$, as the formula predicts. The best combination in tuning was a rate of 1.6e-3 with $\beta = 5$, and it is also the best on these held-out prompts (79%). So a large beta may allow a higher rate, but one seed can't settle that. It certainly didn't prevent collapse at 6.4e-3: with $\beta = 5$, the KL is 3.85 nats, which is less than the 6.6 of the other two runs but still too much.
 # - **Small beta**: the KL is almost the same for $\beta = 0.05$ and $\beta = 0.5$, despite the tenfold difference. A likely reason, which we didn't test, is that AdamW divides its steps by the size of the gradients, so a factor that all gradients share has little effect. Beta matters once the sigmoid starts to saturate, and few pairs got that far in 24 updates.
 #
-# Each cell is one run with one seed. The grid shows roughly where training becomes dangerous; it can't rank neighbours such as 76% and 75%. (The cell with 76% was trained with three more seeds in the section above, and they scored 66%, 70% and 71%.)
+# Each cell is one run with one seed. The grid shows roughly where training becomes dangerous; it can't rank neighbours such as 76% and 75%. (With the five seeds of the section above, the cell with 76% scored 66% to 78%.)
 #
 # What does collapse look like in the log? The next table shows the last quarter of each run's log and the doctor's diagnosis, which is based on the log alone:
 

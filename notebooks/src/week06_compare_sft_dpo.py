@@ -273,7 +273,7 @@ plot_bootstrap(paired, unpaired, metric=metric)
 #
 # - All rows of a prompt have the same `id`. If the prompt was answered several times, the rows are numbered by `sample`.
 # - The second run's rows may be in a different order.
-# - `score` is None if an answer couldn't be scored. A prompt may also be missing from one of the runs.
+# - `score` is None if an answer couldn't be scored. A prompt may also be missing from one of the runs. Leave out such answers and prompts.
 #
 # Return three numbers: the mean change per prompt (after minus before), and the lower and upper ends of a 95% interval for it. The interval should show what you might have found with *other prompts of this kind*.
 #
@@ -1101,6 +1101,24 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 
 # %% [markdown]
 # The defaults are assumptions: a 7B model, half of a T4's peak speed, and half a dollar per hour. Replace them with your own values. With the defaults, judging 200 pairs takes two minutes and costs two cents. A judge that reasons before it answers has to generate its tokens one by one, which costs many times as much. Compared with training more seeds, evaluating more prompts is cheap.
+#
+# **Public benchmarks on your adapter.** The field quotes scores from [lm-evaluation-harness](https://github.com/EleutherAI/lm-evaluation-harness). It loads an adapter on top of its base, so you don't have to merge anything. Install it in an environment of its own (`pip install 'lm-eval[hf,ifeval]'`; we checked version 0.4.13), and run this once for each stage. `BASE` is `lab.base`, and `ADAPTER` is the path from `lab.checkpoint("sft")` or `lab.checkpoint("dpo")`:
+#
+# ```
+# lm-eval run --model hf --model_args pretrained=BASE,peft=ADAPTER,tokenizer=ADAPTER --tasks ifeval,gsm8k --apply_chat_template --log_samples --output_path results/sft
+# ```
+#
+# `--log_samples` saves one line per prompt, and `read_samples` turns such a file into a frame like those of `evaluate`. So you get the paired intervals of this week for benchmarks that you didn't run yourself:
+#
+# ```python
+# from pathlib import Path
+# from postlab.evals import compare, read_samples
+#
+# files = {stage: next(Path("results", stage).glob("*/samples_gsm8k_*.jsonl")) for stage in ("sft", "dpo")}
+# compare({stage: read_samples(file, filter="strict-match") for stage, file in files.items()})
+# ```
+#
+# For IFEval, read `samples_ifeval_*.jsonl` with `metrics=["prompt_level_strict_acc"]` and no filter, because its scores per instruction are lists. Use the same template, few-shot examples and version of the harness for both stages: otherwise the prompts differ, and `compare` refuses to pair them.
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>

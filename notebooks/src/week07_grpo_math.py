@@ -600,7 +600,7 @@ plot_training(log, "grpo")
 # | `grad_norm` | neither 0 nor growing | it is 0: every group has zero variance, or the adapter is frozen |
 # | `clip_ratio/*` | 0 with one update per batch | it is large: one batch gets too many updates |
 # | `kl` | logged only with `beta` above 0 | it jumps |
-# | `loss` | any small value is fine | never |
+# | `loss` | any small value is fine | it is NaN |
 
 # %%
 steps = pd.DataFrame(entry for entry in log if "reward" in entry)
@@ -1020,7 +1020,7 @@ print(tests.round(2).to_string(index=False))
 #
 # **The warm-up** made no difference that we could show at 4e-4 and 1.6e-3. At 6.4e-3, all five policies trained at a constant rate get at most 2.5% of the sums right. With a warm-up, two of the five still solve 27% and 40% of the sums. With decay, three of the five still solve 62% to 88%. Both differences are inconclusive, because the results depend so much on the seed. So in these runs, neither schedule reliably makes up for a rate that is too high. The cheapest protection is a lower rate: at 1e-4, at least 92% of the facts were still right (one run per schedule).
 #
-# What do others use? For *full* fine-tuning with GRPO, DeepSeekMath used a rate of 1e-6 ([section 4.2](https://arxiv.org/abs/2402.03300)), and DAPO used a constant 1e-6 after a warm-up over 20 rollout steps ([section 4.1](https://arxiv.org/abs/2503.14476)). LoRA tolerates about ten times the rate of full fine-tuning, for RL as well as for SFT ([LoRA Without Regret](https://thinkingmachines.ai/blog/lora/)). For GRPO, our profiles use 5e-6 for a 7B model (`rented`) and 1e-5 for a 1.5B model (`t4`). A tiny model like ours tolerates a much higher rate. So copy our method, not our rates: sweep in factors of four until something breaks, and watch the skills that you don't train.
+# What do others use? For *full* fine-tuning with GRPO, DeepSeekMath used a rate of 1e-6 ([section 4.2](https://arxiv.org/abs/2402.03300)), and DAPO used a constant 1e-6 after a warm-up over 20 rollout steps ([section 4.1](https://arxiv.org/abs/2503.14476)). LoRA tolerates about ten times the rate of full fine-tuning in SFT and RL ([LoRA Without Regret](https://thinkingmachines.ai/blog/lora/)). For distillation, the authors only double the rate. For GRPO, our profiles use 5e-6 for a 7B model (`rented`) and 1e-5 for a 1.5B model (`t4`). Our tiny model tolerates much higher rates. So copy our method, not our rates: sweep in factors of four until something breaks, and watch the skills that you don't train.
 
 # %% [markdown]
 # <a id="deeper-filter" name="deeper-filter"></a>

@@ -384,7 +384,7 @@ pd.Series(labels).value_counts().to_frame("pairs")
 cai.label_pairs(lambda many: ["first"] * len(many), pairs[:4])
 
 # %% [markdown]
-# **Who labels the pairs that no rule is about?** In the paper, a model labelled pairs about *harmlessness*, and people labelled pairs about *helpfulness*. We tried to do without human labels (see [What we tried](#deeper-tried)). The policy then learned to refuse and to say 'I do not know' too often: over-refusal rose, and the policy hardly answered questions about facts any more. Few of the pairs showed when such replies are *wrong*. So we also label pairs about sums, lists, facts and how-tos. Here the oracle takes the place of a human labeller.
+# **Who labels the pairs that no rule is about?** In the paper, a model labelled pairs about *harmlessness*, and people labelled pairs about *helpfulness*. We tried to do without human labels (see [What we tried](#deeper-tried)). The policy then learned to refuse and to say 'I do not know' too often: over-refusal rose, and the share of right answers about facts fell from 83% to 25%. Few of the pairs showed when such replies are *wrong*. So we also label pairs about sums, lists, facts and how-tos. Here the oracle takes the place of a human labeller.
 
 
 # %%
@@ -639,7 +639,7 @@ print(pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().rou
 #
 # > **The roadmap says** a human comparison costs $1 to $5, and a comparison by an AI costs about $0.01. **The evidence says** you have to look at your own bill. The first price pays for an annotator's time. The second pays for tokens, so it depends on your model and grows with the length of your constitution. It doubles if you ask in both orders, and it doesn't include the cost of getting a labeller that you can trust.
 #
-# Three things belong on the bill: the labels, the training of the labeller, and the check that you can trust it. (Writing the rules and evaluating the trained policy cost the same no matter who labels, so we leave them out.) All prices are inputs: replace them with your own. (The token prices are those of a small model on [OpenAI's model page](https://developers.openai.com/api/docs/models/gpt-5.6-luna), looked up in December 2026. Until July, they had been five times as high.)
+# Three things belong on the bill: the labels, the training of the labeller (including its data), and the check that you can trust it. (Writing the rules and evaluating the trained policy cost the same no matter who labels, so we leave them out.) All prices are inputs: replace them with your own. (The token prices are those of a small model on [OpenAI's model page](https://developers.openai.com/api/docs/models/gpt-5.6-luna), looked up in December 2026. Until July, they had been five times as high.)
 
 # %% tags=["aside"]
 PRICES = {
@@ -742,7 +742,7 @@ whole.round(2)
 plot_bill(whole.dropna(subset="points").reset_index())
 
 # %% [markdown]
-# Read the last column first. For these 190 pairs, people are the cheapest, at about $16 per point of safety. The trained critic brings just as much safety but costs $268 per point, because somebody had to write 3,200 correct critiques. For every AI labeller, the labels themselves cost less than a dollar. The rest of the bill pays for training or checking the labeller. Note that our 'people' are the oracle, which never errs. If 20% of their labels were wrong, the [noise section](#deeper-noise) suggests a gain of about 28 points instead of 36, or $21 per point.
+# Read the last column first. For these 190 pairs, people are the cheapest, at about $16 per point of safety. The trained critic brings just as much safety but costs $268 per point, because somebody had to write 3,200 correct critiques. For every AI labeller, the labels themselves cost less than a dollar. The rest of the bill is for training data (the critiques) and for checking the labeller. Note that our 'people' are the oracle, which never errs. If 20% of their labels were wrong, the [noise section](#deeper-noise) suggests a gain of about 28 points instead of 36, or $21 per point.
 #
 # These prices apply only to this number of labels, because each additional label brings less. In the [section on human labels](#deeper-hybrid), 50 pairs labelled by people raised safety by 29 points for $150. That's only $5 per point, but over-refusal also rose by 8 points. So don't treat dollars per point as a property of a labeller, and always look at over-refusal as well.
 #
@@ -893,7 +893,7 @@ forms.groupby("reply").agg(replies=("right", "size"), right=("right", "mean")).r
 # - *How is the policy trained?* The paper uses RL instead of DPO, and soft labels instead of hard ones. [A deeper section](#deeper-rl) tries both.
 # - *What went wrong?* Overtrained policies added phrases such as 'you are valid, valued, and cared for' to most of their replies, because the score rewarded them.
 #
-# In `runs/tiny/seed-<n>/cai/`, you now have a policy that was trained on a critic's revisions and labels, which follow three written rules. For sums, lists, facts and how-tos, it was trained on the oracle's labels. You have measured the critic's errors, and you know how much safer the policy became and what each point cost. Above all, you know that a labeller has to be measured before you train on its labels. Week 10 is about another kind of cheap label, which says which *step* of a solution went wrong.
+# In `runs/tiny/seed-<n>/cai/`, you now have a policy that was trained on a critic's revisions and labels, which follow three written rules. It was also trained on the oracle's labels for sums, lists, facts and how-tos. You have measured the critic's errors, and you know how much safer the policy became and what each point cost. Above all, you know that a labeller has to be measured before you train on its labels. Week 10 is about another kind of cheap label, which says which *step* of a solution went wrong.
 #
 # To use this method with your own model, you need three things:
 #
@@ -1190,10 +1190,10 @@ frame["noise"] = [recorded["arms"][arm].get("noise", 0.0) for arm in frame["arm"
 plot_noise(frame)
 
 # %% [markdown]
-# It depends on what you measure. With 20% wrong labels, the gain of 68 points in honesty shrank by 1 point, and the gain of 36 points in safety shrank by 8 (means of three seeds). With 40% wrong labels, the two gains shrank by 40 and 19 points. The seeds differ a lot. With 20% noise, safety was 14 or 15 points lower than with clean labels on two seeds and 4 points higher on the third. With 40% noise, honesty changed by −1, 50 and 35 points in training. The bands in the figure are 95% intervals over prompts and don't include the variation between seeds.
+# It depends on what you measure. With 20% wrong labels, the gain of 68 points in honesty shrank by 1 point, and the gain of 36 points in safety shrank by 8 (means of three seeds). With 40% wrong labels, only 28 and 18 points of the two gains were left. The seeds differ a lot. With 20% noise, safety was 14 or 15 points lower than with clean labels on two seeds and 4 points higher on the third. With 40% noise, honesty changed by −1, 50 and 35 points in training. The bands in the figure are 95% intervals over prompts and don't include the variation between seeds.
 #
 # Why do so many wrong labels do so little damage? Take a pair with margin $m$ whose label is wrong with probability $\varepsilon$. Averaged over the noise, the gradient of DPO's loss with respect to the margin is
-# $-(\sigma(-m) - \varepsilon)$. At margin 0, the gradient is $1 - 2\varepsilon$ times the clean one, so it is smaller but still points in the right direction. As the margin grows, this gradient shrinks faster than the clean one. The gradient reaches 0 where $\sigma(m) = 1 - \varepsilon$, and beyond that point it pulls the margin back. So the first effect of noise is to limit how *certain* the policy can become about a pair. Only stronger noise teaches the policy the wrong preference.
+# $-(\sigma(-m) - \varepsilon)$. At margin 0, the gradient is $1 - 2\varepsilon$ times the clean one, so it is smaller but still points in the right direction. As the margin grows, this gradient shrinks faster than the clean one. The gradient reaches 0 where $\sigma(m) = 1 - \varepsilon$, and beyond that point it pulls the margin back. So the first effect of noise is to limit how *certain* the policy can become about a pair. On average, noise teaches the policy the wrong preference only if $\varepsilon > 1/2$. (On seed 0, 40% noise happened to flip 13 of the 24 labels on riddles, which may be why honesty didn't rise there.)
 #
 # If you know the share $\varepsilon$ of wrong labels, you can write down a loss whose mean over the noise is the clean loss at every margin:
 #
@@ -1552,7 +1552,7 @@ pd.DataFrame(
 #
 # In the [RL section](#deeper-rl), in the arms with [human votes](#deeper-hybrid) and in the [build](#build), we tried only one setting each and tuned nothing. DPO's learning rate comes from the trials above, and GRPO's settings come from week 11. With tuning, RL in particular might do better.
 #
-# We haven't trained both halves with the policy as its own critic; we only trained with DPO on its labels.
+# We haven't trained both halves with the policy as its own critic; we only trained on its labels, with DPO and with RL.
 
 # %% [markdown]
 # <a id="deeper-own" name="deeper-own"></a>

@@ -246,7 +246,14 @@ about.groupby("steps").agg(replies=("right", "size"), right=("right", "mean")).r
 # <a id="heads" name="heads"></a>
 # ## 4. Two models, one budget
 #
-# Do step labels help at all? To find out, we train a **process** reward model and an **outcome** reward model on the *same* solutions, from the same starting weights, for the same number of optimizer steps. The two differ in only one way: the outcome model has a single label, on the last token, which says whether the final answer is right. Many comparisons don't control all these factors.
+# Do step labels help at all? To find out, we train a **process** reward model and an **outcome** reward model on the *same* solutions, from the same starting weights, for the same number of optimizer steps. The two differ in only one way: the outcome model has a single label, on the last token, which says whether the final answer is right. Here they are, next to two related models:
+#
+# | model | predicts | trained on | used for |
+# |---|---|---|---|
+# | outcome (ORM) | whether the answer is right | fixed samples | ranking |
+# | process (PRM) | whether a step is right | fixed samples | ranking, search |
+# | value function | the reward to come | the policy's new samples | a baseline |
+# | [generative verifier](#deeper-others) | its verdict, as text | fixed samples | ranking |
 #
 # TRL no longer has a trainer for process reward models, but you don't need one. All it takes is a classification head with two classes, the `Trainer` from transformers, and a collator that pads the labels with -100.
 
@@ -628,7 +635,7 @@ mistakes_left(credit).round(1)
 # - this week's stage in `runs/tiny/seed-<n>/prm/`, whose gain comes from sampling 16 replies and choosing one that is worked out;
 # - a test of what a reward model sees, which takes only a few lines: plant a mistake and compare the two scores;
 # - the advantages of process supervision, and [a subclass of TRL's trainer](#deeper-credit) that can use them with any step scores;
-# - a result about heads: the only one that told all right two-digit additions from wrong ones reads the digits of the step;
+# - a result about heads: only one that read the digits of the step, with 32,000 labels, told all right multi-digit additions from wrong ones;
 # - a result about credit: even with a checker that makes no mistakes, step credit didn't speed up learning in our 16 steps.
 #
 # So far, each run has had a single reward. Next week, you'll combine several rewards.
@@ -768,7 +775,7 @@ points = gains(recorded["by_prompt"], names)
 points.set_index("selector")[["value", "points", "low", "high", "p"]].round(2)
 
 # %% [markdown]
-# At $n = 16$, every reward model on its own beats the majority by about 16 to 17 points. The choice of $n$ matters, though: at $n = 32$ they are about equal, and at $n = 64$ the majority is far ahead.
+# At $n = 16$, every reward model on its own beats the majority by about 16 to 17 points. The choice of $n$ matters, though: at $n = 32$, the models and the majority are about equal, and at $n = 64$ the majority is far ahead.
 #
 # The next table compares each process score with the outcome model. The column `p, all` is corrected for the six comparisons (Holm, week 6):
 

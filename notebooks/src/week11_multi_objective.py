@@ -265,7 +265,7 @@ pd.Series(
 #
 # In the recorded run (100 prompts per family, three seeds), the same thing happens on every seed: honesty rises from 31% to 100%, and the share of correct facts falls from 85% to 0%. For questions about facts, about half of the honest judge's pairs prefer 'I do not know' to a wrong value, and the other half prefer the right value to a wrong one. Not one pair prefers 'I do not know' to a *right* value, because the honest judge gives both a score of 1. The model still lost its right answers. Whenever you read 'honesty 100%' below, check the facts as well.
 #
-# The safe judge asked for some of its specialist's refusals. It prefers a refusal for lamps as well as for bakers, and such rough requests make up about half of the how-to prompts. Only a refusal rate above one half goes further than the judge asked.
+# The safe judge asked for some of its specialist's refusals. It prefers a refusal for lamps as well as for bakers, and such rough requests make up about half of the how-to prompts. At least the refusals beyond that half go further than the judge asked.
 #
 # Training on one judge also moved metrics that this judge never looked at. In the recorded run, training on the safe judge raises honesty from 31% to 59–61% and lowers facts from 85% to 72%. Training on the honest judge raises safety from 37% to 69–73%, and over-refusal from 1% to 11–18%.
 
@@ -475,9 +475,9 @@ plot_dual(dual_rows(recorded, seeds))
 #
 # A multiplier adds up all past gaps between level and measurement. If it's still moving at the last step, the run hasn't converged, and the level is only what you asked for, not a property of the policy. Of these 21 multipliers, 9 changed by more than 5% in their last five steps.
 #
-# **What if the multipliers get more time?** We asked for 70% safety and 70% honesty again, and trained for 200 steps with a tenth of the dual rate. There are two arms with three seeds each. The first arm uses GRPO as above. The second makes two changes: the advantages aren't divided by the standard deviation, and there is a KL penalty. In the first arm, neither metric settles. Over the last 50 steps, safety in training averages 40%, 76% and 53% by seed, and honesty averages 99%, 15% and 99%. In the second arm, safety averages 60–70% and honesty 67–78%, and the multipliers hardly move any more. [How a multiplier moves](#deeper-multiplier) shows all six runs.
+# **What if the multipliers get more time?** We asked for 70% safety and 70% honesty again, and trained for 200 steps with a tenth of the dual rate. There are two arms with three seeds each. The first arm uses GRPO as above. The second makes two changes: the advantages aren't divided by the standard deviation, and there is a KL penalty. In the first arm, neither metric settles at its level. Over the last 50 steps, safety in training averages 40%, 76% and 53% by seed, and honesty averages 99%, 15% and 99%. In the second arm, safety averages 60–70% and honesty 67–78%, and the multipliers hardly move any more. [How a multiplier moves](#deeper-multiplier) shows all six runs.
 #
-# Surprisingly, the price is lower here. With greedy decoding, the six policies answer 83–100% of the facts, compared with 43–78% after the three runs of 24 steps. They refuse at most 9% of the harmless how-tos, compared with 20–43%. Four of the six are also much less safe than the short runs (52–58% compared with 87–100%), so part of the gain comes from lower safety. But lower safety doesn't explain all of it. One policy from the second arm has 82% safety, 92% helpfulness, 100% honesty and 97% facts on held-out prompts, and no run of 24 steps reached that.
+# Surprisingly, the price is lower here. With greedy decoding, the six policies answer 83–100% of the facts, compared with 43–78% after the three runs of 24 steps. They refuse at most 9% of the harmless how-tos, compared with 20–43%. Four of the six are also much less safe than the short runs (52–58% compared with 87–100%), so part of the gain comes from lower safety. But lower safety doesn't explain all of it. One policy from the second arm has 82% safety, 92% helpfulness, 100% honesty and 97% facts on held-out prompts, and no short run reached that.
 
 # %% [markdown]
 # <a id="which" name="which"></a>
@@ -533,9 +533,9 @@ plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 #
 # **Where?** Up to a level of 70%, all the bands overlap. Above that, mixed pairs fall behind soups. At a level of 80%, the weakest of the other three metrics is 43% for mixed pairs and 63% for soups. By seed, mixed pairs have 61%, 41% and 28%. Soups have 63%, 62% and 65%, so the two methods are close on the first seed. But there are 33 soups to choose from, and only seven policies trained on mixed pairs. The seven soups with the same weights as the mixed pairs have 35% there, which is no better ([a deeper section](#deeper-volumes) has the table). So the lead comes from the finer choice of weights, which soups offer at almost no cost. The hollow mark shows the effect of luck: the soups that were chosen for 90% safety have only 83% on the other half of the prompts.
 #
-# **At what cost?** Training the seven policies of mixed pairs, weighted rewards or multipliers took 81–87 seconds per seed. The soups' three adapters took 26 seconds, and a new soup only has to be measured. (Measuring all 33 took 67 seconds.) Targeted RLHF is cheap because its seven policies come from seven points in one run. The dots show the larger cost: even the most balanced policy of each method has at least one metric at 67% or below.
+# **At what cost?** Training the seven policies of mixed pairs, weighted rewards or multipliers took 81–87 seconds per seed. The soups' three adapters took 26 seconds, and a new soup only has to be measured. (Measuring all 33 took 67 seconds.) Targeted RLHF is cheap because its seven policies come from seven points in one run. The dots show the larger cost: even the most balanced policy of each method averages 67% or less on some metric.
 #
-# **The best recorded policy is the DPO stage.** It has 96% safety, 99% helpfulness, 99% honesty and 97% facts. Best of 16 has 86% safety, 100% helpfulness, 96% honesty and 96–100% facts. So the DPO stage is 10 points safer and gives up 1 point of helpfulness. How can a trained policy beat an 'oracle'? The oracle can only choose among 16 samples from the SFT stage, and for 14 of the 100 unsafe prompts, none of those samples is safe. DPO changes what gets sampled. So best of 16 isn't an upper bound on what training can reach. (This is only one policy. All eight recorded seeds of that stage, in `data/results/tiny`, have at least 83% on all four metrics.)
+# **The best policy shown is the DPO stage.** It has 96% safety, 99% helpfulness, 99% honesty and 97% facts. Best of 16 has 86% safety, 100% helpfulness, 96% honesty and 96–100% facts. So the DPO stage is 10 points safer and gives up 1 point of helpfulness. How can a trained policy beat an 'oracle'? The oracle can only choose among 16 samples from the SFT stage, and for 14 of the 100 unsafe prompts, none of those samples is safe. DPO changes what gets sampled. So best of 16 isn't an upper bound on what training can reach. (This is only one policy. All eight recorded seeds of that stage, in `data/results/tiny`, have at least 83% on all four metrics.)
 #
 # The comparison with the five methods isn't fair, though, because that stage was also trained for longer. It had 200 steps at a learning rate of 4e-4, and the mixed pairs had 24 steps at 2e-4. So the comparison doesn't prove that the labels are the reason. For that, you'd have to train both for equally long. Still, in this world, the trade-off comes from the judges and not from the truth, and a policy trained on labels that don't conflict didn't show it. **Before you tune how to combine conflicting labels, see whether you can repair them.**
 
@@ -545,7 +545,7 @@ plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 #
 # ### Build 11.1 · about 25 minutes · medium
 #
-# The five methods produced 183 policies, and none of them reaches 80% on all four metrics. The best of them has 78% on its weakest metric. (Two policies outside these 183 do reach it: the DPO stage, whose labels came from the truth, and one of the 200-step runs in section 6.) Can you do better with the same three judges, the same SFT stage and the same 24 steps of DPO?
+# The five methods produced 183 policies, and none of them reaches 80% on all four metrics. The best of them has 78% on its weakest metric. (Other policies reach it: the DPO stage, whose labels came from the truth, most policies trained from it, and one of the 200-step runs in section 6.) Can you do better with the same three judges, the same SFT stage and the same 24 steps of DPO?
 #
 # **The target: at least 80% safety, helpfulness, honesty and facts.** You decide two things:
 #
@@ -1128,7 +1128,7 @@ parts = {
 pd.concat(parts).round(2)
 
 # %% [markdown]
-# Starting from mixed pairs, safety rises by 42–58 points and helpfulness falls by 64–76 points. The shipped stage could gain only 4 points of safety (from 96% to 100%), and its helpfulness changes by −3 (inconclusive), −58 and −19 points. On seed 1, its safety was already at 100% after 4 steps, when helpfulness was still 99% and facts were 95%. The later steps could only do harm. So stop when you reach the target, not at a fixed dose.
+# Starting from mixed pairs, safety rises by 42–58 points and helpfulness falls by 64–76 points. The shipped stage could gain only 4 points of safety (from 96% to 100%), and its helpfulness changes by −3 (inconclusive), −58 and −19 points. On seed 1, its safety was already at 100% after 4 steps, when helpfulness was still 99% and facts were 95%. The later steps couldn't add safety. So stop when you reach the target, not at a fixed dose.
 #
 # The other price is facts. Starting from mixed pairs, the share falls from 70–75% to 8%, 3% and 17%. Starting from the shipped stage, it goes from 97% to 93%, 61% and 94%. In the runs from mixed pairs, *honesty rises* at the same time, from 40–62% to 88–100%, although the honest judge wasn't used: a model that declines more and more can look honest.
 
@@ -1136,7 +1136,7 @@ pd.concat(parts).round(2)
 # <a id="deeper-best" name="deeper-best"></a>
 # ## Deeper: what no training reached
 #
-# Why didn't any method that learned from the judges come near *best of 16*? Either the model can't produce such replies, or the judges don't ask for them. We can separate these two explanations by leaving out training. Draw sixteen samples per prompt from the SFT stage, and let the oracle pick the best one for each prompt. That's the star in section 7. Then let the judges pick, by their weighted sum at each rung of the ladder.
+# Why didn't any of the five methods come near *best of 16*? Either the model can't produce such replies, or the judges don't ask for them. We can separate these two explanations by leaving out training. Draw sixteen samples per prompt from the SFT stage, and let the oracle pick the best one for each prompt. That's the star in section 7. Then let the judges pick, by their weighted sum at each rung of the ladder.
 
 # %% tags=["aside"]
 from postlab.course.week11 import values

@@ -43,9 +43,23 @@ ADVICE = (  # part of the exception's type and text, what to do about it
     ),
     ("in-place", "A step in place is not possible there: compute a new tensor instead."),
     ("inplace", "A step in place loses what the gradient needs: compute a new tensor instead."),
+    ("bool tensor is not supported", "A bool tensor takes no minus: 'not' is ~x there."),
     ("dtype", "Two dtypes meet there, or one that it cannot take: print them, convert with .to()."),
     ("scalar type", "Two dtypes meet there: print them and convert one with .to()."),
     ("RuntimeError", "Print the shapes and dtypes at that line and compare them."),
+    (
+        "torch.return_types",
+        "cummax, max, min and sort return two tensors, values and indices: take .values of it.",
+    ),
+    (
+        "can be converted to an index",
+        "One whole number is wanted there, and a tensor came. Does a list or tuple meet a tensor? "
+        "cummax, max and sort return two tensors: take .values.",
+    ),
+    ("can't multiply sequence", "A list or tuple takes no arithmetic: take its parts first."),
+    ("'list' and", "A list takes no arithmetic: go through it number by number."),
+    ("and 'list'", "A list takes no arithmetic: go through it number by number."),
+    ("'NoneType'", "One of the values there is None: print them to see which."),
     ("list index out of range", "The list is shorter than that, or empty: print its length."),
     ("IndexError", "An index lies outside its axis: print the shapes and the largest index."),
     ("AttributeError", "Print what stands before the dot: it is something else than you expect."),

@@ -110,10 +110,18 @@ def _tensor_misfit(got: Tensor, want: Tensor, it: str) -> tuple[str, str] | None
         message = f"{it} is {dtype(got)}, expected {dtype(want)}"
         if got.dtype == torch.bool:
             message += ": the values themselves are wanted, not a comparison"
+        elif want.dtype == torch.bool and not set(got.flatten().tolist()) <= {0, 1}:
+            message += ": only a comparison gives True and False, and ~ inverts only bool tensors"
+        elif _whole(got) and want.is_floating_point() and bool((want != want.round()).any()):
+            message += ": whole numbers lose what stands after the point, so work with floats"
         elif family(got) != "float" or want.dtype == torch.bool:  # a float would lose digits
             message += f": convert it with .to({want.dtype})"
         return "wrong_dtype", sentence(message)
     return None
+
+
+def _whole(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() and not tensor.is_complex()
 
 
 def _hint(got: Any, want: Any) -> str:

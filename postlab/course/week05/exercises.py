@@ -51,6 +51,17 @@ IMPLICIT_MARGINS = Exercise(
             },
             "the sums of policy - ref are 1, 2, -5, -3: 0.5 * (1 - -5) and 0.5 * (2 - -3)",
         ),
+        Case(
+            "policy_logps [-3, -1] [-1, -2], ref_logps [-1, -3] [-2, -2], mask [1, 0] [1, 1] and "
+            "beta 0.5 (one pair)",
+            {
+                "policy_logps": torch.tensor([[-3.0, -1], [-1, -2]]),
+                "ref_logps": torch.tensor([[-1.0, -3], [-2, -2]]),
+                "mask": torch.tensor([[1, 0], [1, 1]]),
+                "beta": 0.5,
+            },
+            "the sums of policy - ref are -2 and 1: 0.5 * (-2 - 1)",
+        ),
     ),
     random=_random_batch,
     plain=mistakes_margins.implicit_margins,
@@ -68,6 +79,11 @@ LENGTH_BIAS = Exercise(
             {"margins": torch.tensor([2.0, 3, 10]), "extra_tokens": torch.tensor([0, 2, 4])},
             "means 5 and 2; slope (-2 * -3 + 0 * -2 + 2 * 5) / (4 + 0 + 4), intercept 5 - 2 * 2",
         ),
+        Case(
+            "margins [1, 7, 10] and extra_tokens [-6, -1, -2]",
+            {"margins": torch.tensor([1.0, 7, 10]), "extra_tokens": torch.tensor([-6, -1, -2])},
+            "means 6 and -3; slope (-3 * -5 + 2 * 1 + 1 * 4) / (9 + 4 + 1), intercept 6 - 1.5 * -3",
+        ),
     ),
     random=_random_pairs,
     plain=mistakes_margins.length_bias,
@@ -81,7 +97,7 @@ LENGTH_BIAS = Exercise(
                 {"margins": torch.tensor([1.0, 2, 6]), "extra_tokens": torch.tensor([-1, 0, 1])},
                 "slope 2.5, intercept 3",
             ),
-            "Here the mean of the extra tokens is 0, so you can't divide by it.",
+            "Extra tokens can be negative, and here their mean is 0: don't divide by it.",
             ("y.mean() - slope * x.mean() -> (y.mean() / x.mean() - slope) * x.mean()",),
         ),
     ),

@@ -74,10 +74,20 @@ log_of_sum: you sum the ratios and then take the logarithm, but the log of a pro
 the logs
 - ((policy_logps - ref_logps) * mask).sum(1) -> ((policy_logps - ref_logps).exp() * mask).sum(1).log()
 
-shifted: you shift the mask by one position, but here log-probs and mask are already aligned
+shifted: you shift the mask by one position, or leave the first or last position out, but here
+log-probs and mask are already aligned
 - (policy_logps - ref_logps) * mask -> (policy_logps - ref_logps)[:, :-1] * mask[:, 1:]
 - (policy_logps - ref_logps) * mask -> (policy_logps - ref_logps)[:, 1:] * mask[:, :-1]
 - (policy_logps - ref_logps) * mask -> (policy_logps - ref_logps)[:, 1:] * mask[:, 1:]
+- (policy_logps - ref_logps) * mask -> (policy_logps - ref_logps)[:, :-1] * mask[:, :-1]
+
+mask_of_chosen: you use the masks of the chosen replies for the rejected ones too: each reply has a
+mask of its own
+- * mask).sum(1) -> * mask.chunk(2)[0].repeat(2, 1)).sum(1)
+
+absolute: you drop the sign of the margin, but a margin can be negative
+- return margins -> return margins.abs()
+- return margins -> return margins.clamp(min=0)
 
 rejected_added: you add the reward of the rejected reply: subtract it
 - chosen - rejected -> chosen + rejected
@@ -163,12 +173,40 @@ same for both
 - (dx ** 2).sum() -> (len(x) * x.var())
 - (dx ** 2).sum() -> ((len(x) - 1) * x.var(correction=0))
 
+sum_over_mean: you divide a sum by a mean, or a mean by a sum: the variance is a mean of squares, so
+take sums in both places, or means
+- (dx ** 2).sum() -> x.var()
+- (dx ** 2).sum() -> x.var(correction=0)
+- (dx * dy).sum() -> (dx * dy).mean()
+
+half_centred: you subtract the means above or below the fraction line only: subtract them in both
+- (dx ** 2).sum() -> (x ** 2).sum()
+- (dx * dy).sum() -> (x * y).sum()
+
+slope_sign: the slope has the wrong sign: it is positive if the margins grow with the extra tokens
+- slope = (dx * dy).sum() -> slope = -(dx * dy).sum()
+- return (slope, intercept) -> return (-slope, intercept)
+
+absolute_lengths: you drop the sign of the extra tokens: they are negative where the rejected reply
+is longer
+- extra_tokens.to(margins.dtype) -> extra_tokens.to(margins.dtype).abs()
+
+two_points: you draw the line through the first pair and the last one: use all of them
+- slope = (dx * dy).sum() / (dx ** 2).sum() -> slope = (y[-1] - y[0]) / (x[-1] - x[0])
+- slope = (dx * dy).sum() / (dx ** 2).sum() -> slope = (y[-1] - y[0]) / (x[-1] - x[0])
++ y.mean() - slope * x.mean() -> y[0] - slope * x[0]
+
+intercept_axes_swapped: the slope is right, but margins and lengths have changed places in the
+intercept
+- y.mean() - slope * x.mean() -> x.mean() - slope * y.mean()
+
 not_divided: you return the covariance: divide it by the variance of the lengths
 - / (dx ** 2).sum() -> / len(x)
 - / (dx ** 2).sum() -> / (len(x) - 1)
 - / (dx ** 2).sum() -> / 1
 
-residuals: you return the residuals or the predictions of the line: return its slope and intercept
+residuals: you return a number per pair, such as the line's residuals or predictions: return one
+slope and one intercept
 - return (slope, intercept) -> return (slope, y - slope * x)
 - return (slope, intercept) -> return (slope, slope * x + intercept)
 """)

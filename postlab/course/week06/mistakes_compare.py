@@ -21,7 +21,18 @@ fixed_tail: you always start from the same count: the tail ends at the smaller o
 + min(1.0, 2 * tail) -> 2 * tail
 - min(gained, lost) -> gained
 + min(1.0, 2 * tail) -> 2 * tail
+
+always_one: your p is 1 nearly everywhere (min(1.0, p) may hide that it is larger): let the tail end
+at the smaller of the two counts, and divide it by 2**n
 - min(gained, lost) -> max(gained, lost)
+- / 2 ** n -> / 1
+
+not_a_power: you divide by the wrong number of outcomes: n coins have 2**n (^ isn't a power in
+Python)
+- 2 ** n -> (2 ^ n)
+- 2 ** n -> n ** 2
+- 2 ** n -> (2 * n)
+- 2 ** n -> 2 ** max(gained, lost)
 
 strict: your tail leaves out the observed outcome itself: it counts too, and range(k) ends at k - 1
 - min(gained, lost) + 1 -> min(gained, lost)
@@ -85,8 +96,11 @@ not_averaged: you return a sum: divide it by the number of pairs
 - / len(a_first) -> / 1
 + (first + 1 - second) / 2 -> (first + 1 - second)
 
-ties_are_losses: you count ties as losses: a tie is half a win for each side
+ties_are_losses: you count ties as losses, in one of the orders or in both: a tie is half a win for
+each side
 - (first + 1 - second) / 2 -> ((first == 1) + (second == 0)) / 2
+- (first + 1 - second) / 2 -> (first + (second == 0)) / 2
+- (first + 1 - second) / 2 -> ((first == 1) + 1 - second) / 2
 
 ties_are_wins: you count ties as wins: a tie is half a win for each side
 - (first + 1 - second) / 2 -> ((first > 0) + (second < 1)) / 2
@@ -99,13 +113,26 @@ something if a judge is often unsure
 - def swapped_win_rate(a_first, b_first):
     decided = [(x, y) for x, y in zip(a_first, b_first) if x != 0.5 and y != 0.5]
     return sum((x + 1 - y) / 2 for x, y in decided) / len(decided)
+- def swapped_win_rate(a_first, b_first):
+    decided = [(x, y) for x, y in zip(a_first, b_first) if x != 0.5 and y != 0.5]
+    return sum((x + 1 - y) / 2 for x, y in decided) / len(a_first)
 
-both_or_nothing: you count a win only if A wins in both orders, and otherwise a loss: average the
-two verdicts of each pair
+majority: you round each pair to a win or a loss: count it as the mean of its two verdicts
+- (first + 1 - second) / 2 -> float(first + 1 - second > 1)
+- (first + 1 - second) / 2 -> float(first + 1 - second >= 1)
+
+half_of_one: you halve only one of the two verdicts: halve their sum, in brackets
+- (first + 1 - second) / 2 -> (first + 1 - second / 2)
+- (first + 1 - second) / 2 -> (first + (1 - second) / 2)
+- (first + 1 - second) / 2 -> (first / 2 + 1 - second)
+
+both_or_nothing: you count a win only if A wins in both orders, or take the worse of the two
+verdicts: average them
 - (first + 1 - second) / 2 -> float(first == 1 and second == 0)
 - (first + 1 - second) / 2 -> min(first, 1 - second)
 
-once_is_enough: you count a win if A wins in either order: average the two verdicts of each pair
+once_is_enough: you count a win if A wins in either order, or take the better of the two verdicts:
+average them
 - (first + 1 - second) / 2 -> float(first == 1 or second == 0)
 - (first + 1 - second) / 2 -> max(first, 1 - second)
 
@@ -139,9 +166,20 @@ wrong_way_back: you index with the sorting order once more, but you need its inv
 adjusted, or adjusted[order.argsort()]
 - return adjusted -> return adjusted[order][order]
 
-not_monotone: a larger p must not end up below a smaller one: take the running maximum, cummax, of
-the sorted values
+not_monotone: a larger p can end up below a smaller one: after multiplying, take the running maximum,
+cummax, of the sorted values
 - .cummax(0).values -> .clone()
+
+maximum_in_their_order: you take the running maximum in the original order: take it while the values
+are sorted
+- .cummax(0).values -> .clone()
++ return adjusted -> return adjusted.cummax(0).values
+- return adjusted -> return adjusted.cummax(0).values
+
+order_as_rank: you use argsort as if it gave ranks, but it lists places: the ranks are its inverse,
+order.argsort()
+- return adjusted -> return (p * (len(p) - order)).clamp(max=1)
+- return adjusted -> return (p * (len(p) - order)).cummax(0).values.clamp(max=1)
 
 running_minimum: you take a running minimum, but Holm stops at the first p that fails, so each value
 is at least as large as those before it (cummax)

@@ -286,7 +286,8 @@ def judge(worth: Worth, mix: Mapping[str, float]) -> Outcome:
     except NotANumber as error:
         return wrong("not_a_number", f"Not yet: {error}.")
     except Exception as error:  # the learner's code may raise anything
-        return wrong("raised", f"Not yet: {raised(error)} A judge without an opinion says None.")
+        hint = " A judge without an opinion says None." if "NoneType" in str(error) else ""
+        return wrong("raised", f"Not yet: {raised(error)}{hint}")
     if not rows:
         text = "both replies of every pair have the same worth, so there is nothing to train on."
         return wrong("undecided", f"Not yet: {text}")
@@ -303,19 +304,21 @@ def judge(worth: Worth, mix: Mapping[str, float]) -> Outcome:
         here = f"On this computer, {trained}, below the target of {target}"
         text = f"right: these are the pairs of our solution. {here}; where we recorded it, it has"
         return Outcome("right", "right", f"{text} {_shares(RECORDED)} there.")
-    code, reason = _reason(rows, max(below, key=lambda metric: missed[metric]))
+    code, reason = _reason(rows, mix, max(below, key=lambda metric: missed[metric]))
     return wrong(code, f"Not yet: {trained}; the target is at least {target}. {reason}")
 
 
-def _reason(rows: list[Pair], metric: str) -> tuple[str, str]:
+def _reason(rows: list[Pair], mix: Mapping[str, float], metric: str) -> tuple[str, str]:
     """What the learner's pairs say about a metric that is too low: code and text."""
     families = [family for family, name in FAMILIES.items() if name == metric]
     about = {"safety": "unsafe requests", "helpfulness": "how-tos", "honesty": "unknowable things"}
     name = about.get(metric, metric)
     some = [row for row in rows if row.family in families]
     if not some:
-        text = f"None of the {len(rows)} pairs is about {name}: the mix has none, or both replies"
-        return "no_pairs", f"{text} always have the same worth."
+        text = f"None of the {len(rows)} pairs is about {name}: "
+        if PAIRS * sum(mix.get(family, 0) for family in families) >= sum(mix.values()):
+            return "no_pairs", f"{text}both replies always have the same worth."
+        return "no_pairs", f"{text}the mix has none."
     wrong = [row for row in some if row.better < 0]
     if len(wrong) > FEW * len(some):
         one = wrong[0]

@@ -19,8 +19,24 @@ second_twin_dropped: of equal points you keep one: they do not beat each other, 
 - no_worse & better -> no_worse & (better | torch.ones_like(better).triu(1))
 - no_worse & better -> no_worse & (better | torch.ones_like(better).tril(-1))
 
-itself: each point beats itself, so none is left: the condition 'better somewhere' is missing
+itself: each point beats itself, so none is left: it takes 'nowhere worse' *and* 'somewhere better'
 - no_worse & better -> no_worse
+- no_worse & better -> no_worse | better
+
+every_point: every point ends up on the front: compare all pairs, points[:, None] with points[None],
+and ask whether *any* point beats it
+- .any(0) -> .all(0)
+
+places: you return the places of the points on the front: return True or False for each point
+- return ~(no_worse & better).any(0) -> return (~(no_worse & better).any(0)).nonzero()
+- return ~(no_worse & better).any(0) -> return (~(no_worse & better).any(0)).nonzero().squeeze(-1)
+
+points_returned: you return the points on the front: return True or False for each point
+- return ~(no_worse & better).any(0) -> return points[~(no_worse & better).any(0)]
+
+earlier_only: you compare each point only with those before it, or only with those after it
+- no_worse & better -> (no_worse & better).triu(1)
+- no_worse & better -> (no_worse & better).tril(-1)
 
 better_everywhere: you ask for better in every objective: better in one and equal in the others is
 enough
@@ -108,6 +124,18 @@ the largest down
 - descending=True -> descending=False
 - descending=True -> descending=False
 + torch.cat([above[1:, 0], above.new_zeros(1)]) -> torch.cat([above.new_zeros(1), above[:-1, 0]])
+
+sorted_by_second: you sort by the second objective, but the widths are differences in the first:
+sort by that
+- above[:, 0].argsort -> above[:, 1].argsort
+
+reference_once: you subtract the reference in one objective only: strips begin at it, in width and in
+height
+- above[:, 1].cummax(0).values -> (above[:, 1].cummax(0).values + reference[1])
+- above.new_zeros(1) -> -reference[:1]
+
+wraps: your last strip reaches to the first point, as roll(-1) makes it: it ends at the reference
+- torch.cat([above[1:, 0], above.new_zeros(1)]) -> above[:, 0].roll(-1)
 
 beaten_points: a beaten point pulls the height down: carry the best height so far along, or drop
 beaten points first

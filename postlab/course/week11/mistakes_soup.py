@@ -25,10 +25,12 @@ roots: you put the root of a weight on A and on B before adding them up, which i
 right for one adapter, and for several B of one still meets A of another
 - (w * (b @ a)).sum(0) -> (w.sqrt() * b).sum(0) @ (w.sqrt() * a).sum(0)
 
-one_side: you weigh one factor and add up the other as it is, before they meet: take each adapter's
-own product
+one_side: you weigh one factor and add up or average the other as it is, before they meet: take each
+adapter's own product
 - (w * (b @ a)).sum(0) -> b.sum(0) @ (w * a).sum(0)
 - (w * (b @ a)).sum(0) -> (w * b).sum(0) @ a.sum(0)
+- (w * (b @ a)).sum(0) -> (w * b).sum(0) @ a.mean(0)
+- (w * (b @ a)).sum(0) -> b.mean(0) @ (w * a).sum(0)
 
 scaling_forgotten: alpha / r is missing: an adapter adds scaling times BA
 - scaling * (w -> 1 * (w
@@ -57,9 +59,18 @@ weights_of_root: the root of the weight counts: the weight itself multiplies the
 weights_reversed: the weights go to the adapters in reverse order
 - weights[:, None, None] -> weights.flip(0)[:, None, None]
 
-last_only: only one of the adapters is left: add to what the others gave, += and not =
+not_all: an adapter or more is left out: go through all of them, and add each to the others, += and
+not =
 - (w * (b @ a)).sum(0) -> (w * (b @ a))[-1]
 - (w * (b @ a)).sum(0) -> (w * (b @ a))[0]
+- (w * (b @ a)).sum(0) -> (w * (b @ a))[:-1].sum(0)
+- (w * (b @ a)).sum(0) -> (w * (b @ a))[1:].sum(0)
+
+not_added: you return a matrix per adapter: add them up over the first axis, sum(0)
+- .sum(0) -> .clone()
+
+weights_on_rows: the weights meet the rows of the matrices: weights[:, None, None] meets the adapters
+- w * (b -> weights[:, None] * (b
 
 weights_on_columns: the weights meet the last axis, the columns of the matrices: weights[:, None,
 None] meets the adapters
@@ -83,10 +94,21 @@ negative: the multiplier can become negative, which would reward breaking the co
 at 0
 - .clamp(min=0) -> .clone()
 
-never_shrinks: you clamp the step and not the multiplier: it never shrinks again, and the constraint
-is bought at any price
+never_shrinks: your step is never negative: the multiplier never shrinks again, and the constraint
+is bought at any price. Clamp the new multiplier, not the step
 - (multipliers + rate * (levels - measured)).clamp(min=0) -> multipliers + rate * (levels - measured).clamp(min=0)
 - (levels - measured) -> (levels - measured).abs()
+- (levels - measured) -> (levels - measured) ** 2
+
+pooled: you add up or average the gaps of all constraints: each multiplier moves by its own gap
+- (levels - measured) -> (levels - measured).sum()
+- (levels - measured) -> (levels - measured).mean()
+
+kept: a multiplier that would become negative stays as it was: it becomes 0
+- return (multipliers + rate * (levels - measured)).clamp(min=0) -> new = multipliers + rate * (levels - measured); return torch.where(new < 0, multipliers, new)
+
+rate_on_all: the rate multiplies the old multiplier too: only the gap is multiplied by it
+- multipliers + rate * (levels - measured) -> rate * (multipliers + levels - measured)
 
 only_when_broken: a constraint that is kept sets its multiplier to 0 at once: it shrinks step by
 step

@@ -636,10 +636,10 @@ BY_HAND = {
         [[[-1.4, 0.9]], [[True, True]]],
     ],
     "dpo_loss": [[0.554355, 0.744397], [0.201413, 0.974077]],
-    "implicit_margins": [[3.0, 2.5]],
-    "length_bias": [[2.0, 1.0]],
-    "mcnemar_p": [0.375, 58 / 128],
-    "swapped_win_rate": [0.625, 2.75 / 5],
+    "implicit_margins": [[3.0, 2.5], [-1.5]],
+    "length_bias": [[2.0, 1.0], [1.5, 10.5]],
+    "mcnemar_p": [0.375, 58 / 128, 2 / 32],
+    "swapped_win_rate": [0.625, 3.75 / 6],
     "holm": [[0.06, 0.06, 0.03]],
     "grpo_step": [
         [
@@ -1121,6 +1121,74 @@ def margins_turned(margins, noise):
     return ((1 - noise) * F.softplus(margins) - noise * F.softplus(-margins)) / (1 - 2 * noise)
 
 
+def power_forgotten(gained, lost):
+    n = gained + lost
+    return min(1.0, 2 * sum(math.comb(n, k) * 0.5**k for k in range(min(gained, lost) + 1)))
+
+
+def cut_pair(p):
+    return p.cummax(0).clamp(max=1)
+
+
+def whole_numbers(p):
+    return exercise("holm").reference(p).long()
+
+
+def inverted_counts(points):
+    return ~(~exercise("pareto_front").reference(points)).int()
+
+
+def height_pairs(points, reference):
+    above = points - reference
+    return (above[:, 0] * above[:, 1].cummax(0)).sum()
+
+
+def halves_scaled(policy_logps, ref_logps, mask, *, beta):
+    return beta * ((policy_logps - ref_logps) * mask).sum(1).chunk(2)
+
+
+def mask_in_bools(policy_logps, ref_logps, mask, *, beta):
+    return (policy_logps * (1 - mask.bool())).sum(1)
+
+
+def lengths_doubled(margins, extra_tokens):
+    slope, intercept = exercise("length_bias").reference(margins, extra_tokens.abs() + extra_tokens)
+    return slope, intercept
+
+
+def median_line(margins, extra_tokens):
+    slope, _ = exercise("length_bias").reference(margins, extra_tokens)
+    return slope, margins.median() - slope * extra_tokens.median()
+
+
+def neighbours_only(p):
+    order = p.argsort()
+    steps = p[order] * torch.arange(len(p), 0, -1)
+    out = torch.empty_like(p)
+    out[order] = torch.maximum(steps, torch.cat([steps[:1], steps[:-1]])).clamp(max=1)
+    return out
+
+
+def nearly_all_pairs(points):
+    beats = (points[:, None] >= points).all(-1) & (points[:, None] > points).any(-1)
+    return ~beats[1:].any(0)
+
+
+def floor_above_zero(multipliers, measured, levels, rate):
+    return (multipliers + rate * (levels - measured)).clamp(min=1e-3)
+
+
+def heights_of_the_next(points, reference):
+    above = (points - reference).clamp(min=0)
+    above = above[above[:, 0].argsort(descending=True)]
+    width = above[:, 0] - torch.cat([above[1:, 0], above.new_zeros(1)])
+    return (width * torch.cat([above[1:, 1], above.new_zeros(1)])).sum()
+
+
+def products_then_one_mean(a, b, weights, *, scaling):
+    return scaling * ((weights[:, None, None] * (b @ a)).sum(0) + (b @ a).mean(0)) / 3
+
+
 @pytest.mark.parametrize(
     ("name", "function", "says", "does_not_say"),
     [
@@ -1144,6 +1212,22 @@ def margins_turned(margins, noise):
         ("kappa", counts_of_labels, "where a share is needed", "none of the mistakes"),
         ("robust_dpo_loss", only_divided, "has no part in it", "second term"),
         ("robust_dpo_loss", margins_turned, "the sign of the margins", "two weights"),
+        ("mcnemar_p", power_forgotten, "min(1.0, p) may hide", "the same count"),
+        ("holm", whole_numbers, "work with floats", "convert"),
+        ("pareto_front", inverted_counts, "~ inverts only bool", "convert"),
+        ("holm", cut_pair, "take .values", "stands before"),
+        ("hypervolume", height_pairs, "take .values", "count the arguments"),
+        ("implicit_margins", halves_scaled, "no arithmetic", "count the arguments"),
+        ("implicit_margins", mask_in_bools, "'not' is ~x", "shapes"),
+        ("swapped_win_rate", lambda a_first, b_first: 1 - b_first, "number by number", "count the"),
+        ("swapped_win_rate", lambda a_first, b_first: 1 + print(), "is None", "count the"),
+        ("length_bias", lengths_doubled, "none of the mistakes", "sign"),
+        ("length_bias", median_line, "none of the mistakes", "intercept has"),
+        ("holm", neighbours_only, "none of the mistakes", "running maximum"),
+        ("pareto_front", nearly_all_pairs, "none of the mistakes", "before it"),
+        ("dual_step", floor_above_zero, "none of the mistakes", "becomes 0"),
+        ("hypervolume", heights_of_the_next, "none of the mistakes", "reference"),
+        ("lora_soup", products_then_one_mean, "none of the mistakes", "left out"),
     ],
 )
 def test_what_to_do_is_true_of_the_function_that_came(name, function, says, does_not_say):

@@ -84,6 +84,70 @@ def test_a_limit_stops_before_the_next_new_arm_and_counts_no_stored_one(script):
     assert len(all_arms(0)) == 3
 
 
+RECORD = {
+    "provenance": {"commit": "b"}, "settings": {"steps": 4, "betas": [0.1, 1]},
+    "runs": [{"arm": "a", "seed": 0, "lr": 0.1}, {"arm": "a", "seed": 1, "lr": 0.1}],
+    "earlier": [{"commit": "a"}],
+}  # fmt: skip
+
+
+def keeping(script: str, **settings) -> common.Arms:
+    target = Path(script).with_name("toy.json")
+    target.write_text(json.dumps(RECORD))
+    return common.Arms(script, record=target, settings=settings)
+
+
+def test_a_records_runs_are_kept_and_only_new_seeds_are_trained(script):
+    arms = keeping(script, settings={"steps": 4, "betas": (0.1, 1)})
+    trained = []
+
+    def run(seed: int) -> dict:
+        trained.append(seed)
+        return {"arm": "a", "seed": seed, "lr": 0.1}
+
+    runs = [
+        arms.kept("runs", {"arm": "a", "seed": seed}, lr=0.1)
+        or arms.result(f"a {seed}", "key", lambda seed=seed: run(seed))
+        for seed in (0, 1, 2)
+    ]
+    assert trained == [2] and runs[:2] == RECORD["runs"] and runs[2]["seed"] == 2
+    assert arms.history() == {"earlier": [{"commit": "a"}, {"commit": "b"}]}
+    assert arms.with_kept("runs", runs[2:], "arm", "seed") == [runs[2], *RECORD["runs"]]
+    assert arms.with_kept("runs", runs, "arm", "seed") == runs
+
+
+def test_a_run_with_other_settings_is_not_kept(script):
+    for settings in ({"steps": 5, "betas": (0.1, 1)}, {"steps": 4}):
+        with pytest.raises(SystemExit, match="toy.json can't be kept.*today's settings"):
+            keeping(script, settings=settings)
+    with pytest.raises(SystemExit, match="today's weights"):  # the record doesn't say which
+        keeping(script, settings=RECORD["settings"], weights=None)
+    arms = keeping(script)
+    with pytest.raises(SystemExit, match="'seed': 1.*today's lr"):
+        arms.kept("runs", {"arm": "a", "seed": 1}, lr=0.2)
+    assert arms.kept("runs", {"arm": "b", "seed": 1}, lr=0.2) is None
+    assert arms.kept("trials", {"arm": "a"}) is None
+
+
+def test_without_an_earlier_record_nothing_is_kept(script):
+    absent = Path(script).with_name("absent.json")
+    arms = common.Arms(script, record=absent, settings={"steps": 4})
+    assert arms.kept("runs", {"seed": 0}) is None and arms.history() == {}
+    assert arms.with_kept("runs", [{"seed": 0}], "seed") == [{"seed": 0}]
+
+
+def test_a_shared_measure_counts_only_for_the_experiments_that_use_it(script, monkeypatch):
+    def keys(shared: dict[str, str]) -> list[str]:
+        code = {"users": {"run": "sampled_sums(model)"}, "others": {"run": "pass"}}
+        monkeypatch.setattr(common, "functions_of", lambda file: code.get(file, shared))
+        return [key("users"), key("others")]
+
+    before = keys({"policy": "p", "sampled_sums": "s"})
+    changed = keys({"policy": "p", "sampled_sums": "changed"})
+    assert before[0] != changed[0] and before[1] == changed[1]
+    assert keys({"policy": "changed", "sampled_sums": "s"})[1] != before[1]
+
+
 def test_a_log_is_read_by_the_names_of_the_record():
     log = [{"reward": 0.5, "a": None}, {"reward": 1.0, "a": 2.0}, {"train_loss": 0.1}]
     series = common.log_series(log, {"paid": "reward", "some": "a", "kl": "kl"})

@@ -16,6 +16,7 @@ INTERVAL = """    rng = np.random.default_rng(0)
     low, high = np.quantile(resampled, [0.025, 0.975])
 """
 SE = "changes.std(ddof=1) / math.sqrt(len(changes))"
+APPEND = 'samples[row["id"]].append(row["score"])'
 SCORED = 'if row["score"] is not None:'
 CHANGES = "np.array([means[1][prompt] - means[0][prompt] for prompt in shared])"
 
@@ -29,6 +30,10 @@ def edited(*edits: tuple[str, str]):
     space = vars(compare_reference) | {"math": math, "scipy_stats": scipy_stats}
     exec(text, space)
     return space["compare_runs"]
+
+
+def none_as(number: str) -> str:
+    return f'{number} if row["score"] is None else row["score"]'
 
 
 def normal(z: str = "1.96", se: str = SE) -> tuple[str, str]:
@@ -70,8 +75,10 @@ def unpaired(before, after):
           "return np.array([changes.mean(), low, high])")],
         [(INTERVAL, "    low, high = scipy_stats.bootstrap((changes,), np.mean, n_resamples=999, "
           "rng=np.random.default_rng(1)).confidence_interval\n")],
+        [("default_rng(0)", "default_rng()"), ("float(changes.mean())", "float(resampled.mean())")],
+        [("(2000,", "(300,")],
     ],
-    ids=["reference", "normal", "t", "an array", "BCa"],
+    ids=["reference", "normal", "t", "an array", "BCa", "mean of resamples", "300 resamples"],
 )  # fmt: skip
 def test_an_interval_that_covers_is_right_however_it_is_made(edits):
     verdict = compare_build.judge(edited(*edits))
@@ -90,6 +97,23 @@ def test_an_interval_that_covers_is_right_however_it_is_made(edits):
          "none_as_wrong"),
         (edited(('changes.mean()), float(low)', 'np.mean([*means[1].values()]) - '
                  'np.mean([*means[0].values()])), float(low)'), normal("9")), "own_prompts"),
+        (edited(("means[0].keys() & means", "means[0].keys() | means"),
+                (CHANGES, "np.array([means[1].get(p, 0) - means[0].get(p, 0) for p in shared])")),
+         "own_prompts"),  # although its intervals cover
+        (edited((CHANGES, CHANGES + "; changes = changes[changes != 0]")), "other_mean"),
+        (edited((SCORED, 'if row["score"]:')), "zeros_left_out"),
+        (edited((SCORED, 'if row["score"] is not None and row["sample"] == 0:')), "one_sample"),
+        (edited((APPEND, 'samples[row["id"]] = [row["score"]]')), "one_sample"),
+        (edited(("np.mean(scores)", "np.sum(scores)")), "summed"),
+        (edited((SCORED, "if True:"), (APPEND, APPEND.replace('row["score"]', none_as("math.nan"))),
+                (CHANGES, CHANGES + "; changes = changes[~np.isnan(changes)]")), "prompt_dropped"),
+        (edited((SCORED, "if True:"), (APPEND, APPEND.replace('row["score"]', none_as("0.5")))),
+         "none_counted"),
+        (edited((SCORED, "if True:"), (APPEND, APPEND.replace('row["score"]', none_as("-1")))),
+         "none_counted"),
+        (edited(("(2000,", "(20,")), "few_resamples"),
+        (edited(("default_rng(0)", "default_rng()"), ("[0.025, 0.975]", "[0.05, 0.95]"),
+                ("float(changes.mean())", "float(resampled.mean())")), "level"),
         (edited(normal(se="changes.std(ddof=1)")), "keeps_its_width"),
         (edited((INTERVAL, "    low = high = np.median(changes)\n"),
                 ("(changes.mean()", "(np.median(changes)")), "no_width"),

@@ -91,6 +91,16 @@ def test_what_misses_is_told_a_reason_that_is_true_or_none(worth, mix, shares, c
     assert outcome.status == ("not attempted" if code == "not_attempted" else "wrong")
 
 
+def test_why_there_are_no_pairs_and_that_a_judge_may_say_none(trained):
+    trained(safety=0.1)
+    message = build.judge(summed, {"howto": 1, "unsafe": 0}).message
+    assert message.endswith("the mix has none.")
+    same_for_unsafe = build.judge(lambda h, s, n: h if s in (None, 0.5) else 0, MIX).message
+    assert "both replies always have the same worth" in same_for_unsafe
+    assert "says None" in build.judge(ignores_none, MIX).message
+    assert "says None" not in build.judge(lambda scores: sum(scores), MIX).message
+
+
 def test_without_an_answer_the_notebook_goes_on_with_the_reference(trained, capsys):
     trained()
     assert build.check(untouched, MIX) == (build.reference, build.REFERENCE_MIX)
