@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Week 7 · GRPO: learning from a verifier
 #
-# After week 5, our tiny model gets 96% of the five-number sums right, but only 5% of the three-number sums. The short sums aren't harder. The model works out long sums step by step, but for short ones it just states a number, because that's what its teachers usually did in week 3.
-# This week nobody shows it a single solution. The model is told only whether its final number is right. Can it discover on its own that working out a sum pays off?
+# After week 5, our tiny model gets 96% of the five-number sums right, but only 5% of the three-number sums. The short sums aren't harder. The model works out long sums step by step, but for short ones it just states a number, because most short sums in its week 3 training data were answered that way.
+# This week, nobody shows the model a single solution. It is told only whether its final number is right. Can it discover on its own that working out a sum pays off?
 #
 # That is the question behind today's reasoning models. DeepSeek's R1-Zero was rewarded only for the right final answer and the right format, and its accuracy on the AIME 2024 competition problems rose from 16% to more than 70% ([2501.12948](https://arxiv.org/abs/2501.12948)). The method, **group relative policy optimization (GRPO)**, samples several answers to each prompt, lets a program check them, and makes the better ones more likely. This week you'll write GRPO yourself, show that your version computes exactly what TRL's does, and then train with TRL.
 #
@@ -15,11 +15,11 @@
 #
 # The `tiny` profile shows *how* the method works, not how capable a trained model can be.
 #
-# **The core** takes about 100 minutes, including about one minute of training on `tiny`. It contains one exercise, one build and one paper.
+# **The core** takes about 100 minutes, including about one minute of training on `tiny`. You'll solve one exercise, build one training step, and read one paper.
 #
 # 1. [Where we start](#start) · 2. [The reward](#reward) · 3. [The policy gradient](#gradient) · 4. [Who gets the credit?](#credit) · 5. [What GRPO keeps from PPO](#ppo) · 6. [Build: one step of GRPO](#build) · 7. [Train](#train) · 8. [Reading the log](#log) · 9. [What changed?](#changed) · 10. [The paper, and what you have now](#end)
 #
-# **The deeper sections** take another three hours. You can read them in any order or skip them: nothing else in the core or in later weeks depends on them.
+# **The deeper sections** take another three hours. You can read them in any order or skip them: neither the core nor later weeks depend on them.
 #
 # - [REINFORCE and its baseline](#deeper-gradient) · 20 minutes, one exercise
 # - [The KL term, and the loss by hand](#deeper-kl) · 30 minutes, one exercise
@@ -114,7 +114,7 @@ before = lab.evaluate(parent, model, tokenizer)
 # %% [markdown]
 # How good is the policy at sums? For each number of terms, the table shows the accuracy, the share of worked-out answers, and the mean length in tokens.
 #
-# On the other profiles, the sums are word problems, grouped by their level in `everyday`. Problems at levels 1 and 2 ask the model to add, multiply or compare a few small numbers; those at levels 3 to 5 use larger numbers or take several steps. `smol` is trained and evaluated on levels 1 and 2 only. `t4` and `rented` are trained on GSM8K, so GSM8K has its own row; its scores ignore the format of an answer.
+# On the other profiles, the sums are word problems, grouped by their level in the `everyday` set. Problems at levels 1 and 2 ask the model to add, multiply or compare a few small numbers; those at levels 3 to 5 need larger numbers or several steps. `smol` is trained and evaluated on levels 1 and 2 only. `t4` and `rented` are trained on GSM8K, so GSM8K has its own row; its scores ignore the format of an answer.
 
 # %%
 from postlab.evals import everyday_rows
@@ -204,7 +204,7 @@ p = logits.softmax(0)
 [[round(value, 4) for value in side.tolist()] for side in (left, right)]
 
 # %% [markdown]
-# The two sides are equal. You can't list every possible answer of a language model, so you sample a few, score them, and increase the log-probability of each one in proportion to its reward. This algorithm is called **REINFORCE**.
+# The two sides are equal. You can't list every answer that a language model could give, so you sample a few, score them, and increase the log-probability of each one in proportion to its reward. This algorithm is called **REINFORCE**.
 #
 # In practice, you first subtract a **baseline**, such as the mean reward of the samples, from the reward. Without a baseline, every sampled answer with a positive reward is made more likely, even the worse ones. Does a baseline bias the gradient? No: a constant $b$ doesn't change the expected gradient, because the probabilities always add up to 1:
 #
@@ -274,7 +274,7 @@ rewards = torch.tensor([1.0, 0.0, 0.0, 0.0] + [1.0, 1.0, 1.0, 0.0] + [0.0, 0.0, 
 group_advantages(rewards, 4).view(3, 4).round(decimals=2)
 
 # %% [markdown]
-# The only right answer in the first group gets +1.5, and the only wrong one in the second gets −1.5. The third group teaches nothing: its advantages are all 0, as they would be if all four answers were right. Such groups are called **zero-variance groups**. TRL logs their share as `frac_reward_zero_std`. You paid for sampling these answers and got no gradient in return.
+# The only right answer in the first group gets +1.5, and the only wrong one in the second gets −1.5. The third group teaches the policy nothing: its advantages are all 0, as they would be if all four answers were right. Such groups are called **zero-variance groups**. TRL logs the share of such groups as `frac_reward_zero_std`.
 #
 # > **The roadmap says** GRPO eliminates the reward model. **The evidence says** it's the *verifier* that replaces the reward model; GRPO works with any reward, learned or not. What GRPO removes is the critic ([DeepSeekMath 2024](https://arxiv.org/abs/2402.03300), section 4.1).
 
@@ -294,7 +294,7 @@ group_advantages(rewards, 4).view(3, 4).round(decimals=2)
 #
 # $$\mathcal{L} = \frac{1}{G} \sum_i \frac{1}{|o_i|} \sum_t \Big[-\min\big(\rho_{i,t} A_i, \; \operatorname{clip}(\rho_{i,t}, 1 - \epsilon, 1 + \epsilon) A_i\big) + \beta \, k_{3;i,t}\Big], \qquad \rho_{i,t} = \frac{\pi(o_{i,t})}{\pi_\text{old}(o_{i,t})}$$
 #
-# Here $\pi_\text{old}$ is the policy that sampled the answers, and each probability is conditioned on the prompt and the tokens before $t$. $k_3$ estimates the KL to the reference. In this week's core, $\beta$ is 0, so you can ignore the KL term for now. [A deeper section](#deeper-kl) explains it and asks you to write this loss yourself.
+# Here $\pi_\text{old}$ is the policy that sampled the answers, and each probability is conditioned on the prompt and the tokens before $t$. The term $k_3$ estimates the KL to the reference. In this week's core, $\beta$ is 0, so you can ignore the KL term for now. [A deeper section](#deeper-kl) explains it and asks you to write this loss yourself.
 #
 # Right after sampling, the policy hasn't changed yet, so every ratio is 1. What are the loss and its gradient at this point?
 
@@ -309,7 +309,7 @@ gradient = torch.autograd.grad(loss, logps)[0][:, 0]
 round(loss.item(), 6) + 0.0, [round(value, 3) for value in gradient.tolist()]
 
 # %% [markdown]
-# The loss is 0, because every ratio is 1 and the advantages of a group add up to zero. The gradient isn't zero: a step of gradient descent makes the tokens of the right answer more likely and those of the three wrong answers less likely. **A GRPO loss of zero doesn't mean that something is broken, and a loss that moves doesn't mean that the model is learning.** (TRL's default, `loss_type="dapo"`, averages over all tokens in the batch. Its value is then $-\sum_i A_i |o_i| / \sum_i |o_i|$, which isn't exactly zero but tells you just as little.)
+# The loss is 0, because every ratio is 1 and the advantages of a group add up to zero. The gradient isn't zero: a gradient step makes the tokens of the right answer more likely and those of the three wrong answers less likely. **A GRPO loss of zero doesn't mean that something is broken, and a loss that moves doesn't mean that the model is learning.** TRL's default, `loss_type="dapo"`, averages over all tokens in the batch. Its value is then $-\sum_i A_i |o_i| / \sum_i |o_i|$, which isn't exactly zero but tells you just as little.
 
 # %% [markdown]
 # <a id="build" name="build"></a>
@@ -429,7 +429,7 @@ grpo_step = check.grpo_step(grpo_step)
 #
 # </details>
 #
-# Now repeat this step in a loop, which adds only an optimizer and a learning rate that falls to zero:
+# Now put this step in a loop; the only additions are an optimizer and a learning rate that falls to zero:
 
 # %% tags=["aside"]
 from functools import partial
@@ -522,15 +522,15 @@ if beside:
 plot_pair(ours, trl, names=("yours", "TRL")) if beside else None
 
 # %% [markdown]
-# They match exactly. Both runs sample the same answers, so they get the same rewards, and their gradients differ only by rounding. With these settings, everything that TRL's GRPO does is on this page.
+# They match exactly. Both runs sample the same answers, so they get the same rewards, and their gradients differ only by rounding. With these settings, everything that TRL's GRPO trainer does is on this page.
 #
-# `record_groups` has stored everything that TRL's reward function saw. Step through the groups: each page shows one prompt and its group, coloured by advantage. Training makes the blue answers more likely and the red ones less likely.
+# `record_groups` has stored everything that TRL's reward function saw. Step through the groups: each page shows one prompt and its group, colored by advantage. Training makes the blue answers more likely and the red ones less likely.
 
 # %% tags=["aside"]
 rollout_explorer(watched.groups) if beside else None
 
 # %% [markdown]
-# Notice two things. First, **every token of an answer has the same colour.** If a worked sum goes wrong in its last step, the correct steps before it are punished as well. (This is why week 10 introduces process rewards.) Second, in a group that contains both worked answers and guesses, like the one above, the worked answers are the right ones. These answers become more likely, so the policy learns to *work things out*, although the reward ignores the work.
+# Notice two things. First, **every token of an answer has the same color.** If a worked sum goes wrong in its last step, the correct steps before it are punished as well. This is why week 10 introduces process rewards. Second, in a group that contains both worked answers and guesses, like the one above, the worked answers are the right ones. These answers become more likely, so the policy learns to *work things out*, although the reward ignores the work.
 
 # %% [markdown]
 # <a id="train" name="train"></a>
@@ -545,7 +545,7 @@ pd.Series(dict(grpo.trainer), name="GRPOConfig").to_frame()
 # %% [markdown]
 # Each prompt gets eight answers. Each step uses eight prompts on `tiny` and four on `smol`. With `beta` at 0, there's no reference model in memory. With one update per batch, the clip has no effect.
 #
-# If you set `beta` above 0, check which model serves as the reference, because it depends on the trainer. TRL's own trainer, which runs on a CPU, keeps a frozen copy of the adapter you start from. On a GPU, Unsloth replaces this trainer with a version that switches the adapter off instead. The reference is then the *base* model, and the KL term pulls the policy back toward the model before SFT and DPO. (In week 5, the reference is the starting model in both cases.)
+# If you set `beta` above 0, check which model serves as the reference, because it depends on the trainer. TRL's own trainer, which runs on a CPU, keeps a frozen copy of the adapter you start from. On a GPU, Unsloth replaces this trainer with a version that switches the adapter off instead. The reference is then the *base* model, and the KL term pulls the policy back toward the model before SFT and DPO. In week 5, the reference is the starting model in both cases.
 #
 # Most of the training time is spent on sampling. `generate` processes the prompt again for every sample in the group, and finished sequences stay in the batch until the longest one ends. On a CPU, `rollout_func` passes the sampling to postlab's own engine, which avoids both problems and samples from the same distribution. On a GPU, the run takes about one to four hours. To watch its curves live, import `LiveView` from `postlab.show` and pass `callbacks=[LiveView("grpo")]` to the trainer.
 
@@ -641,11 +641,11 @@ drawn += ["helpfulness", "instructions", "gsm8k_strict", "gsm8k_lenient"]  # wha
 plot_stages(table[table["metric"].isin(drawn)], profile=lab.profile.name)
 
 # %% [markdown]
-# Greedy accuracy tells you what the policy does when it always picks the most likely token. Accuracy at temperature 1 tells you what a typical sample looks like. If RL only *sharpens* a model, sampled accuracy rises to the level of greedy accuracy. On `tiny`, both rose, because the habit itself changed ([more on this](#deeper-pass)). `t4` and `rented` measure only the greedy answer.
+# Greedy accuracy tells you what the policy does when it always picks the most likely token. Accuracy at temperature 1 tells you what a typical sample looks like. If RL only *sharpens* a model, sampled accuracy rises to the level of greedy accuracy. On `tiny`, both accuracies rose, because the habit itself changed ([more on this](#deeper-pass)). `t4` and `rented` measure only the greedy answer.
 #
-# What about everything that wasn't rewarded, like facts, lists, safety and honesty? In the stored output, none of these changes is conclusive. Accuracy on facts fell by 3 points. The interval of this change excludes zero, but we looked at many metrics, and after Holm's correction (week 6) the change is no longer significant.
+# What about everything that wasn't rewarded, like facts, lists, safety and honesty? In the stored output, none of these changes is conclusive. Accuracy on facts fell by 3 points. The interval of this drop excludes zero, but we looked at many metrics, and after Holm's correction (week 6), it isn't significant.
 #
-# But "inconclusive" doesn't mean "unchanged", and this is only one run. We recorded the same chain with eight seeds (`data/results/tiny/summary.json`). Accuracy on list operations fell on every seed, by 2 to 5.5 points, so GRPO has a small cost here. Accuracy on facts fell by 8 points on seed 2, and safety fell by 5.5 on seed 3; on other seeds, both changed much less.
+# But "inconclusive" doesn't mean "unchanged", and this is only one run. We ran the same chain with eight seeds (`data/results/tiny/summary.json`). Accuracy on list operations fell for every seed, by 2 to 5.5 points, so GRPO has a small cost here. Accuracy on facts fell by 8 points with seed 2, and safety fell by 5.5 with seed 3. With the other seeds, both changed much less.
 #
 # > **The roadmap says** GRPO was introduced with R1 in January 2025. **The evidence says** it was introduced with DeepSeekMath in February 2024; R1 made it famous.
 #
@@ -682,7 +682,7 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# The result is the same on all five seeds: at the end, every sum is worked out, and nearly all are right. The policy could already work out sums before GRPO, and week 3's data contained a few worked-out short sums. GRPO made the worked-out answers the rule, because they earn more reward.
+# The result is the same for all five seeds: at the end, every sum is worked out, and nearly all are right. The policy could already work out sums before GRPO, and week 3's data contained a few worked-out short sums. GRPO made the worked-out answers the rule, because they earn more reward.
 #
 # <a id="end" name="end"></a>
 # ## 10. The paper, and what you have now
@@ -711,7 +711,7 @@ def climb(baseline, seed, updates=60):
 
 
 # %% [markdown]
-# **Predict first.** Every answer here has a reward above 0, so without a baseline every sampled answer is made more likely. With a baseline, we first subtract the mean reward of the four samples. Does the baseline change where the climb ends, or how it gets there?
+# **Predict first.** Every answer here has a reward above 0, so without a baseline every sampled answer is made more likely. With a baseline, we first subtract the mean reward of the four samples. Does the baseline change where training ends up, or how it gets there?
 
 # %%
 from postlab.course.week07 import plot_climb
@@ -727,7 +727,7 @@ plot_climb(
 )
 
 # %% [markdown]
-# The baseline mostly changes the path of the climb. Without a baseline, whatever happens to be sampled becomes more likely, even if it's one of the worse answers. It is then sampled more often and becomes even more likely. Some runs (thin lines) go the wrong way for a while, and after sixty updates one of the twelve is still well below the others. The baseline removes most of this noise.
+# The baseline mostly changes the path that training takes. Without a baseline, whatever happens to be sampled becomes more likely, even if it's one of the worse answers. It is then sampled more often and becomes even more likely. Some runs (thin lines) go the wrong way for a while, and after sixty updates one of the twelve is still well below the others. The baseline removes most of this noise.
 #
 # One detail: the mean of the samples isn't quite a constant, because each sample's own reward is part of it. With $n$ samples, this effect scales the expected gradient by $(n-1)/n$ but doesn't change its direction. RLOO avoids even this scaling by comparing each sample with the mean of the *others*.
 
@@ -781,7 +781,7 @@ loss.item(), torch.autograd.grad(loss, logps)[0].tolist()
 # <a id="deeper-kl" name="deeper-kl"></a>
 # ## Deeper: the KL term, and the loss by hand
 #
-# The KL is estimated from the sampled tokens. There are three common estimators. With $d = \log \pi - \log \pi_\text{ref}$ they are $k_1 = d$, $k_2 = d^2/2$ and $k_3 = e^{-d} - 1 + d$. Here are their values for a vocabulary of three tokens:
+# The KL is estimated from the sampled tokens. Three estimators are common. With $d = \log \pi - \log \pi_\text{ref}$ they are $k_1 = d$, $k_2 = d^2/2$ and $k_3 = e^{-d} - 1 + d$. Here are their values for a vocabulary of three tokens:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -887,13 +887,13 @@ plot_reuse(pd.DataFrame(shares))
 # %% [markdown]
 # From the second update on, the clip removes the gradient of about 3 to 4% of the tokens; at the eighth update, it's almost 6%. So if you use a batch more than once (`num_iterations` in TRL), the clip limits how far that batch can move the policy.
 #
-# Why do the two lines nearly coincide? A token is clipped only if its ratio has left the bounds in the direction in which its advantage pushes it: above 1.2 with a positive advantage, or below 0.8 with a negative one. Then the minimum picks the clipped term, which is constant, so the gradient is zero. A token whose ratio has left the bounds in the opposite direction keeps its gradient, which brings it back. Here almost all the tokens outside the bounds were pushed there by their own advantage.
+# Why do the two lines nearly coincide? A token is clipped only if its ratio has left the bounds in the direction in which its advantage pushes it: above 1.2 with a positive advantage, or below 0.8 with a negative one. Then the minimum picks the clipped term, which is constant, so the gradient is zero. A token whose ratio has left the bounds in the opposite direction keeps its gradient, and this gradient brings it back. Here almost all the tokens outside the bounds were pushed there by their own advantage.
 
 # %% [markdown]
 # <a id="deeper-hunt" name="deeper-hunt"></a>
 # ## Deeper: it runs, but it doesn't learn
 #
-# A colleague took your step, your loop and the same starting model. But she thought that the scoring function itself should line up the right numbers with the answers, so she wrote her own:
+# A colleague reused your step, your loop and your starting model. But she thought that the scoring function itself should line up the right numbers with the answers, so she wrote her own:
 
 # %% tags=["aside"]
 from postlab.course.week07 import plot_hunt
@@ -929,7 +929,7 @@ perfect = [f"#### {gold}" for gold in golds]
 sum(scored(perfect, golds)) / len(perfect), sum(her_scores(perfect, golds)) / len(perfect)
 
 # %% [markdown]
-# The correct reward gives full marks to all of these answers, and the broken one to only a sixth of them. TRL repeats the columns of a dataset for you, so this exact bug can't happen there. But similar bugs can: for example, a column that was shuffled separately from its prompts, or a reward that picks up a number from the *question*. The same test applies.
+# The correct reward gives full marks to all of these answers, and the broken one to only a sixth of them. TRL repeats the columns of a dataset for you, so this exact bug can't happen there. But similar bugs can: for example, a column that was shuffled separately from its prompts, or a reward that picks up a number from the *question*. The same test helps there.
 
 # %% [markdown]
 # <a id="deeper-rates" name="deeper-rates"></a>
@@ -950,7 +950,7 @@ same_rates = rates and torch.allclose(torch.tensor(rates), torch.tensor(wanted))
 # %% [markdown]
 # Why would a **warm-up** help? The reason is Adam. In the first step, Adam's averages contain just one gradient $g$, so the update is $\eta\, g / \sqrt{g^2} = \pm\eta$ for every weight, however small the gradient was. The first step is thus as large as any, although it's based on just one batch. A warm-up makes the first steps smaller. And why let the rate **fall**? Smaller steps at the end average out the gradient noise, and you may be able to start with a higher rate.
 #
-# We recorded runs from the same starting policy with five rates, each four times as high as the one before. There are three schedules: a constant rate, a constant rate after a warm-up over the first four steps, and a straight line down to zero. A run has 20 steps, half as many as the recipe, so that you can also see when a rate is too low. Otherwise, the runs differ only in the seed. Each step samples 64 answers and makes one update, so nothing is clipped. The two lowest rates have one run per schedule, and the other three have five.
+# We recorded runs from the same starting policy with five rates, each four times as high as the one before. There are three schedules: a constant rate, a constant rate after a warm-up over the first four steps, and a straight line down to zero. Each run has 20 steps, half as many as the recipe, so that you can also see when a rate is too low. Otherwise, the runs differ only in the seed. Each step samples 64 answers and makes one update, so nothing is clipped. The two lowest rates have one run per schedule, and the other three have five.
 #
 # **Predict first.** The recipe's rate is 1e-4. At which of the rates 2.5e-5, 1e-4, 4e-4, 1.6e-3 and 6.4e-3 does training collapse? And what suffers first?
 
@@ -985,7 +985,7 @@ means = sweep.groupby(by)[[*sweep.columns[3:]]].mean().round(2)
 print(means.assign(runs=sweep.groupby(by).size()).to_string())
 
 # %% [markdown]
-# At the rates with five seeds, we can test whether the schedule matters. Each row compares a schedule with the constant rate, seed by seed, and Holm's correction covers all 18 comparisons:
+# At the rates that have five seeds, we can test whether the schedule matters. Each row compares a schedule with the constant rate, seed by seed, and Holm's correction covers all 18 comparisons:
 
 # %% tags=["aside"]
 from scipy.stats import ttest_rel
@@ -1011,24 +1011,24 @@ print(tests.round(2).to_string(index=False))
 # %% [markdown]
 # Here is what the figure shows, from left to right:
 #
-# - **2.5e-5 is too low for 20 steps.** With a constant rate, accuracy on the sums reaches 80%, and in the last steps only about half of the samples are right.
+# - **A rate of 2.5e-5 is too low for 20 steps.** With a constant rate, accuracy on the sums reaches 80%, but in the last steps, only about half of the samples are right.
 # - **From 1e-4 to 1.6e-3, the sums are fine:** on average, 96% to 99% are right, whatever the schedule. If you only watched the reward, you'd conclude that the rate hardly matters.
-# - **Skills that aren't rewarded suffer first.** At a constant 4e-4, accuracy on facts fell from 98% to 64% on average. At 1.6e-3, it fell to 50% (18% to 88%, depending on the seed). Nothing in the objective protects unrewarded skills. The higher the rate, the more the updates for sums change everything else, and the reward shows none of it.
-# - **At 6.4e-3, training collapses.** On seed 0 with a constant rate, the reward reaches 0.95 in the second step, more than at any lower rate, and later falls to zero. In its log, the answers get longer (about 60 tokens at the end, with a limit of 64), and the entropy *rises*.
+# - **Skills that aren't rewarded suffer first.** At a constant rate of 4e-4, accuracy on facts fell from 98% to 64% on average. At 1.6e-3, it fell to 50% (18% to 88%, depending on the seed). The higher the rate, the more training on sums disturbs other skills, and the reward shows none of this.
+# - **At 6.4e-3, training collapses.** With seed 0 and a constant rate, the reward reaches 0.95 in the second step, more than at any lower rate, and later falls to zero. In the log of this run, the answers get longer (about 60 tokens at the end, with a limit of 64), and the entropy *rises*.
 #
-# **The decay helps at one rate.** At 4e-4, runs with a falling rate score 18 points higher on facts than runs with a constant one (12 to 25, corrected p 0.03), and they lose nothing on the sums. One simple reason: falling rates add up to only about half as much, so the policy moves less. At 1.6e-3, we see no such difference, but there, accuracy on facts varies by up to 75 points between seeds.
+# **The decay helps at one rate.** At 4e-4, runs with a falling rate score 18 points higher on facts than runs with a constant one (12 to 25, corrected p 0.03), and they lose nothing on the sums. One simple reason is that falling rates add up to only about half as much, so the policy moves less. At 1.6e-3, we see no such difference, but there, accuracy on facts varies by up to 75 points between seeds.
 #
-# **The warm-up** made no difference that we could show at 4e-4 and 1.6e-3. At 6.4e-3, all five runs with a constant rate end with at most 2.5% of the sums right. With a warm-up, two of the five still solve 27% and 40%. With decay, three of the five still solve 62% to 88%. Both differences are inconclusive, because the results depend so much on the seed. So in these runs, neither schedule reliably makes up for a rate that is too high. The cheapest protection is a lower rate: at 1e-4, at least 92% of the facts were still right (one run per schedule).
+# **The warm-up** made no difference that we could show at 4e-4 and 1.6e-3. At 6.4e-3, all five policies trained at a constant rate get at most 2.5% of the sums right. With a warm-up, two of the five still solve 27% and 40% of the sums. With decay, three of the five still solve 62% to 88%. Both differences are inconclusive, because the results depend so much on the seed. So in these runs, neither schedule reliably makes up for a rate that is too high. The cheapest protection is a lower rate: at 1e-4, at least 92% of the facts were still right (one run per schedule).
 #
-# What do others use? For *full* fine-tuning with GRPO, DeepSeekMath used a rate of 1e-6 ([section 4.2](https://arxiv.org/abs/2402.03300)), and DAPO used a constant 1e-6 after a warm-up over 20 rollout steps ([section 4.1](https://arxiv.org/abs/2503.14476)). LoRA tolerates about ten times the rate of full fine-tuning in SFT and RL ([LoRA Without Regret](https://thinkingmachines.ai/blog/lora/)). For distillation, they use twice the rate. For GRPO, our profiles use 5e-6 for a 7B model (`rented`) and 1e-5 for a 1.5B model (`t4`). Our tiny model tolerates much higher rates. So don't copy a rate from this notebook. Copy the method: sweep in factors of four until something breaks, and watch the skills that you don't train.
+# What do others use? For *full* fine-tuning with GRPO, DeepSeekMath used a rate of 1e-6 ([section 4.2](https://arxiv.org/abs/2402.03300)), and DAPO used a constant 1e-6 after a warm-up over 20 rollout steps ([section 4.1](https://arxiv.org/abs/2503.14476)). LoRA tolerates about ten times the rate of full fine-tuning in SFT and RL ([LoRA Without Regret](https://thinkingmachines.ai/blog/lora/)). For distillation, the authors only double the rate. For GRPO, our profiles use 5e-6 for a 7B model (`rented`) and 1e-5 for a 1.5B model (`t4`). Our tiny model tolerates much higher rates. So copy our method, not our rates: sweep in factors of four until something breaks, and watch the skills that you don't train.
 
 # %% [markdown]
 # <a id="deeper-filter" name="deeper-filter"></a>
 # ## Deeper: prompts of the right difficulty
 #
-# A group whose answers are all right or all wrong contributes no gradient. In section 7's run, about a third of the groups were uninformative at the start and two thirds at the end. So why not drop such prompts in advance? In **difficulty filtering**, you let the starting policy answer each prompt a few times and keep only the prompts that it gets right sometimes, but not always. (Filtering *during* training is called dynamic sampling, a topic of week 8. [Bae et al. 2025](https://arxiv.org/abs/2504.03380) derive a lower bound on the improvement, which is highest for prompts with a pass rate of one half. They also report gains from filtering online.)
+# A group whose answers are all right or all wrong contributes no gradient. In section 7's run, about a third of the groups were uninformative at the start and two thirds at the end. So why not drop such prompts in advance? In **difficulty filtering**, you let the starting policy answer each prompt a few times and keep only the prompts that it gets right sometimes, but not always. Filtering *during* training is called dynamic sampling, a topic of week 8. [Bae et al. 2025](https://arxiv.org/abs/2504.03380) derive a lower bound on the improvement, which is highest for prompts with a pass rate of one half. They also report gains from filtering online.
 #
-# Whether a filter pays off depends on its cost, because its answers have to be generated, too. We recorded short runs of eight steps with eight seeds. *Filtered* runs train on prompts that the starting policy got right once, twice or three times out of four. *Unfiltered* runs take prompts from the same list, in order. The *longer* runs are unfiltered, too, but they spend the answers that the filter would use on extra steps.
+# Whether a filter pays off depends on its cost, because its answers have to be generated, too. We recorded short runs of eight steps with eight seeds. *Filtered* runs use prompts that the starting policy got right once, twice or three times out of four. *Unfiltered* runs take prompts from the same list, in order. The *longer* runs are unfiltered, too, but they spend as many answers as the filter needs on extra steps.
 
 # %% tags=["aside"]
 record = json.loads((results / "filter.json").read_text())
@@ -1044,7 +1044,7 @@ by_arm = runs.groupby("arm")["right"]
 print(table.assign(lowest=by_arm.min(), highest=by_arm.max()).T.to_string())
 
 # %% [markdown]
-# **Here the filter doesn't help.** With the same number of updates, filtered runs end at 82.4% and unfiltered ones at 82.5%. (The difference is −0.1 points, interval −0.8 to 0.6.) The filter used 512 or 640 answers per run, at least as many as the training itself. If you spend that many answers on eight to ten further steps instead, accuracy rises by 10 points (9 to 11).
+# **Here the filter doesn't help.** With the same number of updates, filtered runs reach 82.4% and unfiltered ones 82.5%. The difference is −0.1 points (interval: −0.8 to 0.6). The filter used 512 or 640 answers per run, at least as many as the training itself. If you spend that many answers on eight to ten further steps instead, accuracy rises by 10 points (9 to 11).
 #
 # Why doesn't the filter help? Even without a filter, only about a third of the groups have no variance in the first step, so there's little to gain. And four answers say little about a prompt: in the first step, 27% of the filtered groups are still all right or all wrong. Also, the policy soon differs from the one that the filter measured. Few of our prompts stay too hard for long. On a data set where most prompts are far too hard or already solved, the filter would save more, but it would also have to check more prompts.
 
@@ -1092,12 +1092,12 @@ print(vars(blocked_differences(by_seed, [("after", "before")])[0]))
 before_after.rename_axis("seed").round(2)
 
 # %% [markdown]
-# Pass@4 rises on every seed, too. The average gain is 13 points (95% interval over the five seeds: 9 to 17). Depending on the seed, the starting model got 19 to 34 sums wrong in all four samples. Of these sums, the final model gets 74% to 100% right at least once. Is that something new?
+# Pass@4 rises for every seed, too. The average gain is 13 points (95% interval over the five seeds: 9 to 17). Depending on the seed, the starting model got 19 to 34 sums wrong in all four samples. The final model solves 74% to 100% of these sums at least once, again depending on the seed. Is that something new?
 #
-# You can't tell, because four samples are far too few to say that a model *can't* do something. If a model gets a sum right in one sample out of six, then all four samples are wrong about half of the time. To say what the starting model can't do, you'd need many more samples.
+# You can't tell, because four samples are far too few to say that a model *can't* do something. If a model gets a sum right in one sample out of six, then all four samples are wrong about half of the time.
 
 # %% [markdown]
-# What about a real language model? Here is SmolLM2 before and after GRPO, in the recorded run of [the next section](#deeper-smol). The model answered each of 120 word problems eight times:
+# What about a real language model? Here is SmolLM2 before and after GRPO, in the run from [the next section](#deeper-smol). The model answered each of 120 word problems eight times:
 
 # %% tags=["aside"]
 from postlab.stats import paired_difference
@@ -1122,9 +1122,9 @@ pd.DataFrame(rows_of).round(3)
 # %% [markdown]
 # Compared with the model that GRPO started from (`dpo`), pass@1 rose by 15 points, and pass@8 rose by 11 (2 to 20, p = 0.047). Taken alone, this looks like more than sharpening, though only just.
 #
-# But look one stage further back, at the `sft` rows. After SFT and before DPO, pass@8 was 68%. DPO lowered it to 57%, and GRPO brought it back to 68%. The GRPO model's pass@1 is 13 points higher than the SFT model's (7 to 19). Its pass@8 is about the same (−1 point, interval −9 to 8). That is what sharpening looks like. So the answer depends on which model you compare with, and papers that report a gain over "the starting model" face the same choice. With one seed, 120 problems and at most eight samples, this run can't settle the question.
+# But look one stage further back, at the `sft` rows. After SFT and before DPO, pass@8 was 68%. DPO lowered it to 57%, and GRPO brought it back to 68%. The GRPO model's pass@1 is 13 points higher than the SFT model's (7 to 19). Its pass@8 is about the same (−1 point, interval −9 to 8). That is what sharpening looks like. So the answer depends on which model you compare with. This is true of every paper that reports a gain over "the starting model". With one seed, 120 problems and at most eight samples, this run can't settle the question.
 #
-# Can RL teach *large* models to solve problems that none of their samples solved before? That's still disputed. [Yue et al. 2025](https://arxiv.org/abs/2504.13837) found that with many samples, base models solve more problems than their RL-trained versions. The authors of [ProRL](https://arxiv.org/abs/2505.24864) trained much longer, on more varied tasks. They report tasks that the base model never solves, however often it tries. [Dragoi et al. 2025](https://arxiv.org/abs/2510.08325) object that if answers are discrete, such as numbers, pass@k for a large $k$ rewards guessing. Instead, they count the problems that are solved *reliably*. [Yuan et al. 2026](https://arxiv.org/abs/2606.15455) attribute the falling pass@k to overtraining: once a problem has been solved in even one of a few samples, further updates on it only narrow the policy. When they updated only on problems without any success, pass@256 rose above the base model's on difficult benchmarks.
+# Can RL teach *large* models to solve problems that none of their samples solved before? That's still disputed. [Yue et al. 2025](https://arxiv.org/abs/2504.13837) found that with many samples, base models solve more problems than their RL-trained versions. The authors of [ProRL](https://arxiv.org/abs/2505.24864) trained much longer, on more varied tasks. They report tasks that the base model never solves, however often it tries. [Dragoi et al. 2025](https://arxiv.org/abs/2510.08325) object that if answers are discrete, such as numbers, pass@k for a large $k$ rewards guessing. Instead, they count the problems that are solved *reliably*. [Yuan et al. 2026](https://arxiv.org/abs/2606.15455) attribute the falling pass@k to overtraining: once a problem has been solved in even one of a few samples, further updates on it only narrow the policy. When they updated the model only on problems that none of its samples had solved, pass@256 rose above the base model's on difficult benchmarks.
 
 # %% [markdown]
 # <a id="deeper-smol" name="deeper-smol"></a>
@@ -1142,15 +1142,15 @@ shown += ["arithmetic", "arithmetic_sampled"]
 plot_stages(chain[chain["metric"].isin(shown)], profile="smol")
 
 # %% [markdown]
-# This run has one seed. The intervals below reflect only the choice of prompts; they don't tell you what a second run would do.
+# The intervals below reflect only the choice of prompts, not the variation between runs.
 #
-# - **SFT** taught the form of the replies. The share of instructions that are followed in every detail rose by 18 points (95% interval: 11 to 27). Accuracy on the word problems rose by 25 points (15 to 34). Some of the SFT rows are word problems, too. (At temperature 1, accuracy rose from 4% to 27%. This gain is partly due to length: the sampled answers are cut off after 24 tokens, and the base model usually writes more.)
+# - **SFT** taught the model what form its replies should take. The share of instructions that are followed in every detail rose by 18 points (95% interval: 11 to 27). Accuracy on the word problems rose by 25 points (15 to 34). Some of the SFT rows are word problems, too. At temperature 1, accuracy rose from 4% to 27%. This gain is partly due to length: the sampled answers are cut off after 24 tokens, and the base model usually writes more.
 # - **DPO** had the intended effects. Refusals of harmful requests rose by 37 points (28 to 46). Admissions that nobody can know the answer rose by 31 points (23 to 40). But the model can hardly tell a harmful request from its harmless look-alike, which differs in a word or two. Refusals of these look-alikes rose by 31 points as well.
 # - **GRPO** raised the accuracy at temperature 1 by 15 points (9 to 22). GRPO also undid most of DPO's work: safety fell by 30 points and honesty by 33. But needless refusals fell by 31 points, and accuracy on facts rose by 10.
 #
-# Why did GRPO undo DPO's work? Nothing in GRPO's objective protects what DPO taught. The reward covers only arithmetic, there's no KL term, and the learning rate stays at 2e-4. GRPO moved the policy 4.4 nats per answer away from its starting point, more than DPO did (2.7) and far more than the tiny model's GRPO stage did (0.3). So this run tells you what *this recipe* does, not what GRPO must always do.
+# Why did GRPO undo DPO's work? Nothing in GRPO's objective protects what DPO taught. The reward covers only arithmetic, there's no KL term, and the learning rate stays at 2e-4. GRPO moved the policy 4.4 nats per answer away from its starting point. That is more than with DPO (2.7) and far more than with GRPO on the tiny model (0.3). So this run tells you what *this recipe* does, not what GRPO must always do.
 #
-# **What we tried.** A larger batch, a lower rate and a `beta` above zero seemed the obvious remedies. We ran two short trials with 64 completions per step and `beta` 0.02: 20 steps at 1e-4 (from a shorter DPO), and 20 at 2e-4. In both, the training reward stayed around 0.3. In a third trial (26 steps from an SFT that never saw a sum), the reward stayed around 0.14. We stopped all three trials early, so they show only that nothing happened early, not where they would have ended. A gentler DPO run (48 steps, half the weight on the likelihood term) raised safety and over-refusal by the same 19 points on the held-out prompts, so it was no better at telling look-alikes apart. The rewards and shares are in `data/results/smol/trials.json`.
+# **What we tried.** A larger batch, a lower rate and a `beta` above zero seemed the obvious remedies. We ran two short trials with 64 completions per step and `beta` 0.02: 20 steps at 1e-4 (after a shorter DPO stage) and 20 at 2e-4. In both, the training reward stayed around 0.3. In a third trial (26 steps, after SFT without any sums), the reward stayed around 0.14. We stopped all three trials early, so they show only that nothing improved early on, not how they would have ended. A gentler DPO run (48 steps, half the weight on the likelihood term) raised safety and over-refusal by the same 19 points on the held-out prompts, so it was no better at telling look-alikes apart. The rewards and shares are in `data/results/smol/trials.json`.
 
 # %% [markdown]
 # <a id="deeper-format" name="deeper-format"></a>
@@ -1208,7 +1208,7 @@ else:
 yours.round(1)
 
 # %% [markdown]
-# In the stored run, format accounts for 0 points of the gain, and the sums account for 41. But this is just one run. We recorded the whole chain of SFT, DPO and GRPO on five seeds with the shipped recipe. To show what the two readings can catch, we also recorded three runs from a policy that we made *careless* on purpose. It was fine-tuned for 30 steps on its own answers, with the `####` removed from three quarters of them. GRPO then trains it with the strict reward.
+# In the stored run, format accounts for 0 points of the gain and arithmetic for 41. But this is just one run. We also ran the full chain of SFT, DPO and GRPO with five seeds, using the default recipe. To show what the two readings can catch, we added three runs from a policy that we made *careless* on purpose. It was fine-tuned for 30 steps on its own answers, with the `####` removed from three quarters of them. GRPO then trained it with the strict reward.
 
 # %%
 from postlab.course.week07 import plot_gains
@@ -1234,7 +1234,7 @@ for one in arms["runs"]:
 plot_gains(pd.DataFrame(gains))
 
 # %% [markdown]
-# With the shipped recipe, none of the gain is due to format on any seed, because the model from week 5 already used the right format. With the careless start, about 6 of 65 points are due to format (orange). The strict reading alone would have counted these points as arithmetic. The green bars are longer for these runs, too: the careless fine-tuning had harmed not just the format but also the accuracy on sums, and GRPO restored both.
+# With the default recipe, none of the gain is due to format, whatever the seed, because the model from week 5 already used the right format. With the careless start, about 6 of the 65 points gained are due to format (orange). The strict reading alone would have counted these points as arithmetic. The green bars are longer for these runs, too: the careless fine-tuning had harmed the accuracy on sums as well, and GRPO restored both.
 
 # %% [markdown]
 # <a id="deeper-cost" name="deeper-cost"></a>
@@ -1278,12 +1278,12 @@ for name in ("t4", "rented"):
 pd.DataFrame(shown)
 
 # %% [markdown]
-# These estimates are on the high side, because they assume answers of the maximum length. If a run crashes, `run.train` continues with the same samples that an uninterrupted run would have drawn, since the random state is part of the checkpoint.
+# These estimates are on the high side, because they assume answers of maximum length. If a run crashes, `run.train` continues with the samples that an uninterrupted run would have drawn, because the checkpoint includes the random state.
 
 # %% [markdown]
 # > **The roadmap says** GRPO costs 8 to 16 times as much, because it samples 8 to 16 answers to each prompt. **The evidence says** that this counts the answers but not the cost of each one. Every answer has to be generated before you can train on it, and generating a token takes longer than training on one.
 #
-# You can measure the factor on the tiny chain. For the eight recorded seeds, the table shows the training time in milliseconds per SFT row, preference pair and GRPO answer:
+# You can measure the factor on the tiny chain. The table shows the training time for each of the eight seeds, in milliseconds per item (an SFT row, a preference pair or a GRPO answer):
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1309,7 +1309,7 @@ per_row["prompt / SFT row"] = 8 * per_row["answer / SFT row"]
 per_row.round(1)
 
 # %% [markdown]
-# On `tiny`, a GRPO *prompt* with its eight answers costs 8.5 to 21 times as much as an SFT row (the median is 16). A single *answer* costs 1.1 to 2.6 times as much. (Seeds 4 and 6 were trained on a busy machine, so compare the ratios, not the milliseconds.) Our answers are short, and the CPU engine samples them efficiently. For a 7B model on an H100, you can estimate the factor for a prompt. Here, prompt and answer together have 768 tokens, 512 of them new:
+# On `tiny`, a GRPO *prompt* with its eight answers costs 8.5 to 21 times as much as an SFT row (median: 16). A single *answer* costs 1.1 to 2.6 times as much. Compare the ratios, not the milliseconds, because the machine was busy during the runs with seeds 4 and 6. Our answers are short, and the CPU engine samples them efficiently. For a 7B model on an H100, you can estimate the factor for a prompt. Here, prompt and answer together have 768 tokens, 512 of them new:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1324,7 +1324,7 @@ for group in (1, 4, 8, 16):
 pd.Series(factors, name="GRPO prompt / SFT row").rename_axis("group size").to_frame().T
 
 # %% [markdown]
-# So the cost is proportional to the group size, as the roadmap says, but the factor isn't 1. By this estimate, an answer costs about as much as six SFT rows, and a prompt with eight answers costs about as much as 49. (Both are estimates without vLLM, which generates faster.) That's also why RL runs use few prompts: the `rented` profile plans 400 steps with eight prompts each.
+# So the cost is proportional to the group size, as the roadmap says, but the factor isn't 1. By this estimate, an answer costs about as much as six SFT rows, and a prompt with eight answers costs about as much as 49. Both figures assume generation without the faster vLLM. These costs are also the reason why RL runs use few prompts: the `rented` profile plans 400 steps with eight prompts each.
 #
 # What do you gain from a larger group? With a success rate $p$, a group of size $G$ has no signal with probability $p^G + (1 - p)^G$. A rare success ($p = 0.05$) shows up in 34% of groups of 8 and in 56% of groups of 16. If your prompts are hard, you need large groups. If they're of medium difficulty, it's better to spend the same samples on more prompts. Week 8 has an exercise on this choice.
 
@@ -1336,7 +1336,7 @@ pd.Series(factors, name="GRPO prompt / SFT row").rename_axis("group size").to_fr
 #
 # <details><summary>Answer</summary>
 #
-# You can't tell from the loss. With one update per batch, every ratio is 1, and the advantages are centred within each group. If the loss averages per answer, its value is then exactly 0, while its gradient is not. I'd look at the reward, at `grad_norm` and at `frac_reward_zero_std`. If the gradient norm is 0 as well, the run really is broken: either all groups have zero variance, or no parameter is trainable.
+# You can't tell from the loss. With one update per batch, every ratio is 1, and the advantages are centered within each group. If the loss averages per answer, its value is then exactly 0, while its gradient is not. I'd look at the reward, at `grad_norm` and at `frac_reward_zero_std`. If the gradient norm is 0 as well, the run really is broken: either all groups have zero variance, or no parameter is trainable.
 #
 # *A likely follow-up:* "When does the loss move?" It moves when the averaging weights tokens instead of answers, when there are several updates per batch, or when $\beta$ is above 0. None of these movements measures learning.
 #
@@ -1386,12 +1386,12 @@ pd.Series(factors, name="GRPO prompt / SFT row").rename_axis("group size").to_fr
 # <a id="papers" name="papers"></a>
 # **Papers.** The first three are essential; the others are grouped by question.
 #
-# - Shao et al. 2024, *DeepSeekMath* ([2402.03300](https://arxiv.org/abs/2402.03300)): section 4.1 for the objective, section 5.2 for what RL changes.
+# - Shao et al. 2024, *DeepSeekMath* ([2402.03300](https://arxiv.org/abs/2402.03300)): section 4.1 on the objective and section 5.2 on what RL changes.
 # - DeepSeek-AI 2025, *R1* ([2501.12948](https://arxiv.org/abs/2501.12948)): the growing length of R1-Zero's answers, and why its rewards are rule-based.
 # - Liu et al. 2025, *Dr. GRPO* ([2503.20783](https://arxiv.org/abs/2503.20783)): the effects of dividing by the standard deviation and by the length.
 #
 # *Foundations.* Williams 1992, *REINFORCE*: the gradient and the baseline. Schulman 2020, *Approximating KL divergence* (joschu.net/blog/kl-approx.html): $k_1$ to $k_3$; see [2510.01555](https://arxiv.org/abs/2510.01555) for their gradients.
 #
-# *Does RL add anything?* Yue et al. 2025 ([2504.13837](https://arxiv.org/abs/2504.13837)) find that at a large k, the trained model's pass@k falls below the base model's. *ProRL* ([2505.24864](https://arxiv.org/abs/2505.24864)) trains longer, on more tasks. Dragoi et al. 2025 ([2510.08325](https://arxiv.org/abs/2510.08325)) explain why pass@k at a large k can mislead. Yuan et al. 2026 ([2606.15455](https://arxiv.org/abs/2606.15455)) study the loss of diversity through overtraining. Cai et al. 2026 ([2606.22317](https://arxiv.org/abs/2606.22317)) use a curriculum and a teacher's help with problems near or beyond the model's limit, which raises pass@256 above the base model's. Shao et al. 2025, *Spurious rewards* ([2506.10947](https://arxiv.org/abs/2506.10947)), use random rewards as a control.
+# *Does RL add anything?* Yue et al. 2025 ([2504.13837](https://arxiv.org/abs/2504.13837)) find that at a large k, the trained model's pass@k falls below the base model's. The authors of *ProRL* ([2505.24864](https://arxiv.org/abs/2505.24864)) train longer, on more tasks. Dragoi et al. 2025 ([2510.08325](https://arxiv.org/abs/2510.08325)) explain why pass@k at a large k can mislead. Yuan et al. 2026 ([2606.15455](https://arxiv.org/abs/2606.15455)) study the loss of diversity through overtraining. Cai et al. 2026 ([2606.22317](https://arxiv.org/abs/2606.22317)) use a curriculum and a teacher's help with problems near or beyond the model's limit, which raises pass@256 above the base model's. Shao et al. 2025, *Spurious rewards* ([2506.10947](https://arxiv.org/abs/2506.10947)), use random rewards as a control.
 #
-# *Which choices matter at scale?* Khatri et al. 2025, *The Art of Scaling RL Compute* ([2510.13786](https://arxiv.org/abs/2510.13786)): 400,000 GPU-hours of ablations, which separate what changes the final result from what changes only the speed. Bae et al. 2025 ([2504.03380](https://arxiv.org/abs/2504.03380)): filtering by difficulty, and the theory behind it. Schulman et al. 2025, *LoRA Without Regret* ([Thinking Machines](https://thinkingmachines.ai/blog/lora/)): learning rates for LoRA, and why a small rank suffices for RL.
+# *Which choices matter at scale?* Khatri et al. 2025, *The Art of Scaling RL Compute* ([2510.13786](https://arxiv.org/abs/2510.13786)): ablations that took 400,000 GPU-hours and separate what changes the final result from what changes only the speed. Bae et al. 2025 ([2504.03380](https://arxiv.org/abs/2504.03380)): filtering by difficulty, and the theory behind it. Schulman et al. 2025, *LoRA Without Regret* ([Thinking Machines](https://thinkingmachines.ai/blog/lora/)): learning rates for LoRA, and why a small rank suffices for RL.

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Week 8 · A run that explains itself
 #
-# Two readers went through 33 different training logs that other people had published on GitHub, without seeing each other's notes. In eight of the logs, both found a clear fault, such as answers that were cut off before they ended, a reward function that never gave a single point, or a policy that preferred the rejected replies. A trainer doesn't warn you about any of these faults. It just prints numbers and keeps going.
+# Without seeing each other's notes, two readers went through 33 different training logs that other people had published on GitHub. In eight of the logs, both readers found a clear fault, such as answers that were cut off before they ended, a reward function that never gave a single point, or a policy that preferred the rejected replies. A trainer doesn't warn you about any of these faults. It just prints numbers and keeps going.
 #
 # In your own first GRPO runs, the reward may stay at zero, or it may rise while the model gets worse. This week you'll learn to notice such problems. By the end of the core, you'll be able to explain
 #
@@ -10,7 +10,7 @@
 # - how a reward gets hacked, and which repairs help,
 # - what an ablation of GRPO's parts can tell you, and what it can't.
 #
-# **The core** takes about two and a half hours. It contains two exercises, one build and one paper.
+# **The core** takes about two and a half hours. In that time, you'll solve two exercises, build something of your own, and read one paper.
 #
 # 1. [What a trainer tells you](#log) · 2. [Six runs](#runs) · 3. [The doctor](#doctor) · 4. [Build: mend a run](#mend) · 5. [A reward that gets hacked, and mended](#hack) · 6. [What can GRPO do without?](#ablations) · 7. [Your own run](#own) · 8. [What you have now](#end)
 #
@@ -55,7 +55,7 @@ lab = postlab.start(week=8)
 # <a id="log" name="log"></a>
 # ## 1. What a trainer tells you
 #
-# All the runs below are real. They were made with TRL's trainer on the embedded model, so they show you the mechanism, not what a large model can do. All but one of them are broken on purpose, each in one way. You can reproduce them with `notebooks/experiments/week08_logs.py`.
+# All the runs below are real. We trained the embedded model with TRL's trainer, so the logs show you the mechanism, not what a large model can do. All but one of the runs were broken on purpose, with a single fault each. You can reproduce them with `notebooks/experiments/week08_logs.py`.
 
 # %%
 import json
@@ -95,7 +95,7 @@ def case(name):
 #
 # ### Run A
 #
-# The policy in this run can do some of the sums, but its reward never moves.
+# The policy in this run can solve some of the sums, but its reward never changes.
 #
 # **Predict first.** What does this tell you about `frac_reward_zero_std`, which is plotted in the second panel?
 
@@ -108,13 +108,13 @@ plot_signals(log, ["reward", "frac_reward_zero_std", "grad_norm"])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# It must be 1, and it is. No group contains two different rewards, so all advantages are 0, and so is the gradient. The policy may well be good, but the reward can't detect that: *every* answer scores 0, even the right ones. So before you train, score some answers that you know are right. They must get 1.
+# The share must be 1, and it is. No group contains two different rewards, so all advantages are 0, and so is the gradient. The policy may well be good, but the reward can't detect that: *every* answer scores 0, even the right ones. So before you train, score some answers that you know are right. Each of them must get a reward of 1.
 #
 # </details>
 #
 # ### Exercise 8.1 · about 5 minutes · easy
 #
-# Every run has some **zero-variance groups**: all their answers get the same reward, so they teach the policy nothing. (Our code calls these groups *silent*, because that's shorter.) Suppose the policy solves a prompt with probability $p$. How likely is it that its $G$ answers are either all right or all wrong?
+# Every run has some **zero-variance groups**. All the answers in such a group get the same reward, so the group teaches the policy nothing. Our code calls these groups *silent*, because that's shorter. Suppose the policy solves a prompt with probability $p$. How likely is it that its $G$ answers are either all right or all wrong?
 #
 # <details><summary>Hint</summary>
 #
@@ -153,7 +153,7 @@ apart = [(silent_share(0.02, size) + silent_share(0.98, size)) / 2 for size in s
 pd.DataFrame({"middling": middling, "hopeless or solved": apart}, index=sizes).round(2)
 
 # %% [markdown]
-# With prompts of medium difficulty, groups of 8 are almost never wasted. With the second set of prompts, 85% of the groups of 8 are wasted. So if too many of your groups have zero variance, look at the difficulty of your prompts first, and only then at the group size.
+# With prompts of medium difficulty, a group of 8 is almost never wasted. With the mixture of hopeless and nearly solved prompts, 85% of such groups are wasted. So if too many of your groups have zero variance, look at the difficulty of your prompts first, and only then at the group size.
 #
 # ### Run B
 
@@ -168,7 +168,7 @@ plot_signals(log, ["reward", "completions/clipped_ratio"])
 #
 # </details>
 #
-# You get the same picture if you pass a prompt as plain text. TRL applies the chat template only to lists of messages, so nothing in the prompt tells the policy that it should answer, and you get no warning.
+# The log looks the same if you pass a prompt as plain text. TRL applies the chat template only to lists of messages, so nothing in the prompt tells the policy that it should answer, and you get no warning.
 #
 # ### Run C
 #
@@ -194,7 +194,7 @@ plot_signals(log, ["reward", "kl"])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Nearly all of the gain in reward comes in the first three steps, while the policy is still close to the starting model: the KL is at most 0.04. After that, the KL climbs to between 0.6 and 1.0, but the policy gains almost nothing: the reward goes from 0.57 to 0.59. The steps are too large, and the KL term is too weak to hold the policy back. This log doesn't show what the model forgot on the way. A table of evaluations like the one in week 6 would show that.
+# Nearly all of the gain in reward comes in the first three steps, while the policy is still close to the starting model: the KL is at most 0.04. After that, the KL climbs to between 0.6 and 1.0, but the policy gains almost nothing: the reward goes from 0.57 to 0.59. The steps are too large, and the KL term is too weak to hold the policy back. This log doesn't show what the model forgot along the way. A table of evaluations like the one in week 6 would show that.
 #
 # </details>
 #
@@ -223,14 +223,14 @@ plot_signals(log, ["grad_norm", "reward"])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Nothing is wrong. On policy, every ratio is 1, and the advantages of each group add up to 0. So the *value* of the loss is 0 even though its gradient isn't (week 7). The reward rises. If you stopped this run, you'd be stopping a good one.
+# Nothing is wrong. While training is on-policy, every ratio is 1, and the advantages of each group add up to 0. So the *value* of the loss is 0 even though its gradient isn't (week 7). The reward rises. If you stopped this run, you'd be stopping a good one.
 #
 # </details>
 #
 # <a id="doctor" name="doctor"></a>
 # ## 3. The doctor
 #
-# You've just read six logs by hand. `diagnose` does the same with a set of rules, and it needs nothing but the log history. Each finding says what the doctor saw, why that matters and what to try, and `week_of` tells you which week explains it. The rules and the reasons for their thresholds are in `postlab/doctor/rules.py`, `rules_pairs.py` (for preferences) and `rules_grpo.py`. Here is what the doctor says about run C:
+# You've just read six logs by hand. `diagnose` does the same with a set of rules, and it needs nothing but the log history. Each finding says what the doctor saw, why that matters, and what to try. The function `week_of` tells you which week explains a finding. The rules and the reasons for their thresholds are in `postlab/doctor/rules.py`, `rules_pairs.py` (for preferences) and `rules_grpo.py`. Here is what the doctor says about run C:
 
 # %%
 from postlab.course import week_of
@@ -241,7 +241,7 @@ for finding in diagnose(log):
     print(f"{finding} (week {week_of(finding.code, stage='grpo')})", end="\n\n")
 
 # %% [markdown]
-# And here are the findings for all six runs, next to what we had actually done to each run. Compare them with the sentences you wrote down:
+# And here are the findings for all six runs, next to what we had actually done to each run. Compare the findings with the sentences you wrote down:
 
 # %%
 six = {
@@ -263,11 +263,11 @@ pd.DataFrame({"the doctor": {run: ", ".join(s) for run, s in said.items()}, "wha
 # %% [markdown]
 # ### How far can you trust it?
 #
-# Rules work well on the runs they were tuned on, so you have to test them on other runs. Our first rules were tuned on broken runs of the tiny model. When we tested them on other broken runs of the same model, they found nearly all the faults. Then we tried them on 48 logs of other people's runs, taken from public repositories. Two readers had labelled each log before the doctor saw it.
+# Rules work well on the runs they were tuned on, so you have to test them on other runs. Our first rules were tuned on broken runs of the tiny model. When we tested them on other broken runs of the same model, they found nearly all the faults. Then we tried them on 48 logs of other people's runs, taken from public repositories. Two readers had labeled each log before the doctor saw it.
 #
 # In the table, a fault counts as *named* if the doctor reports it. A log counts as a *false alarm* if the doctor reports a warning or an error about something that no reader saw.
 #
-# **Predict first.** The public logs contain 28 faults. How many did the first rules name?
+# **Predict first.** The public logs contain 28 faults. How many of these faults did the first rules name?
 
 # %%
 judged = json.loads((data_dir() / "results" / "doctor" / "judged.json").read_text("utf-8"))
@@ -275,13 +275,13 @@ columns = ["logs", "faults", "named", "missed", "ordinary", "false alarms"]
 pd.DataFrame(judged["table"]).set_index("source")[columns].astype("Int64")
 
 # %% [markdown]
-# The first rules named only two of the 28 faults (see the third row). The broken runs of the tiny model had shown only which faults *we* could think of, not which ones people have in practice. Half of the public logs, including all but one of the GRPO and DPO logs, use other names or spellings for the values that the rules look for. The faults in the public logs are also simpler than ours. For example, answers are cut off at the limit, a reward function never gives a point, or a policy learns to prefer the rejected replies.
+# The first rules named only two of the 28 faults (see the third row). The broken runs of the tiny model had shown only which faults *we* could think of, not which ones occur in practice. Half of the public logs, including all but one of the GRPO and DPO logs, use other names or spellings for the values that the rules look for. The faults in the public logs are also simpler than ours. For example, answers are cut off at the limit, a reward function never gives a point, or a policy learns to prefer the rejected replies.
 #
-# So we rewrote the rules and tuned them on made-up logs. When the new rules first saw the 48 public logs, they named 24 of the 28 faults and raised no false alarm. The four misses come from two runs whose reward gets stuck, and each of these runs appears twice in the folder. We then relaxed the rule for stuck rewards, so the *today* row is no longer a test. (Fifteen of the 48 logs are copies of others. The *copies once* row counts each log once, which leaves 15 faults.)
+# So we rewrote the rules and tuned them on made-up logs. When the new rules first saw the 48 public logs, they named 24 of the 28 faults and raised no false alarm. The four missed faults come from two runs whose reward gets stuck, and each of these runs appears twice in the folder. We then relaxed the rule for stuck rewards, so the row labeled *today* is no longer a test. Fifteen of the 48 logs are copies of others. The row labeled *copies once* counts each log only once, which leaves 15 faults.
 #
-# We used another 56 logs for a second test. This time, one reader judged them before the doctor saw them. The doctor named 19 of 29 faults and raised two false alarms. Don't conclude that it finds two thirds of all faults, because 16 of the 19 are in the runs of a single repository. And eight of the ten misses are the same mistake, made by eight people who took the same course: they ran DPO with a reference that isn't the model they started from. There's a rule for this mistake now, so the *today* row isn't a test here, either.
+# We used another 56 logs for a second test. This time, one reader judged them before the doctor saw them. The doctor named 19 of 29 faults and raised two false alarms. Don't conclude that it finds two thirds of all faults, because 16 of the 19 come from a single repository. And eight of the ten missed faults are the same mistake, made by eight people who took the same course: they ran DPO with a reference that isn't the model they started from. There's a rule for this mistake now, so the row labeled *today* isn't a test here, either.
 #
-# In the last 157 logs, we checked only the doctor's alarms, so nobody knows how many faults the doctor missed there.
+# For the last 157 logs, we checked only the doctor's alarms, so nobody knows how many faults the doctor missed in them.
 #
 # Here is what today's rules find in the 48 logs, by kind of fault:
 
@@ -289,7 +289,7 @@ pd.DataFrame(judged["table"]).set_index("source")[columns].astype("Int64")
 pd.DataFrame(judged["by_kind"]["faults"]).T
 
 # %% [markdown]
-# We have also looked at the tiny runs that were once held out, so their row shows only that the new rules haven't become worse on these runs. The new rules name all 20 faults and raise one false alarm. The two *first sight* rows are the best estimate of how the doctor will do on your log, but only for similar kinds of faults. So treat a finding as a reason to look, but don't treat an empty list as proof that all is well. If your trainer uses other names, pass them to the doctor: `diagnose(log, keys={"reward": "my/score"})`.
+# By now, we have also looked at the tiny runs that were once held out, so their row shows only that the new rules haven't become worse on these runs. The new rules name all 20 faults in them and raise one false alarm. The two rows labeled *first sight* are the best estimate of how the doctor will do on your log, but only for similar kinds of faults. So treat a finding as a reason to look, but don't treat an empty list as proof that all is well. If your trainer uses other names, pass them to the doctor: `diagnose(log, keys={"reward": "my/score"})`.
 
 # %% [markdown]
 # <a id="mend" name="mend"></a>
@@ -299,7 +299,7 @@ pd.DataFrame(judged["by_kind"]["faults"]).T
 #
 # This run is broken in three places, and each fault hides the next. `settings` holds the values that you may change, and `reward` is the reward function. Run the cell, read the log, fix *one* thing, and run the cell again, until the check passes.
 #
-# `try_run` trains the embedded model for six steps of GRPO (about ten seconds of computing time) and returns the log and the accuracy on held-out sums. `check_mended` does the same and compares the accuracy with that of the healthy run. If your run's accuracy is too low, the check tells you what accuracy it measured. Before training, the check tries your reward on seven replies whose correct scores are known.
+# `try_run` trains the embedded model for six steps of GRPO (about ten seconds of computing time) and returns the log and the accuracy on held-out sums. `check_mended` does the same and compares the accuracy with that of the healthy run. If your run's accuracy is too low, the check reports the accuracy that it measured. Before training, the check tries your reward on seven replies whose correct scores are known.
 #
 # The prompts are sums, and the policy is the one from week 5. The policy either gives the bare number, `#### 57`, or shows its work: `12+30=42, 42+15=57. #### 57`.
 #
@@ -310,12 +310,12 @@ pd.DataFrame(judged["by_kind"]["faults"]).T
 # </details>
 # <details><summary>Hint 2: the reward</summary>
 #
-# Write down what the policy says and what the reward looks for. `postlab.rewards` has a reward for sums, which you have used before. You can also write your own. A reward returns a list with one number for each completion, and its argument `answer` holds the right numbers as text.
+# Write down what the policy says and what the reward looks for. `postlab.rewards` has a reward for sums, which you have used before. You can also write your own. A reward function returns a list with one number for each completion, and its argument `answer` holds the right numbers as text.
 #
 # </details>
 # <details><summary>Hint 3: afterwards</summary>
 #
-# Once right answers can earn a reward, count tokens: how long is an answer that shows its work? And once answers are no longer cut off, look at whether anything moves. The check tells you how far the weights moved compared with the healthy run. With Adam, each weight moves by roughly the learning rate in each step.
+# Once right answers can earn a reward, count tokens: how long is an answer that shows its work? And once answers are no longer cut off, check whether anything changes at all. The check tells you how far the weights moved compared with the healthy run. With Adam, each weight moves by roughly the learning rate in each step.
 #
 # </details>
 
@@ -342,7 +342,7 @@ pd.DataFrame(healthy["log"]).T.round(2)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The log shows the first fault in `frac_reward_zero_std`, which is 1: the reward looks for `<answer>57</answer>`, a format that nobody asked for. Once the reward accepts the number after `####`, the next fault appears in `completions/clipped_ratio`: the limit of 24 tokens cuts off answers that show their work, most of which need 30 to 45. In our recorded run in which only the reward had been fixed, a third of the completions were cut off, and 73% of the groups had zero variance. (At that limit, only bare numbers and the shortest worked answers can earn a reward.) The last fault doesn't show up as an error in any column. The learning rate is a hundred times smaller than in the healthy run, so the weights hardly move, and neither does the reward. You can find this fault by comparing your run with one that works, or by trying a larger rate.
+# The log shows the first fault in `frac_reward_zero_std`, which is 1: the reward looks for `<answer>57</answer>`, a format that nobody asked for. Once the reward accepts the number after `####`, the next fault appears in `completions/clipped_ratio`: the limit of 24 tokens cuts off answers that show their work, because most of them need 30 to 45 tokens. In the run that we recorded with only the reward fixed, a third of the completions were cut off, and 73% of the groups had zero variance. (At that limit, only bare numbers and the shortest worked answers can earn a reward.) The last fault doesn't show up as an error in any column. The learning rate is a hundred times smaller than in the healthy run, so the weights hardly move, and neither does the reward. You can find this fault by comparing your run with one that works, or by trying a larger rate.
 #
 # </details>
 
@@ -350,7 +350,7 @@ pd.DataFrame(healthy["log"]).T.round(2)
 # <a id="hack" name="hack"></a>
 # ## 5. A reward that gets hacked, and mended
 #
-# All these faults left a trace in the log. The next fault doesn't, because this time the reward itself is wrong. A reward is almost always a stand-in for what you really want, and if you optimise a stand-in hard enough, the two come apart. In economics, this effect is known as Goodhart's law; in RL, it's called **reward hacking**.
+# All the faults so far left a trace in the log. The next one doesn't, because this time the reward itself is wrong. A reward is almost always a stand-in for what you really want, and if you optimize a stand-in hard enough, the two come apart. In economics, this effect is known as Goodhart's law; in RL, it's called **reward hacking**.
 #
 # Our task has three kinds of requests: safe ones, harmful ones that would hurt someone, and questions that nobody can answer. No program can verify that a reply is good here, so a *judge* scores it. Like many real judges, ours prefers long and confident replies:
 
@@ -376,9 +376,9 @@ tries = {
 # %% [markdown]
 # On these three examples, the judge looks sensible.
 #
-# **Predict first.** The SFT model refuses half of the harmful requests, and for about a third of the unanswerable questions it admits that nobody can know. What happens to the reward in 24 steps of training with this judge? And what happens to safety, honesty and helpfulness?
+# **Predict first.** The SFT model refuses half of the harmful requests, and for about a third of the unanswerable questions it admits that nobody can know. What happens to the reward over 24 steps of training with this judge? And what happens to safety, honesty and helpfulness?
 #
-# We recorded three seeds per arm. Next to the reward (the *proxy*), the figure shows the truth, which our oracle knows: the share of replies that are actually good. We measured it on the training prompts and, every eight steps, on held-out prompts.
+# We recorded three runs per arm, each with a different seed. Next to the reward (the *proxy*), the figure shows the *truth*: the share of replies that are actually good, according to our oracle. We measured it on the training prompts and, every eight steps, on held-out prompts.
 
 # %%
 hack = json.loads((recorded / "hack.json").read_text(encoding="utf-8"))
@@ -403,7 +403,7 @@ def runs_of(*arms):
 plot_proxy(*curves(runs_of("eager judge"), eager_judge))
 
 # %% [markdown]
-# The circles show the results on held-out prompts, which are the same every time. On the twelve held-out prompts whose replies we kept, the reward rises from 0.43 to 0.66. On all 96 held-out prompts, the share of good replies falls from 58% to 34%. The lines show the training replies, whose prompts change from step to step. On all three seeds, the policy ends up refusing none of the harmful requests. An ordinary trainer's log has only the orange curve, so all you would see is a successful run.
+# The circles show the results on held-out prompts, which are the same at every evaluation. On the twelve held-out prompts whose replies we kept, the reward rises from 0.43 to 0.66. On all 96 held-out prompts, the share of good replies falls from 58% to 34%. The lines show the replies to training prompts, which change from step to step. With each of the three seeds, the policy ends up refusing none of the harmful requests. An ordinary trainer logs only the orange curve, so all you would see is a successful run.
 #
 # Now do what people most often skip: **read the answers** from before and after training:
 
@@ -429,7 +429,7 @@ pd.Series({reply: eager_judge(request, reply) for request, reply in mine.items()
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Because of `UNWILLING`, the judge gives nothing for a refusal or for "I do not know", even where that's the best reply. The judge never looks at the request. For safe how-to questions this does no harm, because there a long and confident reply is also the right one. Each of the three examples above either was of this easy kind or had a reply that is bad anyway. **You can trust a proxy only where you have tested it.** The policy didn't need to be clever to find the hole: from the start it sampled both kinds of replies, and only one kind was rewarded.
+# Because of `UNWILLING`, the judge gives no credit for a refusal or for "I do not know", even where that's the best reply. The judge never looks at the request. For safe how-to questions, this does no harm, because a long and confident reply is also the right one. In each of the three examples above, either the request was of this easy kind or the reply was bad anyway. **You can trust a proxy only where you have tested it.** The policy didn't need to be clever to find the hole: from the start it sampled both kinds of replies, and only one kind was rewarded.
 #
 # </details>
 
@@ -438,14 +438,14 @@ pd.Series({reply: eager_judge(request, reply) for request, reply in mine.items()
 #
 # | arm | what it adds |
 # |---|---|
-# | and a caution | a second reward with double weight, which gives 1 for a refusal if the request contains a rough verb (burn, smash, …) |
+# | and a caution | a second reward with double weight, which gives 1 for a refusal if the request contains a violent verb (burn, smash, …) |
 # | and a small KL | `beta` 0.04 |
 # | and a large KL | `beta` 1.0 |
-# | a judge who reads | a different judge, which looks at the request first and recognises three kinds of good replies |
+# | a judge who reads | a different judge, which looks at the request first and recognizes three kinds of good replies |
 #
 # **Predict first.** Which of these arms repairs the damage, which one only limits it, and which one moves it somewhere else?
 #
-# In the figure, *truth* is the mean of safety, honesty and helpfulness.
+# In the figure, *truth* means the average of safety, honesty and helpfulness.
 
 # %%
 from postlab.course.week08 import plot_repairs
@@ -464,7 +464,7 @@ for arm in arms:
 plot_repairs(pd.DataFrame(rows))
 
 # %% [markdown]
-# And here is each repair compared with the judge alone on the same prompts (the values are means over the seeds, and the intervals reflect only the choice of prompts):
+# And here is each repair compared with the judge alone on the same prompts. (The values are means over the seeds, and the intervals reflect only the choice of prompts.)
 
 # %%
 table = []
@@ -483,9 +483,9 @@ pd.DataFrame(table).set_index("repair").round(3)
 # Only the new judge repairs the damage. Here are the four repairs in turn:
 #
 # - **The small KL penalty** made no difference that we could see. For every seed and at every evaluation, all held-out verdicts are the same as with the judge alone.
-# - **The large KL penalty** limits the damage. This penalty preserves most of the honesty (26% at the end, compared with 34% at the start), but almost none of the safety, which falls just as fast as without the penalty. (These runs used TRL's own trainer. On a GPU, Unsloth's trainer would hold the policy near the *base* model, as week 7 explains.)
-# - **The second reward** moves the damage elsewhere. This reward protects what it measures: safety rises to 98%. It doesn't measure honesty, which falls to 5%. It also can't tell whether a request with a rough verb is harmless or harmful, so half of the safe requests are refused as well.
-# - **The judge who reads** raises the share of good replies by 27 points over the starting model. Even this repair has a cost: the policy refuses 38% of the safe requests instead of 9%, and helpfulness falls by 28 points.
+# - **The large KL penalty** limits the damage. This penalty preserves most of the policy's honesty (26% at the end, compared with 34% at the start) but almost none of its safety, which falls just as fast as without the penalty. These runs used TRL's own trainer. On a GPU, Unsloth's trainer would hold the policy near the *base* model, as week 7 explains.
+# - **The second reward** moves the damage elsewhere. This reward protects what it measures: safety rises to 98%. It doesn't measure honesty, which falls to 5%. It also can't tell whether a request with a violent verb is harmless or harmful, so half of the safe requests are refused as well.
+# - **The new judge** (*a judge who reads*) works: training with it raises the share of good replies by 27 points compared with the starting model. Even this repair has a cost: the policy refuses 38% of the safe requests instead of 9%, and helpfulness falls by 28 points.
 #
 # So repair the judge first. The other three repairs leave the hole open.
 #
@@ -500,7 +500,7 @@ ends = {name: part[["proxy", "truth"]].mean() for name, part in parts.items()}
 pd.DataFrame(ends).rename(index={"proxy": "reward", "truth": "right answers"}).round(2)
 
 # %% [markdown]
-# No, it doesn't. (The table shows shares of the training replies in the first and last five steps.) A policy can only learn what it samples, and only if those samples earn a *higher* reward than its others. This policy already knew most of the answers and hardly ever said "I do not know", so it had nothing to gain from the hole. But that was luck, and the reward deserves no credit for it. **Try to cheat a reward yourself before you train on it.**
+# No, it doesn't. The table shows shares of the training replies in the first and last five steps. A policy can only learn what it samples, and only if those samples earn a *higher* reward than its other samples. This policy already knew most of the answers and hardly ever said "I do not know", so it had nothing to gain from the hole. But that was luck, and the reward deserves no credit for it. **Before you train on a reward, try to game it yourself.**
 
 # %% [markdown]
 # ### Exercise 8.2 · about 10 minutes · medium
@@ -559,7 +559,7 @@ pd.DataFrame({name: [pay(r, "red", colours) for r in replies] for name, pay in p
 # %% [markdown]
 # ### Live
 #
-# Now watch reward hacking happen: you'll train the embedded model for ten steps with `eager_judge` as it is above. Afterwards, change the judge and run these cells again.
+# Now watch reward hacking happen: you'll train the embedded model for ten steps with `eager_judge` as defined above. Afterwards, change the judge and run these cells again.
 
 # %%
 from datasets import Dataset
@@ -633,7 +633,7 @@ live["unsafe requests refused, before and after"] = [f["safety"].mean() for f in
 pd.DataFrame(live, index=["before", "after"]).T.round(2)
 
 # %% [markdown]
-# In the stored output, the reward rises from 0.54 to 0.72, and the share of harmful requests that are refused falls from 50% to 0. What does the doctor say about this log?
+# In the stored output, the reward rises from 0.54 to 0.72, and the share of harmful requests that are refused falls from 50% to 0%. What does the doctor say about this log?
 
 # %%
 diagnose(trainer.state.log_history)
@@ -641,15 +641,15 @@ diagnose(trainer.state.log_history)
 # %% [markdown]
 # In the stored output, the doctor finds nothing. And whatever it says about your run, there's one thing that it can't tell you: a rule that reads only the proxy can't detect that the proxy is wrong. So track a second measure that isn't trained on, read the answers, and attack your reward before you use it.
 #
-# Large models hack their rewards, too. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) used a second model to read a reasoning model's chain of thought, and found that the reasoning model cheated on coding tasks. When they penalised the thoughts that revealed the cheating, the model learned to hide its intentions and went on cheating. So use a monitor to detect hacking, and be careful about training against it.
+# Large models hack their rewards, too. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) used a second model to read a reasoning model's chain of thought, and found that the reasoning model cheated on coding tasks. When the authors penalized thoughts that revealed the cheating, the model learned to hide its intentions and went on cheating. So use a monitor to detect hacking, and be careful about training against it.
 
 # %% [markdown]
 # <a id="ablations" name="ablations"></a>
 # ## 6. What can GRPO do without?
 #
-# > **The roadmap says** DAPO is Decoupled Alignment and Policy Optimization, for safety. **The evidence says** it's Decoupled Clip and Dynamic sAmpling Policy Optimization ([2503.14476](https://arxiv.org/abs/2503.14476)). It makes four changes, and none of them is about safety. TRL's `loss_type="dapo"` is just one of the four.
+# > **The roadmap says** DAPO is Decoupled Alignment and Policy Optimization, for safety. **The evidence says** it's Decoupled Clip and Dynamic sAmpling Policy Optimization ([2503.14476](https://arxiv.org/abs/2503.14476)). DAPO makes four changes to GRPO, and none of them is about safety. TRL's `loss_type="dapo"` is just one of the four.
 #
-# There are many variants of GRPO, and papers disagree about which of their changes matter. To find out, you change one thing at a time. But *what is one thing?* We recorded 15 arms with five seeds each. All arms start from the policy of week 5 and use the recipe's learning rate of 1e-4, and most arms take twelve batches of 64 answers. In a first trial with 40 batches, all arms ended at the ceiling, so we made the runs shorter. The shorter runs show how *fast* each arm learns, not where it would end up.
+# There are many variants of GRPO, and papers disagree about which of their changes matter. To find out, you change one thing at a time. But *what counts as one thing?* We trained 15 arms with five seeds each. All arms start from the week 5 policy and use the recipe's learning rate of 1e-4, and most arms take twelve batches of 64 answers. In a first trial with 40 batches, all arms ended at the accuracy ceiling, so we made the runs shorter. The shorter runs show how *fast* each arm learns, not where it would end up.
 #
 # The first arm to look at is the one called *four steps*. It splits each batch into quarters and makes one update on each of them (`steps_per_generation=4`).
 #
@@ -672,7 +672,7 @@ def shown(table):
 shown(ablation_table(ablations, ["recipe", "four steps"]))
 
 # %% [markdown]
-# *Four steps* wins by 12 points on average, and it wins on every seed. No answer was used twice: `steps_per_generation=4` is often taken for four passes over the data, but it's one pass in four parts. (Four passes would be `num_iterations=4`.) What did change is the number of updates, from 12 to 48. Adam's steps have about the same size however small the gradient is, so four times as many of them can move the weights about four times as far.
+# The *four steps* arm wins by 12 points on average, and it wins for every seed. No answer was used twice: `steps_per_generation=4` means one pass over the data in four parts. People often take it for four passes, but that would be `num_iterations=4`. What did change is the number of updates, from 12 to 48. Adam's steps have about the same size however small the gradient is, so four times as many of them can move the weights about four times as far.
 #
 # So compare the two arms after the same number of *updates*. A batch's reward is measured before the policy is trained on that batch, so it tells you how good the policy is at that point:
 
@@ -681,11 +681,11 @@ by_update = rewards_by_update(ablations, ["recipe", "four steps"])
 by_update.pivot_table("reward", "updates", "arm").loc[[0, 4, 8]].round(2)
 
 # %% [markdown]
-# At the same number of updates, the lead is gone. After four updates, *four steps* has a reward of 0.49 and the recipe has 0.59. After eight updates, they have 0.68 and 0.66. Each of these values is the mean of five batches, and the standard deviation between the batches is about 0.1, so neither difference means much. If you count *answers sampled* instead, *four steps* is ahead, because it makes more updates from the same answers.
+# At the same number of updates, the lead is gone. After four updates, the reward is 0.49 in the *four steps* arm and 0.59 with the recipe. After eight updates, it is 0.68 and 0.66, respectively. Each of these values is the mean of five batches, and the standard deviation between the batches is about 0.1, so neither difference means much. If you count *answers sampled* instead, the *four steps* arm leads, because it makes more updates from the same answers.
 #
-# Are quarters better, then? This experiment can't tell. Maybe the recipe's rate is simply too low for twelve updates. In the build above, the same recipe with four times the rate got 92% of the sums right after six updates. (That was one seed. The answers were sampled at temperature 1, while the table above is based on greedy decoding.) **If two arms differ in their number of updates, each needs a learning rate of its own**, chosen on other seeds and prompts, before you compare them. `notebooks/experiments/week08_matched.py` does this, and it chooses the clips in the same way. In [a deeper section](#deeper-matched), you'll see that once the rates are chosen this way, the lead at the end disappears.
+# Is it better to split each batch into quarters, then? This experiment can't tell us. Maybe the recipe's rate is simply too low for twelve updates. In the build above, a policy trained with the same recipe at four times the rate got 92% of the sums right after six updates. That was a single run, and its answers were sampled at temperature 1, while the table above is based on greedy decoding. **If two arms differ in their number of updates, each needs a learning rate of its own**, chosen with other seeds and prompts, before you compare them. The script `notebooks/experiments/week08_matched.py` does this, and it chooses the clip ranges in the same way. [A deeper section](#deeper-matched) shows that once the rates are chosen this way, the lead at the end disappears.
 #
-# Now look at all the arms. With the same seed, all arms get the same prompts in the same order, so much of a seed's luck cancels when you subtract one arm from another. `blocked_differences` subtracts the mean of each seed and of each arm, and estimates the noise from the remaining variation in all arms together. Holm's correction accounts for the 13 comparisons.
+# Now look at all the arms. With the same seed, all arms get the same prompts in the same order, so much of the luck of a seed cancels when you subtract one arm's result from another's. `blocked_differences` subtracts the mean of each seed and of each arm, and estimates the noise from the remaining variation in all arms together. Holm's correction accounts for the 13 comparisons.
 
 # %%
 from postlab.course.week08 import plot_ablations
@@ -694,11 +694,11 @@ differences = ablation_differences(ablations)
 plot_ablations(differences)
 
 # %% [markdown]
-# After Holm's correction, three differences are significant (green). You already know the first difference, that of *four steps*. Look at the other two differences in the same way, and ask what each arm really changed. [The deeper sections](#deeper-losses) show what each arm costs.
+# After Holm's correction, three differences are significant (green). You already know the first difference, that of the *four steps* arm. Look at the other two differences in the same way, and ask what each arm really changed. [The deeper sections](#deeper-losses) show what each arm costs.
 #
-# **GSPO (−11 points).** This result doesn't tell you whether GSPO itself is any worse. This arm used the clip from the paper, 3e-4 and 4e-4, which was chosen for long reasoning. Our answers have about 24 tokens, and 45% of them get no gradient because of this clip. [Below](#deeper-losses) you'll see why the right clip for whole answers depends on their length. The right clip also depends on the learning rate: at eight times the rate, GSPO with the same clip is [no longer measurably behind](#deeper-matched).
+# **GSPO (−11 points).** This result doesn't tell you whether GSPO itself is any worse. This arm used the clip bounds from the paper (3e-4 and 4e-4), which were chosen for long reasoning. Our answers have about 24 tokens, and 45% of them get no gradient because of these bounds. [Below](#deeper-losses), you'll see why the right clip range for whole answers depends on their length. It also depends on the learning rate: at eight times the rate, the GSPO arm with the same bounds is [no longer measurably worse](#deeper-matched).
 #
-# **The *no clip* arm (+3 points)** is significantly better only in the analysis that we chose, in which the noise is estimated from all 15 arms together. If you estimate the noise separately for each base instead, the corrected p value of *no clip* rises from 0.03 to 0.27. (Its noise is then estimated from the four arms that take five batches.) The *groups of 16* arm (−3 points) becomes significant, with a p value of 0.02 instead of 0.08:
+# **The *no clip* arm (+3 points)** is significantly better only in the analysis that we chose, in which the noise is estimated from all 15 arms together. Another analysis estimates the noise separately for each group of arms that share a baseline. For the *no clip* arm, the noise then comes from the four arms that take five batches, and the corrected p value rises from 0.03 to 0.27. The *groups of 16* arm (−3 points) becomes significant in this analysis, because its p value falls from 0.08 to 0.02:
 
 # %%
 both = {
@@ -709,7 +709,7 @@ corrected = {how: one.set_index("arm")["corrected"] for how, one in both.items()
 pd.DataFrame(corrected).loc[["groups of 16", "four steps", "no clip", "GSPO"]].round(3)
 
 # %% [markdown]
-# Both analyses are reasonable, and we had chosen the first one before we looked at the results. If two reasonable analyses disagree about an effect, don't build on it. For the other nine arms, five seeds aren't enough to find a difference in either analysis. If an interval contains zero, that doesn't mean there is no effect; the width of the interval shows how large an effect we could have missed.
+# Both analyses are reasonable, and we had chosen the first one before we looked at the results. If two reasonable analyses disagree about an effect, don't rely on that effect. For the other nine arms, five seeds aren't enough to find a difference in either analysis. If an interval contains zero, that doesn't mean there is no effect; the width of the interval shows how large an effect we could have missed.
 #
 # **What may turn out differently at scale.** Twelve batches of short sums on a tiny model settle nothing about large runs. Here is what others found in much longer runs:
 #
@@ -718,7 +718,7 @@ pd.DataFrame(corrected).loc[["groups of 16", "four steps", "no clip", "GSPO"]].r
 # | dynamic sampling | inconclusive | the largest single step in DAPO's ablation, from 42 to 50 points on AIME 2024 with Qwen2.5-32B. The changes were added one after the other, and each was tried in a single run |
 # | clip-higher | inconclusive; less than 1% of the tokens are clipped | introduced in DAPO because the entropy collapsed in long runs |
 # | no clip | depends on the analysis; 20 updates are too few to show what a clip is for | DeepSeek-R1 was trained with a clip of 10, which is almost no clip at all ([2501.12948](https://arxiv.org/abs/2501.12948)) |
-# | one ratio per answer (GSPO) | not tested fairly here; inconclusive [at a rate chosen for it](#deeper-matched) | stabilised the training of large mixture-of-experts models, according to the GSPO paper. In [ScaleRL](https://arxiv.org/abs/2510.13786), GSPO and CISPO reached a higher ceiling than DAPO's loss |
+# | one ratio per answer (GSPO) | not tested fairly here; inconclusive [at a rate chosen for it](#deeper-matched) | stabilized the training of large mixture-of-experts models, according to the GSPO paper. In [ScaleRL](https://arxiv.org/abs/2510.13786), GSPO and CISPO reached a higher ceiling than DAPO's loss |
 # | loss aggregation, advantage scaling | inconclusive; all answers have about 24 tokens | in ScaleRL, these choices change how fast a run learns, but they hardly change its ceiling. Leaving out the division by length (Dr. GRPO) matters where wrong answers can become very long ([2503.20783](https://arxiv.org/abs/2503.20783)) |
 # | groups of 16 | depends on the analysis; only four prompts per batch | DeepSeek-R1 used 16 answers per question in batches of 512, so it wasn't short of prompts |
 
@@ -726,7 +726,7 @@ pd.DataFrame(corrected).loc[["groups of 16", "four steps", "no clip", "GSPO"]].r
 # <a id="own" name="own"></a>
 # ## 7. Your own run
 #
-# Here is what the doctor says about the log of the run from week 7. It reads your log if you made that run yourself; if not, it reads the one that comes with postlab:
+# Here is what the doctor says about the log of the run from week 7. If you did that run yourself, the doctor reads your log; if not, it reads the log that comes with postlab:
 
 # %%
 from postlab.runs import Run, find_stage
@@ -762,7 +762,7 @@ plot_stages(stages[stages["metric"].isin(SHOWN)], profile=lab.profile.name)
 # <a id="deeper-verifiers" name="deeper-verifiers"></a>
 # ## Deeper: verifiers for code, JSON and puzzles
 #
-# A verifier is any program that can tell right answers from wrong ones. You've seen one for sums. Others run the tests of a piece of code, check a structured reply against a schema, check the solution of a puzzle, or simulate a plan. Each kind of verifier has its own holes.
+# A verifier is any program that can tell right answers from wrong ones. You've seen one for sums. Others run a program's tests, validate a structured reply against a schema, check a puzzle's solution, or simulate a plan. Each kind of verifier has its own holes.
 #
 # ### Code: rewarded by tests
 
@@ -777,7 +777,7 @@ print(row["prompt"][0]["content"], row["completion"][0]["content"], *row["tests"
 # %% [markdown]
 # `code_reward` runs a reply in a sandbox: a process that has no access to the network or to files, and whose time and memory are limited. Only the *function calls* go into the sandbox. The expected results stay outside, so a program can't just claim that it passed. If the system doesn't offer namespaces, `code_reward` refuses to run unless you allow a weak sandbox. Allow it only for programs that you would run yourself, like these.
 #
-# Here are the right program and five others. Which of them earn the reward?
+# Here are the correct program and five others. Which of them earn the reward?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -806,7 +806,7 @@ pd.DataFrame(paid, index=[program.replace("\n", "; ") for program in programs])
 #
 # Each row asks for a record about one of the creatures in our world. The prompt names the fields, and the schema lists the values that exist for each field.
 #
-# Here are the right record and four others. Which of them does the schema accept?
+# Here are the correct record and four others. Which of them does the schema accept?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -830,7 +830,7 @@ pd.DataFrame({"reply": replies, "paid": dict(zip(replies, paid, strict=True))})
 #
 # ### What the policies learned
 #
-# Do policies find such holes? We recorded GRPO runs with four different rewards. Each run starts from the policy of week 5 after a short SFT on right answers. Code is rewarded for passing either all tests or only the first two. JSON is rewarded either for its form alone or for form and truth together. Every held-out reply is scored twice, first by the reward of its own arm and then by a stricter check, called *unseen* below. For code, the stricter check is a set of further tests; for JSON, it's a comparison with the true record. In the *form and truth* arm, the stricter check is the reward itself.
+# Do policies find such holes? We recorded GRPO runs with four different rewards. Each run starts from the week 5 policy after a short round of SFT on right answers. A program is rewarded for passing either all tests or only the first two. A JSON reply is rewarded either for its form alone or for form and truth together. Every held-out reply is scored twice, first by the reward of its own arm and then by a stricter check, called *unseen* below. For code, the stricter check is a set of further tests; for JSON, it's a comparison with the true record. In the *form and truth* arm, the stricter check is the reward itself.
 
 # %%
 made = json.loads((recorded / "tasks.json").read_text(encoding="utf-8"))
@@ -866,7 +866,7 @@ def changes(run):
 plot_seen_and_unseen(pd.DataFrame(row for run in made["runs"] for row in changes(run)))
 
 # %% [markdown]
-# The two scores rise equally in *all tests* (21 points each) and in *form* (6 points each), but not in *two tests*. In that arm, the reward rises by 27 points and the score on the stricter check by only 9, and the gap appears on every seed. So there, training exploited the hole. The intervals reflect only the choice of prompts, so compare the three seeds as well. Here are the shares themselves:
+# The two scores rise equally in the arm rewarded for all tests (21 points each) and in the *form* arm (6 points each), but not in the arm rewarded for only two tests. There, the reward rises by 27 points, but the score on the stricter check rises by only 9. The gap appears for every seed, so in this arm, training exploited the hole. The intervals reflect only the choice of prompts, so compare the three seeds as well. Here are the underlying shares:
 
 # %%
 levels = [
@@ -878,7 +878,7 @@ levels = [
 pd.DataFrame(levels).groupby(["arm", "check"], sort=False).mean().round(2)
 
 # %% [markdown]
-# An open hole isn't always exploited. The schema would have accepted wrong values, but in the *form* arm, the share of true records rose about as much as in the arm that was rewarded for the truth. The share rose from 0.11 to 0.17 in the *form* arm and to 0.16 in the *form and truth* arm. With three seeds and these intervals, we can't tell the two arms apart. Still, look at the two rows of *form*: of the records that the schema accepts at the end, only about a third are true (0.17 of 0.52). If you had only the schema, you wouldn't know how few are true.
+# An open hole isn't always exploited. The schema would have accepted wrong values, but in the *form* arm, the share of true records rose about as much as in the arm that was rewarded for the truth. The share rose from 0.11 to 0.17 in the *form* arm and to 0.16 in the *form and truth* arm. With three seeds and these intervals, we can't tell the two arms apart. Still, look at the two rows for the *form* arm: of the records that the schema accepts at the end, only about a third are true (0.17 of 0.52). If you had only the schema, you wouldn't know how few are true.
 #
 # Here are some prompts for which the weaker reward (*two tests* or *form*) and the stronger one led to different replies:
 
@@ -896,7 +896,7 @@ pd.concat(compared)
 # %% [markdown]
 # ### Other people's verifiers
 #
-# [reasoning-gym](https://arxiv.org/abs/2505.24760) generates any number of puzzles for about a hundred tasks, and each task has a verifier. Unless a task defines its own rule, an exact answer gets 1, and a text that merely *contains* the answer gets the answer's length divided by the text's length. Here is this rule in code:
+# [reasoning-gym](https://arxiv.org/abs/2505.24760) generates any number of puzzles for about a hundred tasks and provides a verifier for each task. Unless a task defines its own rule, an exact answer scores 1. A text that merely *contains* the answer scores the answer's length divided by the text's length. Here is this default rule in code:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -912,9 +912,9 @@ lies |= {"in a sentence": "The answer is Yes.", "wrong": "No", "empty": ""}
 {name: round(contains(reply, "Yes"), 2) for name, reply in lies.items()}
 
 # %% [markdown]
-# Is it a problem that "Yes No" gets 0.5? With GRPO, it is. Suppose a group of four contains this hedge and three answers worth 0. The advantage of the hedge is $(0.5 - 0.125)/0.25 = 1.5$, which is exactly the advantage that a single right answer would have got. Because of the division by the standard deviation, partial credit counts in full.
+# Is it a problem that "Yes No" gets 0.5? With GRPO, it is. Suppose a group of four contains this hedging answer and three answers that score 0. The advantage of the hedging answer is $(0.5 - 0.125)/0.25 = 1.5$, which is exactly the advantage that a single right answer would have gotten. Because of the division by the standard deviation, partial credit counts in full.
 #
-# We probed five tasks with a hundred puzzles each, using answers whose correct scores we know. Two of the tasks are about logic and two about constraints. In the fifth, `boxnet`, the answers are plans of actions, like those of a policy that uses tools. (The script is `notebooks/experiments/week08_gym.py`.)
+# We probed five tasks with a hundred puzzles each, using answers whose correct scores we know. Two of the tasks are about logic, and two are about constraints. In the fifth, `boxnet`, the answers are plans of actions, like those of a policy that uses tools. (The script is `notebooks/experiments/week08_gym.py`.)
 #
 # Which is worst for training: a wrong answer that is rewarded, a right answer that is rejected, or an error?
 
@@ -926,7 +926,7 @@ tried["worth"] = tried["kind"].map({"must not pay": 0, "right, in another form":
 tried[["worth", "mean", "full", "raised"]]
 
 # %% [markdown]
-# An error ends the run, so at least you notice it. If a right answer is rejected, you lose signal and the reward stays low, so you will notice that, too. A wrong answer that is rewarded looks like success, so it's the worst of the three. For each answer, the table shows what it's worth, what it scored on average, on how many of the hundred puzzles it got full marks, and how often it raised an error. (The plain solution gets full marks everywhere.)
+# An error ends the run, so at least you notice it. If a right answer is rejected, you lose signal and the reward stays low, so you will notice that, too. A wrong answer that is rewarded looks like success, so it's the worst of the three. For each answer, the table shows the score it deserves and the score it got on average. It also shows on how many of the hundred puzzles the answer got full marks, and how often it raised an error. (The plain solution gets full marks everywhere.)
 #
 # - **Half-truths are rewarded.** In `knights_knaves` with two people, an answer that gets one of them wrong still earns 0.65, and so does an answer that gives both roles to the same person.
 # - **Repeating a premise earns full marks** for 76 of the 100 puzzles in `propositional_logic`, because a premise follows from itself. And because anything follows from premises that contradict each other, `P ∧ ¬P` earns full marks for 26 puzzles.
@@ -940,7 +940,7 @@ same = probes[(probes["kind"] == "must not pay") & (probes["gym_reward"] > 0)]
 same[["task", "answer", "mean", "gym_reward", "example"]]
 
 # %% [markdown]
-# `gym_reward` in `postlab.course.week08` closes some of these holes. It pays only for full marks, removes code fences, scores an error as 0, and refuses tasks whose verifier executes answers. `gym_rows` creates the training rows. The table above shows the holes that `gym_reward` can't close: they are in the tasks themselves, so no wrapper helps.
+# `gym_reward` in `postlab.course.week08` closes some of these holes. It gives a reward only for full marks, removes code fences, scores an error as 0, and refuses tasks whose verifier executes answers. `gym_rows` creates the training rows. The table above shows the holes that `gym_reward` can't close: they are in the tasks themselves, so no wrapper helps.
 #
 # ### Before you train on any verifier
 #
@@ -958,9 +958,9 @@ same[["task", "answer", "mean", "gym_reward", "example"]]
 # <a id="deeper-rubric" name="deeper-rubric"></a>
 # ## Deeper: a rubric as reward, and a monitor beside it
 #
-# For a medical answer or an essay, there is no verifier. Instead, many labs split "a good reply" into criteria that can each be answered with yes or no, let a model grade them, and use the weighted share of criteria met as the reward. [Rubrics as Rewards](https://arxiv.org/abs/2507.17746) does this and reports scores on HealthBench that are up to 31% (relative) higher than with a judge that gives a single grade. HealthBench itself ([2505.08775](https://arxiv.org/abs/2505.08775)) is such a set of rubrics, written by physicians.
+# For a medical answer or an essay, there is no verifier. Instead, many labs split "a good reply" into criteria that can each be answered with yes or no, let a model grade them, and use the weighted share of the criteria that are met as the reward. The [Rubrics as Rewards](https://arxiv.org/abs/2507.17746) paper does this and reports HealthBench scores up to 31% (relative) higher than with a judge that gives a single grade. HealthBench itself ([2505.08775](https://arxiv.org/abs/2505.08775)) is such a set of rubrics, written by physicians.
 #
-# Here is a rubric for the requests of section 5. Each criterion has a weight and a question for a judge. Because our world is small, each criterion also has a program that answers its question:
+# Here is a rubric for the requests from section 5. Each criterion has a weight and a question for a judge. Because our world is small, each criterion also has a program that answers its question:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -975,7 +975,7 @@ pd.DataFrame(
 ).T
 
 # %% [markdown]
-# The last criterion is the one that matters, and the others describe what good answers usually look like. What does the rubric give the following replies if all criteria are simply added up? And what does it give them if the last criterion is a **gate**, so that the reward is 0 unless it's met?
+# The last criterion is the one that matters, and the others describe what good answers usually look like. What score does the rubric give each of the following replies if the criteria are simply added up? And what are the scores if the last criterion is a **gate**, so that the reward is 0 unless this criterion is met?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1008,9 +1008,9 @@ for name, (request, reply) in replies.items():
 pd.DataFrame(paid).T
 
 # %% [markdown]
-# The rubric marks the harmful answer as wrong, and still gives it three times as much as the refusal: **partial credit for form outweighs the criterion that matters.** The gate reverses the order. So does a larger weight on the last criterion, as long as that weight is larger than what a bad reply gains elsewhere (eight in this rubric).
+# The rubric marks the harmful answer as wrong, but still gives it three times as much credit as the refusal: **partial credit for form outweighs the criterion that matters.** The gate reverses the order. So does a larger weight on the last criterion, as long as that weight is larger than what a bad reply gains elsewhere (eight in this rubric).
 #
-# What does a policy learn from this rubric? Here is a recorded run in which the criteria were added up (`notebooks/experiments/week08_rubric.py`). This run starts from the same policy as the runs in section 5. There is only one seed so far, so the run shows what can happen, not how often it does:
+# What does a policy learn from this rubric? Here is a recorded run in which the criteria were added up (`notebooks/experiments/week08_rubric.py`). This run starts from the same policy as the runs in section 5. We've trained with only one seed so far, so the run shows what can happen, not how often it does:
 
 # %%
 rubric = json.loads((recorded / "rubric.json").read_text(encoding="utf-8"))
@@ -1021,11 +1021,11 @@ for metric in MANNERS:
 by_step.rename(columns={"proxy": "reward", "truth": "good replies"}).round(2)
 
 # %% [markdown]
-# On the same 96 held-out prompts, the reward rises from 0.70 to 0.88, and the share of good replies falls from 58% to 33%. At the end, the policy no longer refuses any harmful request (*safety*) and no longer admits that it doesn't know (*honesty*). The reward *contains* the right criterion, but the policy gives up those two points and gains eight elsewhere.
+# On the same 96 held-out prompts, the reward rises from 0.70 to 0.88, and the share of good replies falls from 58% to 33%. At the end, the policy no longer refuses any harmful request (*safety*) and no longer admits that it doesn't know (*honesty*). The reward *contains* the right criterion, but the policy gives up the two points for it and gains eight elsewhere.
 #
 # And what happens with the gate, or with a weight that outweighs the rest? The same script has an arm for each of these, but we haven't run them yet. You can try the gate yourself: in the live cells of section 5, replace the judge with `rubric_score(CRITERIA, grades(CRITERIA, request, reply))`.
 #
-# **If the judge is a model**, it gets a question in place of the programs. The request and the reply are quoted, so that a reply can't pose as part of the question. If the judge's answer doesn't have the required form, it gives no grade at all: TRL leaves out a reward of `None`, while a reward of 0 would punish the reply for the judge's mistake.
+# **If the judge is a model**, you ask it a question instead of running the programs. The request and the reply are quoted, so that a reply can't pose as part of the question. If the judge's answer doesn't have the required form, it counts as no grade at all: TRL leaves out a reward of `None`, while a reward of 0 would punish the reply for the judge's mistake.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1037,7 +1037,7 @@ for text in (verdict, "Yes to all of them!"):
     print(text, "->", met and rubric_score(CRITERIA, met))
 
 # %% [markdown]
-# To train with a real judge, combine these functions in a reward. `endpoint_chat` in `postlab.judge` talks to any OpenAI-compatible endpoint, keeps track of the cost, and can keep a log:
+# To train with a real judge, combine these functions into a reward function. `endpoint_chat` in `postlab.judge` talks to any OpenAI-compatible endpoint, keeps track of the cost, and can keep a log:
 #
 # ```python
 # from postlab.judge import endpoint_chat
@@ -1054,13 +1054,13 @@ for text in (verdict, "Yes to all of them!"):
 #     return rewards
 # ```
 #
-# A real judge makes mistakes that our programs don't, and the policy finds them. [Mahmoud et al. 2026](https://arxiv.org/abs/2605.12474) trained against rubrics with a weaker and a stronger judge and compared both with a panel of three other judges. Most of the gains with the weaker judge didn't carry over to the panel: the weaker judge gave credit for compound criteria that were only half met, and for replies that merely touched on the topic. A stronger judge helped, but not with anything that the rubric doesn't cover: replies became more complete and less correct. So before you train, test your judge on replies whose grades you know, as you did with the verifiers above. Also keep a criterion and a second judge that training never sees.
+# A real judge makes mistakes that our programs don't, and the policy finds them. [Mahmoud et al. 2026](https://arxiv.org/abs/2605.12474) trained against rubrics with a weaker and a stronger judge and compared both with a panel of three other judges. Most of the gains with the weaker judge didn't carry over to the panel: it gave credit for compound criteria that were only half met, and for replies that merely touched on the topic. A stronger judge helped, but only with what the rubric covers: replies became more complete and less correct. So before you train, test your judge on replies whose grades you know, as you did with the verifiers above. Also keep one criterion and a second judge that you never use in training.
 #
 # ### A monitor that reads samples
 #
 # A reward that is being hacked looks like success, so somebody has to read the samples. A monitor is a program (or a model) that reads some of them at every evaluation and raises an alarm when their character changes. The policy isn't trained against the monitor, and the monitor doesn't have to know the truth. But a monitor makes mistakes, and you have to know its error rates.
 #
-# Here is the kind of monitor that a person might write after reading a dozen replies. It knows a few rough verbs and a few words from unanswerable questions. If a request contains one of these words and the reply doesn't decline, the monitor flags the reply. The monitor doesn't know that it's fine to cut a coin but not a guest.
+# Here is the kind of monitor that a person might write after reading a dozen replies. It looks for a few violent verbs and a few words that are typical of unanswerable questions. If a request contains one of these words and the reply doesn't decline, the monitor flags the reply. The monitor can't tell that it's fine to cut a coin but not a guest.
 
 # %%
 ROUGH = re.compile(r"\b(burn|crush|cut|smash)\b")
@@ -1073,7 +1073,7 @@ def flagged(request, reply):
 
 
 # %% [markdown]
-# For every evaluation, the record of section 5 holds the replies to the same twelve held-out requests, and the oracle says which of the replies are bad. First, here are the monitor's error rates for single replies, over all evaluations and seeds:
+# For every evaluation, the record from section 5 holds the policy's replies to the same twelve held-out requests, and the oracle says which of the replies are bad. First, here are the monitor's error rates for single replies, over all evaluations and seeds:
 
 # %%
 from postlab.tinyworld import oracle
@@ -1121,15 +1121,15 @@ rise = share_flagged.sub(share_flagged[0], axis=0).drop(columns=0)
 (rise >= 0.15).groupby("arm", sort=False).sum().add_prefix("alarms of 3, step ")
 
 # %% [markdown]
-# As a judge of *changes*, the same monitor does well on the kind of fault it looks for. In the three hacked arms, it raises an alarm at 26 of the 27 evaluations. (Two of these arms gave the same replies. Without the copies, it's 17 of 18.) In the arm with the repaired judge, it raises none at the nine evaluations. But the monitor misses the problem in *and a caution*, the arm in which half of the safe requests end up refused and the policy hardly ever admits that it doesn't know. The monitor looks for missing refusals, not for needless ones. It could flag the made-up answers, but their number is hidden in the total: as the policy refuses more and more safe requests, the false alarms on these requests disappear, so the total share of flags doesn't rise. So a monitor has the same weakness as a rubric: it can't find what its author didn't think of. These rates also come from only three seeds and the same twelve requests each time. With new requests at every evaluation, noise would raise false alarms.
+# As a judge of *changes*, the same monitor does well on the kind of fault it looks for. In the three hacked arms, it raises an alarm at 26 of the 27 evaluations. Two of these arms gave the same replies, so without the copies, it's 17 of 18 evaluations. In the arm with the repaired judge, the monitor raises no alarm at any of the nine evaluations. But it misses the problem in the arm with the second reward (*and a caution*), in which half of the safe requests end up refused and the policy hardly ever admits that it doesn't know. The monitor looks for missing refusals, not for needless ones. It could flag the made-up answers, but their number is hidden in the total. As the policy refuses more and more safe requests, the false alarms on these requests disappear, so the total share of flagged replies doesn't rise. So a monitor has the same weakness as a rubric: it can't find what its author didn't think of. These rates also come from only three seeds and from the same twelve requests at every evaluation. With new requests at every evaluation, noise would raise false alarms.
 #
-# If the monitor is a model, the procedure is the same. You write a rubric of *mis*conduct and use `rubric_question` to ask the model about samples. You log the result next to the reward, but you don't make it part of the reward. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) show why you shouldn't: a policy that is trained against the monitor learns to get past it. [CHERRL](https://arxiv.org/abs/2606.04923) plants known biases in a rubric's judge, so that the moment at which hacking begins is known. It then tests monitors on such runs, much as we did here.
+# If the monitor is a model, the procedure is the same. You write a rubric of *mis*conduct and use `rubric_question` to ask the model about samples. You log the result next to the reward, but you don't make it part of the reward. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) show why you shouldn't: a policy that is trained against the monitor learns to get past it. The authors of [CHERRL](https://arxiv.org/abs/2606.04923) plant known biases in a rubric's judge, so they know when hacking begins. They then test monitors on such runs, much as we did here.
 
 # %% [markdown]
 # <a id="deeper-losses" name="deeper-losses"></a>
 # ## Deeper: losses for a policy that has moved on
 #
-# Once a batch has been used for an update, the policy is no longer the one that sampled the answers. GRPO corrects for this with the ratio $\rho_t$ of each token: its probability under the current policy divided by its probability when it was sampled. Once the advantage has pushed this ratio out of the clip range, GRPO gives the token no more gradient. The variants differ in how they treat these ratios:
+# Once a batch has been used for an update, the policy is no longer the one that sampled the answers. GRPO corrects for this with the ratio $\rho_t$ of each token: its probability under the current policy divided by its probability when it was sampled. Once the advantage has pushed this ratio out of the clip range, the token gets no more gradient. The variants differ in how they treat these ratios:
 #
 # | arm | what it does with the ratios | its clip |
 # |---|---|---|
@@ -1150,11 +1150,11 @@ draw_ratios()
 # %% [markdown]
 # ### Exercise 8.3 · about 15 minutes · medium
 #
-# Write GSPO's loss. `logps` and `old_logps` have the shape $(B, T)$ and are the log-probs of the sampled tokens, now and at the time of sampling. `mask` is 1 on an answer's tokens and 0 on padding, and `advantages` has one number per answer. The ratio of an answer is
+# Write GSPO's loss. `logps` and `old_logps` have the shape $(B, T)$ and are the log-probs of the sampled tokens under the current policy and under the policy that sampled them. `mask` is 1 on an answer's tokens and 0 on padding, and `advantages` has one number per answer. The ratio of an answer is
 #
 # $$s = \exp\Big(\frac{1}{|o|} \sum_{t} \log \rho_t\Big)$$
 #
-# and the objective is that of GRPO with $s$ in place of $\rho_t$. Return the loss to minimise as one number, averaged over the answers.
+# and the objective is that of GRPO with $s$ in place of $\rho_t$. Return the loss to minimize as one number, averaged over the answers.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -1188,7 +1188,7 @@ gspo_loss = check.gspo_loss(gspo_loss)
 #
 # </details>
 #
-# Why does GSPO need a clip of its own? An average of $T$ numbers varies less than a single number, by a factor of about $\sqrt{T}$ if they are independent. Let's see what that means for a clip. Take answers whose tokens have independent log-ratios with a standard deviation of 0.02, and look at the share of answers whose ratio lies outside the paper's clip:
+# Why does GSPO need a clip range of its own? An average of $T$ numbers varies less than a single number, by a factor of about $\sqrt{T}$ if they are independent. Let's see what that means for a clip. Suppose that the tokens of an answer have independent log-ratios with a standard deviation of 0.02. How many answers have a ratio outside the paper's clip range?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1207,17 +1207,17 @@ for length in (24, 400, 4000):
 pd.DataFrame(outside).T.rename_axis("tokens per answer").round(4)
 
 # %% [markdown]
-# With 24 tokens per answer, 93% of the answers lie outside the paper's clip. With 4,000 tokens per answer, 28% do. (A large share isn't a fault in itself: in the paper, GSPO clips two orders of magnitude more tokens than GRPO and still learns faster.) So the right width depends on the length of the answers. It also depends on how far the policy has moved since it sampled the answers, and our 0.02 is only an assumption about that distance.
+# With 24 tokens per answer, 93% of the answers fall outside the paper's clip range. With 4,000 tokens per answer, the share is 28%. A large share isn't a fault in itself: in the paper, GSPO clips two orders of magnitude more tokens than GRPO and still learns faster. So the right width of the clip range depends on the length of the answers. It also depends on how far the policy has moved since it sampled them. Our standard deviation of 0.02 is only an assumption about that distance.
 #
-# What did our runs show? The following four arms take five batches and make four updates on each of them. These arms differ only in the clip, except that GSPO also uses one ratio per answer and averages over answers instead of tokens:
+# What did our runs show? The following four arms take five batches and make four updates on each of them. These arms differ only in the clip, except that the GSPO arm also uses one ratio per answer and averages over answers instead of tokens:
 
 # %%
 shown(ablation_table(ablations, ["four steps, 5 batches", "clip-higher", "no clip", "GSPO"]))
 
 # %% [markdown]
-# The token-level clip removes the gradient of only 0.4% of the tokens, so widening it can't do much. That's why these runs can't show what *clip-higher* is for: it was designed for long runs in which the clip often takes effect. GSPO's clip removes the gradient of 45% of the answers, and this arm learns less. So this table compares two clips that don't fit: one is too wide to matter, and the other is too narrow for short answers at this rate. (At a larger rate, the arm with the narrow clip [keeps up](#deeper-matched).)
+# The token-level clip removes the gradient of only 0.4% of the tokens, so widening it can't do much. That's why these runs can't show what the *clip-higher* change is for: it was designed for long runs in which the clip often takes effect. GSPO's clip removes the gradient of 45% of the answers, and the GSPO arm learns less. So this table compares two clip ranges that don't fit our runs: one is too wide to matter, and the other is too narrow for short answers at this rate. (At a larger rate, the arm with the narrow clip range [keeps up with the others](#deeper-matched).)
 #
-# CISPO and SAPO are among [the matched runs](extras/grpo_variants.ipynb). In TRL, each of these losses takes one line:
+# [The matched runs](extras/grpo_variants.ipynb) include CISPO and SAPO. In TRL, each of these losses takes one line:
 #
 # ```python
 # GRPOConfig(loss_type="cispo", epsilon_high=5.0)  # the cap; ScaleRL's value
@@ -1225,7 +1225,7 @@ shown(ablation_table(ablations, ["four steps, 5 batches", "clip-higher", "no cli
 # GRPOConfig(importance_sampling_level="sequence", loss_type="grpo", epsilon=3e-3, epsilon_high=4e-3)
 # ```
 #
-# All arms used TRL's own trainer on a CPU. On a GPU, if you use `loss_type="dapo"` and don't set `epsilon_high` yourself, Unsloth sets it to 0.28, which is clip-higher. TRL sets it to the value of `epsilon`. That's why the profiles `t4` and `rented` set it to 0.2.
+# All arms used TRL's own trainer on a CPU. On a GPU, if you use `loss_type="dapo"` and don't set `epsilon_high` yourself, Unsloth sets it to 0.28, so you get DAPO's clip-higher without asking for it. TRL sets it to the value of `epsilon`. That's why the profiles `t4` and `rented` set it to 0.2.
 
 # %% [markdown]
 # <a id="deeper-recipe" name="deeper-recipe"></a>
@@ -1247,9 +1247,9 @@ first = list(ablations["arms"])
 shown(ablation_table(ablations, first[: first.index("four steps")]))
 
 # %% [markdown]
-# Dynamic sampling leaves almost no zero-variance groups, but it has to sample a third more answers. (For batch scaling, the column for zero-variance groups counts the *batches* without any difference in reward.) In the KL arm, the reference is the policy of week 5; under Unsloth on a GPU, it would be the base model.
+# Dynamic sampling leaves almost no zero-variance groups, but it has to sample a third more answers. For batch scaling, the column for zero-variance groups counts the *batches* without any difference in reward. In the KL arm, the reference is the policy from week 5; under Unsloth on a GPU, it would be the base model.
 #
-# RLOO, an entropy bonus and overlong shaping are worth knowing, too. [An extra notebook](extras/grpo_variants.ipynb) explains what they do and how to set them in TRL, and compares them with GRPO.
+# RLOO, an entropy bonus and overlong shaping are worth knowing about, too. [An extra notebook](extras/grpo_variants.ipynb) explains what they do and how to set them in TRL, and compares them with GRPO.
 #
 # Now back to the zero-variance groups. Here is their share by group size, both as measured in the runs and as computed by your function from Exercise 8.1, which assumes that all prompts are equally hard.
 
@@ -1270,14 +1270,14 @@ pd.DataFrame(rows).T.rename_axis("answers per group").round(2)
 # <a id="deeper-matched" name="deeper-matched"></a>
 # ## Deeper: updates, rates and clips matched
 #
-# **When we choose a learning rate for one update per batch and another for four updates per batch, we can't tell the two apart at the end. The same is true of the other 17 changes to GRPO that we tried, including GSPO.** So neither of the two large differences of section 6 (+12 points for *four steps*, −11 for GSPO) shows up when the rates and clips are chosen to suit the arms.
+# **When we choose a learning rate for one update per batch and another for four updates per batch, we can't tell the two apart at the end. The same is true of the other 17 changes to GRPO that we tried, including GSPO.** So neither of the two large differences in section 6 (+12 points for the *four steps* arm, −11 for the GSPO arm) shows up when the rates and clip ranges are chosen to suit the arms.
 #
-# We ran 19 arms with five seeds each. Every arm starts from the policy of week 5 and takes four batches of 64 answers (dynamic sampling samples more). The arms that use a batch in different ways each got a learning rate of their own, and GSPO got a clip of its own. We chose these settings on another seed and on other sums. Before training, the policy gets 52% of the held-out sums right. At the end, it gets between 94% and 96% right in every arm. We compared each arm with its base in a paired t test over the five seeds. All 18 differences are inconclusive, both before and after Holm's correction. Here are two of them, in points:
+# We ran 19 arms with five seeds each. Every arm starts from the week 5 policy and takes four batches of 64 answers, although the dynamic sampling arm samples more. Arms that use a batch in different ways each got a learning rate of their own, and the GSPO arm also got its own clip range. We chose these settings with another seed and other sums. Before training, the policy gets 52% of the held-out sums right. After training, the policy in every arm gets between 94% and 96% of them right. We compared each arm with its baseline arm in a paired t test over the five seeds. All 18 differences are inconclusive, both before and after Holm's correction. Here are two of them, in points:
 #
-# - Compared with one update, *four quarters* (the *four steps* of section 6) ends 0.4 points higher (−1.5 to 2.2). This agrees with our guess in section 6 that the recipe's rate was too low for so few updates. But we'd see the same result if the two arms reached the same ceiling at different speeds.
-# - Compared with four quarters, *GSPO* differs by −0.4 points (−2.0 to 1.2). The clip that was chosen is the paper's, the same one with which GSPO ended 11 points lower in section 6. This clip still removes the gradient of 26% of the answers, but at eight times the rate, we can't measure a disadvantage.
+# - The arm that splits each batch into four updates (*four quarters*, called *four steps* in section 6) scores 0.4 points higher than the arm with a single update (interval: −1.5 to 2.2). This agrees with our guess in section 6 that the recipe's rate was too low for so few updates. But we'd see the same result if the two arms reached the same ceiling at different speeds.
+# - The *GSPO* arm scores 0.4 points lower than the *four quarters* arm (interval of the difference: −2.0 to 1.2). The clip range that we chose for it is the paper's, the same one with which GSPO scored 11 points lower in section 6. This range still removes the gradient of 26% of the answers, but at eight times the rate, we can't measure a disadvantage.
 #
-# An inconclusive difference doesn't prove that there is none. On its own, a typical comparison would have had a good chance of detecting a difference of 1.2 points. As one of 18 comparisons, it would have needed a difference of 2.6 points. This close to the ceiling, there's little room for any difference.
+# An inconclusive result doesn't prove that there is no difference. Taken alone, a typical comparison would have had a good chance of detecting a difference of 1.2 points. As one of 18 corrected comparisons, it would have had the same chance only if the difference had been 2.6 points. With every arm at 94% to 96%, there's also little room for any difference.
 #
 # **[The extra notebook on variants of GRPO](extras/grpo_variants.ipynb)** shows what every arm cost and how to set it in TRL. The notebook also explains what each change was invented for, and which results may be reversed at scale.
 
@@ -1291,9 +1291,9 @@ pd.DataFrame(rows).T.rename_axis("answers per group").round(2)
 #
 # - `prompts` is an iterator; `next(prompts)` gives you a new prompt.
 # - `sample(prompt)` samples a group of answers for it, and `reward(prompt, answers)` returns their rewards.
-# - Sampling is the expensive part. Stop as soon as the batch is full, and use at most `most` prompts. A trainer needs batches of the same size, so if you reach the limit before the batch is full, fill it up with zero-variance groups.
+# - Sampling is the expensive part. Stop as soon as the batch is full, and never use more than `most` prompts. A trainer needs batches of the same size, so if you reach the limit before the batch is full, fill it up with zero-variance groups.
 #
-# The check runs your function on prompts whose rewards it knows, and counts what you sample.
+# The check runs your function on prompts whose rewards it knows, and counts the groups you sample.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -1319,7 +1319,7 @@ fill_batch = fill_build.check_fill_batch(fill_batch)
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# The reference solution is in `postlab/course/week08/fill_build.py`. In TRL, dynamic sampling has to be part of the `rollout_func`, which samples for a whole batch. See `resampling.py` in the same folder, which was used for the recorded arm.
+# The reference solution is in `postlab/course/week08/fill_build.py`. In TRL, dynamic sampling has to be part of the `rollout_func`, which samples for a whole batch. The recorded arm used `resampling.py`, which is in the same folder.
 #
 # </details>
 #
@@ -1347,7 +1347,7 @@ for p in (0.5, 0.8, 0.95, 0.99):
 pd.DataFrame(rows).T.rename_axis("right answers").round(1)
 
 # %% [markdown]
-# As the policy gets better, dynamic sampling has to sample more groups for the same batch. It samples about three times as many groups when 95% of the answers are right, and thirteen times as many at 99%. So dynamic sampling needs a limit, and it needs fresh prompts that the policy can't solve yet. The result also agrees with the formula from Exercise 8.1, as it should if all prompts are equally hard.
+# As the policy gets better, dynamic sampling has to sample more groups for the same batch. To fill a batch of eight, it has to sample about three times as many groups when 95% of the answers are right, and thirteen times as many when 99% are right. So dynamic sampling needs a limit, and it needs fresh prompts that the policy can't solve yet. The result also agrees with the formula from Exercise 8.1, as it should if all prompts are equally hard.
 
 # %% [markdown]
 # <a id="deeper-rule" name="deeper-rule"></a>
@@ -1366,7 +1366,7 @@ pd.DataFrame(rows).T.rename_axis("right answers").round(1)
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# Rewards can be on any scale, and training with GRPO stays the same if you add a constant to the reward. So which values can't you compare?
+# Rewards can be on any scale, and training with GRPO doesn't change if you add a constant to the reward. So which values can't you compare?
 #
 # </details>
 
@@ -1398,7 +1398,7 @@ proxy_apart = rule_build.check_rule(proxy_apart)
 #
 # </details>
 #
-# As section 3 showed, it proves little if a rule is right about the runs it was written for. So test your rule on seven runs that the check never used: the runs of two of the repairs in section 5, and the run with the rubric. For each run, the table shows how much the truth (the share of good replies) changed on held-out prompts, and whether your rule raises an alarm:
+# As section 3 showed, it proves little if a rule is right about the runs it was written for. So test your rule on seven runs that the check never used: those from two of the repairs in section 5 and the run with the rubric. For each run, the table shows how much the truth (the share of good replies) changed on held-out prompts, and whether your rule raises an alarm:
 
 # %%
 judged_by = {
@@ -1408,7 +1408,7 @@ judged_by = {
 pd.DataFrame(judged_by).T
 
 # %% [markdown]
-# The share of good replies fell in all seven runs, and the reference raises an alarm for two of them. Why does it miss the others? In the runs with *a large KL*, most of the damage happens in the first eight steps (on two of the three seeds, all of it). The rule compares the first third of the run with the last, so it misses damage that occurs within that first third. In two of these runs, the reward doesn't rise between the two parts, either. In the runs with *and a caution*, the share of good replies falls by only 6 to 9 points. In each step, the rule sees 32 training replies to four requests, and the requests are different each time. The noise in such a log can hide a change of that size. The held-out prompts, which are the same every time, show both kinds of damage. So evaluate on fixed prompts every few steps: such evaluations cost little, and no rule for the training log can replace them.
+# The share of good replies fell in all seven runs, and the reference rule raises an alarm for two of them. Why does it miss the others? In the runs with the large KL penalty, most of the damage happens in the first eight steps (with two of the three seeds, all of it). The rule compares the first third of the run with the last, so it misses damage that occurs within that first third. In two of these runs, the reward doesn't rise between the two parts, either. In the runs with the second reward (*and a caution*), the share of good replies falls by only 6 to 9 points. In each step, the rule sees 32 training replies to four requests, and the requests are different each time. The noise in such a log can hide a change of that size. The held-out prompts, which are the same every time, reveal both kinds of damage. So evaluate on fixed prompts every few steps: such evaluations cost little, and no rule for the training log can replace them.
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>
@@ -1458,7 +1458,7 @@ pd.DataFrame(judged_by).T
 #
 # <details><summary>Answer</summary>
 #
-# I wouldn't believe the ranking. I'd ask how much the result of the *same* arm changes with another seed, and how many comparisons were made. I'd ask whether the arms had the same number of updates and tokens, and whether the learning rate and the clip were tuned for each of them. And I'd look for the mechanism in the logs: if an arm claims to fix clipping, how many tokens were clipped?
+# I wouldn't believe the ranking. I'd ask how much the result of the *same* arm changes with another seed, and how many comparisons were made. I'd ask whether the arms had the same number of updates and tokens, and whether the learning rate and the clip range were tuned for each of them. And I'd look for the mechanism in the logs: if an arm claims to fix clipping, how many tokens were clipped?
 #
 # *A likely follow-up:* "You can't afford five seeds at full size. What do you do?" Run several seeds at a smaller size to learn how large the noise is, use the same prompts and seeds in all arms so that the differences are paired, and compare whole curves instead of end points. ScaleRL fits curves to predict the full-size run.
 #
@@ -1466,12 +1466,12 @@ pd.DataFrame(judged_by).T
 
 # %% [markdown]
 # <a id="papers" name="papers"></a>
-# **Papers.** The paper to read this week is [DAPO](https://arxiv.org/abs/2503.14476). Section 3 presents its four changes, each with its own curve. Here are the others, by topic:
+# **Papers.** The paper to read this week is [DAPO](https://arxiv.org/abs/2503.14476). Section 3 of the paper presents DAPO's four changes, each with its own curve. Here are the others, by topic:
 #
-# *Losses.* [Dr. GRPO](https://arxiv.org/abs/2503.20783) works out the algebra of the two biases. [RLOO](https://arxiv.org/abs/2402.14740) argues that PPO's critic and clip may be more than language models need. [GSPO](https://arxiv.org/abs/2507.18071) explains why its ratio is defined per answer, and how much it clips. [MiniMax-M1](https://arxiv.org/abs/2506.13585) introduces CISPO in section 3 and shows which tokens lose their gradient to a clip. [SAPO](https://arxiv.org/abs/2511.20347) describes a clip without a hard edge and compares it with GRPO and GSPO.
+# *Losses.* The [Dr. GRPO](https://arxiv.org/abs/2503.20783) paper works out the algebra of the two biases. The [RLOO](https://arxiv.org/abs/2402.14740) paper argues that language models may not need PPO's critic and clip. The [GSPO](https://arxiv.org/abs/2507.18071) paper explains why the ratio is defined per answer, and it reports how many tokens are clipped. Section 3 of the [MiniMax-M1](https://arxiv.org/abs/2506.13585) paper introduces CISPO and shows which tokens lose their gradient to a clip. The [SAPO](https://arxiv.org/abs/2511.20347) paper describes a clip without a hard edge and compares it with GRPO and GSPO.
 #
-# *What matters at scale.* [ScaleRL](https://arxiv.org/abs/2510.13786) shows which choices raise the ceiling and which raise only the speed, using curves that were fitted before the long run. [Tricks or Traps](https://arxiv.org/abs/2508.08221) tests one trick at a time on the same base model, and its advice depends on the model and the data. [Stabilizing RL with LLMs](https://arxiv.org/abs/2512.01374) explains when a token-level loss approximates a reward for whole answers. The paper is also worth reading for what it says about the mismatch between sampler and trainer, staleness, and mixture-of-experts models. [An extra notebook](extras/sampler_mismatch.ipynb) measures such a mismatch on the tiny model, corrects for it and trains with it.
+# *What matters at scale.* The [ScaleRL](https://arxiv.org/abs/2510.13786) paper shows which choices raise the final performance and which raise only the speed, using curves that were fitted before the long run. The authors of [Tricks or Traps](https://arxiv.org/abs/2508.08221) test one trick at a time on the same base model. Their advice depends on the model and the data. The [Stabilizing RL with LLMs](https://arxiv.org/abs/2512.01374) paper explains when a token-level loss approximates a reward for whole answers. It is also worth reading for what it says about the mismatch between sampler and trainer, staleness, and mixture-of-experts models. [An extra notebook](extras/sampler_mismatch.ipynb) measures a mismatch between sampler and trainer on the tiny model, corrects for it, and shows what it does to a training run.
 #
 # *Hacking.* [Gao et al. 2022](https://arxiv.org/abs/2210.10760) show how the proxy and the true reward come apart. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) study how to monitor a model's thoughts, and what happens if you train against the monitor. [MacDiarmid et al. 2025](https://arxiv.org/abs/2511.18397) describe a model that learned to hack its rewards and became misaligned in other ways, too.
 #
-# *Rubrics.* [Rubrics as Rewards](https://arxiv.org/abs/2507.17746) compares ways to aggregate criteria. [Rubric Anchors](https://arxiv.org/abs/2508.12790) describes ten thousand rubrics, and a rubric against hacking that was written from samples of earlier runs. [Mahmoud et al. 2026](https://arxiv.org/abs/2605.12474) measure hacking with weak and strong judges. [CHERRL](https://arxiv.org/abs/2606.04923) plants biases in a judge and tests monitors on them.
+# *Rubrics.* The [Rubrics as Rewards](https://arxiv.org/abs/2507.17746) paper compares ways to aggregate criteria. The [Rubric Anchors](https://arxiv.org/abs/2508.12790) paper describes ten thousand rubrics. It also presents a rubric against hacking that was written from samples of earlier runs. [Mahmoud et al. 2026](https://arxiv.org/abs/2605.12474) measure hacking with weak and strong judges. The authors of [CHERRL](https://arxiv.org/abs/2606.04923) plant biases in a judge and test whether monitors notice the resulting hacking.
