@@ -381,7 +381,9 @@ class Probe:
         before, after = self._some_unscored()
         other = self.run(before, after)
         without = self.run(before, [row for row in after if row["score"] is not None])
-        return None not in (other, without) and not _close(other[0], without[0])
+        if other is None or without is None:
+            return False
+        return not _close(other[0], without[0])
 
     def own_prompts(self, base: tuple[float, float, float]) -> bool:
         """Whether prompts that only the first run has move the difference."""
