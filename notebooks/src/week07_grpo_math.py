@@ -580,7 +580,7 @@ from postlab.show import plot_stages, plot_training
 plot_training(log, "grpo")
 
 # %% [markdown]
-# The reward does. The loss isn't even plotted, for the reason you saw in section 5. On `tiny`, also look at the length: nobody rewarded long answers, but working out a sum takes more tokens than guessing it. So the length rises along with the accuracy. The entropy falls, because the policy becomes more certain about how to answer. (TRL logs the KL only if `beta` is above 0.)
+# The reward does. The loss isn't even plotted, for the reason you saw in section 5. On `tiny`, also look at the length: nobody rewarded long answers, but working out a sum takes more tokens than guessing it. So the length rises along with the accuracy. The entropy falls, because the policy becomes more certain about how to answer.
 #
 # DeepSeek-R1's famous length curve looks similar, but be careful with the comparison. Part of the growth in such runs can come from the loss instead: dividing by $|o_i|$ reduces the penalty on each token of a long wrong answer ([2503.20783](https://arxiv.org/abs/2503.20783)).
 #
