@@ -1222,7 +1222,8 @@ shown(ablation_table(ablations, ["four steps, 5 batches", "clip-higher", "no cli
 # ```python
 # GRPOConfig(loss_type="cispo", epsilon_high=5.0)  # the cap; ScaleRL's value
 # GRPOConfig(loss_type="sapo", sapo_temperature_pos=1.0, sapo_temperature_neg=1.05)
-# GRPOConfig(importance_sampling_level="sequence", loss_type="grpo", epsilon=3e-3, epsilon_high=4e-3)
+# # the paper's clip range; short answers need a wider one
+# GRPOConfig(importance_sampling_level="sequence", loss_type="grpo", epsilon=3e-4, epsilon_high=4e-4)
 # ```
 #
 # All arms used TRL's own trainer on a CPU. On a GPU, if you use `loss_type="dapo"` and don't set `epsilon_high` yourself, Unsloth sets it to 0.28, so you get DAPO's clip-higher without asking for it. TRL sets it to the value of `epsilon`. That's why the profiles `t4` and `rented` set it to 0.2.
