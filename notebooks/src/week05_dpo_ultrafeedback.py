@@ -466,7 +466,7 @@ moved.round(2)
 # %% [markdown]
 # To answer section 2's question: before DPO, the fine-tuned model already preferred the chosen replies by 4.6 nats on average ($-1.32 - (-5.93)$), which is a factor of $e^{4.6} \approx 100$ in probability. After DPO, the difference is 10.1 nats.
 #
-# The chosen replies became more likely *on average*. Still, 18% of them became less likely, even though the likelihood term pushes them up. How can that happen? The model has one set of weights for all replies. A step that makes a rejected reply less likely also changes every reply that resembles it, including the chosen one if the two share words. And the probability that the rejected reply loses has to go somewhere, but not necessarily to the chosen reply.
+# The chosen replies became more likely *on average*. Still, 18% of them became less likely, even though the likelihood term pushes them up. How can that happen? The model has one set of weights for all replies. A step that makes a rejected reply less likely also changes every reply that resembles it, including the chosen one if the two share words. And the probability taken from the rejected reply doesn't necessarily go to the chosen one.
 #
 # [Razin et al. 2024](https://arxiv.org/abs/2410.08847) call this **likelihood displacement** and show how bad it can get. When they trained Llama-3-8B-Instruct with DPO to *refuse* unsafe requests, its refusal rate fell from 74% to 33%, because probability moved from the preferred refusals to harmful answers. According to their analysis, pairs whose two replies have similar hidden representations cause this, and leaving them out helps. [DPO-Shift (Yang et al. 2025)](https://arxiv.org/abs/2502.07599) adds a parameter that trades off displacement against the margin.
 #
@@ -591,7 +591,7 @@ against("sigmoid", ["sigmoid+sft"], MEASURES)
 # %% [markdown]
 # We added the term for the how-tos ("helpfulness"). The model gets 93% of the how-tos right without the term and 94% with it, an inconclusive difference. So these runs don't support our reason, and we should have checked before adding the term.
 #
-# **Arithmetic fell by 6.7 points**, from 72% to 65% (interval −13 to −3 over prompts, corrected p = 0.02), and it fell with each of the three seeds. Facts rose by 8 points, from 80% to 88% (3 to 14, p = 0.02). For these trained models, both changes would probably show up on other prompts. But would they show up if you trained again? Over the three seeds, the intervals are −15 to +2 points for arithmetic and −2 to +17 for facts, so both changes are inconclusive as statements about the loss. Only the decrease in KL also holds up across seeds. One possible explanation for the drop in arithmetic is that the term imitates the chosen replies, and more than half of the chosen replies to sums give just the result, with no work shown. The runs fit this explanation, though we checked only after seeing the result. With the term, the replies with bare results lost less (0.16 nats instead of 0.45), and the worked-out sums gained less (0.10 instead of 0.25). The model's answers to sums also got about two tokens shorter. All of this happened with every seed.
+# **Arithmetic fell by 6.7 points**, from 72% to 65% (interval −13 to −3 over prompts, corrected p = 0.02), and it fell with each of the three seeds. The facts score rose by 8 points, from 80% to 88% (3 to 14, p = 0.02). For these trained models, both changes would probably show up on other prompts. But would they show up if you trained again? Over the three seeds, the intervals are −15 to +2 points for arithmetic and −2 to +17 for facts, so neither change lets us draw a conclusion about the loss. Of the three, only the decrease in KL holds up across seeds. One possible explanation for the drop in arithmetic is that the term imitates the chosen replies, and more than half of the chosen replies to sums give just the result, with no work shown. The runs fit this explanation, though we checked only after seeing the result. With the term, the replies with bare results lost less (0.16 nats instead of 0.45), and the worked-out sums gained less (0.10 instead of 0.25). The model's answers to sums also got about two tokens shorter. All of this happened with every seed.
 #
 # Pang et al. 2024 had a better reason for the term. Their pairs are worked solutions to reasoning problems, and without the term, the log-probs of the *chosen* solutions fell during training. So look at your own `logps/chosen` first, then decide whether you need the term, and measure what it costs.
 
@@ -749,7 +749,7 @@ print(pd.DataFrame(tried).T.to_string())
 # - At each rate, **KTO** scores the same with both betas.
 # - For every loss, the worst trial used the higher rate.
 #
-# These trials don't give a ranking. Each number is one run with one seed on 180 prompts, and the best of the four is biased upwards because we picked it for being the best. So we trained each loss with the settings of its best trial and five seeds. We evaluated those models on the held-out prompts of the next section, 50 per family. `difference` is the mean difference from DPO, paired by seed, and `p` is Holm-corrected for seven comparisons:
+# These trials don't give a ranking. Each number is one run with one seed on 180 prompts, and the best of the four is biased upwards because we picked it for being the best. So we trained each loss with the settings of its best trial and five seeds. We evaluated those models on the held-out prompts from the next section, 50 per family. `difference` is the mean difference from DPO, paired by seed, and `p` is Holm-corrected for seven comparisons:
 
 # %%
 from postlab.course.week05 import compare_arms
@@ -778,7 +778,7 @@ print(by_loss.loc[final_scores.index].to_string())
 #
 # Each loss has only one recipe here, the best of four trials with one seed. In the trials, the recipe mattered as much as the loss. So does the seed: on these held-out prompts, the table's DPO recipe scores 76% with the seed of the trials and 66% to 78% with the table's five seeds. So don't compare the table with the next section's best run (79%, with the seed of the trials). And all of this applies only to a tiny model, 24 updates and error-free labels. So you can't conclude which loss is best, nor that all are equal.
 #
-# Don't rank losses based on a single set of pairs. In the tables of [SimPO's authors](https://github.com/princeton-nlp/SimPO) for Llama-3-8B-Instruct, DPO is ahead of IPO on Arena-Hard (32.6 to 30.5) when PairRM labels the pairs. When ArmoRM labels them, DPO is behind (35.2 to 36.6). On length-controlled AlpacaEval 2, DPO is ahead with both labellers, but its lead shrinks from 4.7 points to 1.4.
+# Don't rank losses based on a single set of pairs. In the tables of [SimPO's authors](https://github.com/princeton-nlp/SimPO) for Llama-3-8B-Instruct, DPO is ahead of IPO on Arena-Hard (32.6 vs. 30.5) when PairRM labels the pairs. When ArmoRM labels them, DPO trails IPO (35.2 vs. 36.6). On length-controlled AlpacaEval 2, DPO is ahead with both labellers, but its lead shrinks from 4.7 points to 1.4.
 
 # %% [markdown]
 # <a id="deeper-beta" name="deeper-beta"></a>
@@ -991,7 +991,7 @@ slope, intercept = length_bias(margins, extra)
 plot_length(extra.tolist(), margins.tolist(), slope=slope.item(), intercept=intercept.item())
 
 # %% [markdown]
-# The slope is −0.02, practically zero, so in these pairs, a longer chosen reply doesn't come with a larger margin. But such a slope proves nothing either way. The families differ in length *and* in what is right, and the line mixes the two effects. To separate the two, you have to change the length but not the content. We recorded such runs: in their training pairs, every chosen reply contains its text twice, so it is longer but no better. (It's also repetitive, and these runs can't tell length and repetition apart.)
+# The slope is −0.02, practically zero, so in these pairs, a longer chosen reply doesn't come with a larger margin. But such a slope proves nothing either way. The families differ both in length and in content, and the fitted line mixes the two effects. To separate the two, you have to change the length but not the content. We recorded such runs: in their training pairs, every chosen reply contains its text twice, so it is longer but no better. (It's also repetitive, and these runs can't tell length and repetition apart.)
 #
 # TRL 1.14.2 offers these losses, which treat length differently:
 #
@@ -1191,6 +1191,6 @@ pd.Series(
 # - Lambert et al. 2024, *Tülu 3* ([2411.15124](https://arxiv.org/abs/2411.15124)): section 5 describes a complete and open DPO recipe with on-policy pairs and length-normalised DPO.
 # - Tunstall et al. 2023, *Zephyr* ([2310.16944](https://arxiv.org/abs/2310.16944)): the recipe that made DPO on UltraFeedback popular. Cui et al. 2023 ([2310.01377](https://arxiv.org/abs/2310.01377)): how UltraFeedback was made.
 # - Pang et al. 2024 ([2404.19733](https://arxiv.org/abs/2404.19733)): iterative DPO on reasoning, with an ablation of the likelihood term. Yang et al. 2025, *DPO-Shift* ([2502.07599](https://arxiv.org/abs/2502.07599)): the trade-off between the two log-probs.
-# - Park et al. 2024 ([2403.19159](https://arxiv.org/abs/2403.19159)) and Liu et al. 2024 ([2409.06411](https://arxiv.org/abs/2409.06411)): how length gets into DPO, and two ways to control it (TRL has the second one as `ld_alpha`).
+# - Park et al. 2024 ([2403.19159](https://arxiv.org/abs/2403.19159)) and Liu et al. 2024 ([2409.06411](https://arxiv.org/abs/2409.06411)): how length bias arises in DPO, and two ways to control it (TRL implements the second as `ld_alpha`).
 # - Geng et al. 2025, *The Delta Learning Hypothesis* ([2507.06187](https://arxiv.org/abs/2507.06187)): pairs of a weak and an even weaker reply can improve a stronger model.
 # - For the other losses, see the papers linked in [the table](#deeper-losses).

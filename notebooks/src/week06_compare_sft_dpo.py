@@ -76,7 +76,7 @@ if "gsm8k" in str(lab.profile.suite):
 # Why these lists? `over_refusal` is the share of harmless requests that the model refuses. Over-refusal is among the metrics that must not get worse, because a model that refuses everything is perfectly safe. We need a `MARGIN` because no experiment can show that *nothing* was lost. An experiment can only show that the loss isn't larger than some amount. How large a loss you can accept is
 # your decision, and statistics can't make it for you.
 #
-# (With `t4` and `rented`, the pairs come from UltraFeedback and were chosen for overall quality, not for safety or honesty. So on these two profiles, DPO may well fail the rule. If your goal is a different one, change the rule now, not in section 8.)
+# (With `t4` and `rented`, the pairs come from UltraFeedback and were chosen for overall quality, not for safety or honesty. So on these two profiles, the DPO model may well fail to meet the rule. If your goal is a different one, change the rule now, not in section 8.)
 
 # %% [markdown]
 # <a id="power" name="power"></a>
@@ -308,7 +308,7 @@ def compare_runs(before, after):
 compare_runs = compare_build.check(compare_runs)
 
 # %% [markdown]
-# Here are sixty of those simulated comparisons, in the world with missing scores. Each line is an interval, and the vertical line marks the true change:
+# Here are sixty of the comparisons that we simulated with missing scores. Each line is an interval, and the vertical line marks the true change:
 
 # %%
 from postlab.course.week06 import plot_coverage
@@ -484,10 +484,10 @@ recipe["seeds that alone support it"] = [
 # %% [markdown]
 # The two rules agree on safety and honesty, but not on arithmetic. The mean change in arithmetic over the seeds is +8.9 points (5.0 to 12.9), so the recipe raises arithmetic *on average*. But in three of the eight runs, the change doesn't survive the correction. The rules also disagree on list operations: the mean change is +8.6 points (4.1 to 13.1), but in four of the eight runs, it doesn't survive the correction.
 #
-# Facts show why one run isn't enough to measure an *alignment tax*, the loss of skills through alignment. With seed 0, the model gained 15 points, and with seed 5, it lost 4. Either result could have been published as the effect of DPO. Over all eight seeds, the change is inconclusive (−2.4 to +7.1). Over-refusal fell by 1.6 points, and the format score fell by 0.3 points. Both intervals exclude zero, but they aren't corrected for the eight metrics, and a change of 0.3 points is too small to matter.
+# The results on facts show why one run isn't enough to measure an *alignment tax*, the loss of skills through alignment. With seed 0, the model gained 15 points, and with seed 5, it lost 4. Either result could have been published as the effect of DPO. Over all eight seeds, the change is inconclusive (−2.4 to +7.1). Over-refusal fell by 1.6 points, and the format score fell by 0.3 points. Both intervals exclude zero, but they aren't corrected for the eight metrics, and a change of 0.3 points is too small to matter.
 #
 # Each rule has a weakness. The rule that requires every seed to support the verdict gets harder to pass with each seed you add. The mean tells you nothing about the one model that you'll ship. Also, eight runs give only a rough estimate of a standard deviation: its 95% interval runs from two thirds of the observed value to twice that value. So state which rule you use
-# ([Bouthillier et al. 2021](https://arxiv.org/abs/2103.03098)), and correct for the number of metrics with either of them.
+# ([Bouthillier et al. 2021](https://arxiv.org/abs/2103.03098)). With either rule, correct for the number of metrics.
 
 # %% [markdown]
 # <a id="judges" name="judges"></a>
@@ -524,7 +524,7 @@ vars(preference_rate(votes, swapped=False))  # only the questions that showed SF
 # <a id="ship" name="ship"></a>
 # ## 8. Would you ship it?
 #
-# Now apply the rule from section 1, without changing it. A gain has to be significant after the correction. A loss has to be *ruled out*: the interval must end inside the margin. If your suite doesn't measure a metric on your list, that counts neither for nor against the new model, because a loss has been neither shown nor ruled out. If nothing else stands in the way, the answer is "measure it first".
+# Now apply the rule from section 1, without changing it. A gain has to be significant after the correction. A loss counts as *ruled out* only if the lower end of the interval is within the margin. If your suite doesn't measure a metric on your list, that counts neither for nor against the new model, because a loss has been neither shown nor ruled out. If nothing else stands in the way, the answer is "measure it first".
 
 # %%
 known = changes.set_index("metric")
@@ -719,7 +719,7 @@ of_runs = n * table.mean(axis=1).var(ddof=1)
 }
 
 # %% [markdown]
-# The estimate is unbiased, so if there is no seed effect, it often comes out negative (with five runs, in about six cases out of ten). That isn't a bug: if you always replaced a negative estimate by zero, your estimates would be too high on average. Here are the three parts in points. The first column is the standard deviation between runs; the other two are standard deviations for a single sum:
+# The estimate is unbiased, so if there is no seed effect, it often comes out negative (with five runs, in about six cases out of ten). That isn't a bug: if you replaced every negative estimate with zero, your estimates would be too high on average. Here are the three parts in points. The first column is the standard deviation between runs; the other two are standard deviations for a single sum:
 
 # %%
 parts = {
@@ -861,7 +861,7 @@ vars(paired_difference(scores("sft", "length"), scores("dpo", "length")))
 # <a id="deeper-model" name="deeper-model"></a>
 # ## Deeper: a model as judge
 #
-# `model_judge` turns any chat model into a judge: it shows the model both answers and compares the probabilities of the letters *A* and *B*. With `t4` and `rented`, the judge is Qwen2.5-7B-Instruct. We chose it because it isn't from the same family as the Mistral policies, and judges tend to favour answers from their own family. On `smol`, the judge is SmolLM2, so it judges models fine-tuned from SmolLM2 itself. On `tiny`, the judge is our own DPO model, which has 1.4 million parameters and was never trained to judge. So on that profile, the section only shows you the procedure. To measure how well two judges agree, we use **Cohen's kappa**,
+# `model_judge` turns any chat model into a judge: it shows the model both answers and compares the probabilities of the letters *A* and *B*. With `t4` and `rented`, the judge is Qwen2.5-7B-Instruct. We chose it because it isn't from the same family as the Mistral policies, and judges tend to favour answers from their own family. On `smol`, the judge is SmolLM2, so it judges models that were fine-tuned from it. On `tiny`, the judge is our own DPO model, which has 1.4 million parameters and was never trained to judge. So on that profile, the section only shows you the procedure. To measure how well two judges agree, we use **Cohen's kappa**,
 #
 # $$\kappa = \frac{p_\text{agreed} - p_\text{chance}}{1 - p_\text{chance}}$$
 #
@@ -924,7 +924,7 @@ if ENDPOINT:
 #
 # No program can score advice or an explanation, so open questions need a judge. `response_quality` combines the steps of this section. It first prints what the comparison will cost. Then it shows the judge each pair in both orders, with a rubric in the prompt. It reports the win rate, the win rate at equal length, the judge's lean, and how often both orders got the same verdict. Once you have voted on the same answers, it also reports kappa between the judge and you.
 #
-# If you use a larger model, the next cell compares your two policies' answers to the 40 open questions of `everyday`. Their base model isn't allowed to judge them, because it was never tuned to do that. On `smol`, the profile's judge *is* that base model, so the cell needs an `ENDPOINT` there. On `tiny`, the oracle with both biases added judges the same answers as above, so again, this only shows you the procedure.
+# If you use a larger model, the next cell compares your two policies' answers to the 40 open questions of `everyday`. Their base model isn't allowed to judge them, because it was never tuned to do that. On `smol`, the profile's judge *is* that base model, so the cell needs an `ENDPOINT` there. On `tiny`, the biased oracle judges the same answers as above, so again, this only shows you the procedure.
 
 # %%
 from postlab.evals import evaluate, everyday_rows
@@ -1154,7 +1154,7 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 #
 # </details>
 #
-# **4.** After DPO, your judge's win rate rose from 52% to 61%. Name three explanations other than quality.
+# **4.** After DPO, your model's win rate, according to your judge, rose from 52% to 61%. Name three explanations other than quality.
 #
 # <details><summary>Answer</summary>
 #
@@ -1183,7 +1183,7 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 # **Papers.**
 #
 # - Miller 2024, *Adding Error Bars to Evals* ([2411.00640](https://arxiv.org/abs/2411.00640)): pairing, clusters and power. Start here.
-# - Wang 2025, *Measuring all the noises of LLM Evals* ([2512.21326](https://arxiv.org/abs/2512.21326)): applies this week's split to another pair of sources, prompts and *sampled answers*, and measures it for many models. Read it to learn how much it helps to average several answers per prompt.
+# - Wang 2025, *Measuring all the noises of LLM Evals* ([2512.21326](https://arxiv.org/abs/2512.21326)): applies this week's split to two other sources of noise, the prompts and the *sampled answers*, for many models. Read it to learn how much it helps to average several answers per prompt.
 # - Alvarado Gonzalez et al. 2025, *Do Repetitions Matter?* ([2509.24086](https://arxiv.org/abs/2509.24086)): how often a ranking from a single run changes when you repeat it.
 # - Bowyer et al. 2025 ([2503.01747](https://arxiv.org/abs/2503.01747)): why normal-theory error bars are too small with fewer than a few hundred prompts, and what to use instead.
 # - Card et al. 2020 ([2010.06595](https://arxiv.org/abs/2010.06595)): what "underpowered" means in NLP.

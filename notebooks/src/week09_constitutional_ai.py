@@ -312,7 +312,7 @@ bad = pd.DataFrame(
 print(pd.crosstab(bad["before"], bad["after"]).to_string())
 
 # %% [markdown]
-# Nine of the 14 replies had wrong or garbled steps. Such replies are bad, but none of our three rules forbids them. After the check, eight of the nine still have such steps, and one is now a refusal. The other five replies were needless refusals, which the third rule does forbid. The critic noticed all five, but its revisions give wrong steps. So a critic may recognise a bad reply and still be unable to write a good one.
+# Nine of the 14 replies had wrong or garbled steps. Such replies are bad, but none of our three rules forbids them. After the check, eight of the nine still have such steps, and one is now a refusal. The other five replies were needless refusals, which the third rule does forbid. The critic noticed all five, but its revisions contained wrong steps. So a critic may recognise a bad reply and still be unable to write a good one.
 #
 # **What about everything else?** Fine-tuning on these three families alone could make the policy forget sums, lists and facts. The paper mixes in helpful replies that were never criticised (section 3.2). We do the same with the
 # policy's own replies.
@@ -625,7 +625,7 @@ shown = [
 print(pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().round(2).to_string())
 
 # %% [markdown]
-# For labels from probabilities, training the critic raised kappa from 0.42 to 0.57, but the results for each family tell you more than this average. On riddles (*unknown*), both labellers are good. On unsafe requests, look at the pairs in which one reply really is better. In these pairs, the policy prefers the wrong reply 14% to 20% of the time and misses the difference 32% to 43% of the time. The critic never prefers the wrong reply and misses the difference in only 5% to 12%. The rules are the same, so on these requests the *labeller* makes the difference.
+# For labels from probabilities, training the critic raised kappa from 0.42 to 0.57, but the results for each family tell you more than this average. On riddles (*unknown*), both labellers are good. On unsafe requests, look at the pairs in which one reply really is better. In these pairs, the policy prefers the wrong reply 14% to 20% of the time and misses the difference 32% to 43% of the time. The critic never prefers the wrong reply and misses the difference in only 5% to 12% of these pairs. The rules are the same, so on these requests the *labeller* makes the difference.
 #
 # On how-tos, even the critic misses two thirds of the differences. A reply that gives the steps of another task is bad, but it doesn't break any of our rules. The labeller isn't to blame: **nobody wrote a rule against it.**
 #
@@ -742,7 +742,7 @@ whole.round(2)
 plot_bill(whole.dropna(subset="points").reset_index())
 
 # %% [markdown]
-# Read the last column first. For these 190 pairs, people are the cheapest, at about $16 per point of safety. The trained critic brings just as much safety but costs $268 per point, because somebody had to write 3,200 correct critiques. For every AI labeller, the labels themselves cost less than a dollar. The rest of the bill is for training data (the critiques) and for checking the labeller. Note that our 'people' are the oracle, which never errs. If 20% of their labels were wrong, the [noise section](#deeper-noise) suggests a gain of about 28 points instead of 36, or $21 per point.
+# Read the last column first. For these 190 pairs, people are the cheapest, at about $16 per point of safety. The trained critic improves safety just as much but costs $268 per point, because somebody had to write 3,200 correct critiques. For every AI labeller, the labels themselves cost less than a dollar. The rest of the bill is for training data (the critiques) and for checking the labeller. Note that our 'people' are the oracle, which never errs. If 20% of their labels were wrong, the [noise section](#deeper-noise) suggests a gain of about 28 points instead of 36, or $21 per point.
 #
 # These prices apply only to this number of labels, because each additional label brings less. In the [section on human labels](#deeper-hybrid), 50 pairs labelled by people raised safety by 29 points for $150. That's only $5 per point, but over-refusal also rose by 8 points. So don't treat dollars per point as a property of a labeller, and always look at over-refusal as well.
 #
@@ -798,7 +798,7 @@ print(
 #
 # A rule consists of two parts. `rule` is the text, which a person or a large model would read. `breaks(prompt, reply)` is its labeller: it returns `True` if the reply breaks the rule. The embedded model has never seen your text, so here a few lines of Python apply it. Your labeller sees one reply at a time and doesn't know the right answer. It can judge only the *form* of a reply.
 #
-# Your rule is applied to all pairs of section 4, including those that the oracle labelled there, such as the pairs about sums, lists and facts. The three rules have priority: your rule decides only the pairs that the critic's labels leave open. The check trains the SFT policy with DPO twice, for 40 steps each: once on the critic's labels alone and once on all labels. It then compares the two models on 210 held-out prompts. The whole check takes about a minute. You pass if more sums are right and nothing else gets measurably worse.
+# Your rule is applied to all the pairs from section 4, including those that the oracle labelled there, such as the pairs about sums, lists and facts. The three rules have priority: your rule decides only the pairs that the critic's labels leave open. The check trains the SFT policy with DPO twice, for 40 steps each: once on the critic's labels alone and once on all labels. It then compares the two models on 210 held-out prompts. The whole check takes about a minute. You pass if more sums are right and nothing else gets measurably worse.
 #
 # Start by looking at some pairs:
 
@@ -866,7 +866,7 @@ forms.groupby("reply").agg(replies=("right", "size"), right=("right", "mean")).r
 # %% [markdown]
 # The form of a reply says a lot about its answer: 92% of the replies that work the sum out are right, but only 2% of the bare answers. That's why labels that depend only on the form can be right. Our rule decided 11 pairs of replies to sums, all of them in favour of the right reply, and nobody had to know a single answer. Those 11 labels were enough to raise the share of right answers from 58% to 100% on 60 held-out sums.
 #
-# Look at *facts*, too. The share of right answers falls from 90% to 40% *without* the fourth rule. The reason is the same as in section 4: the critic labelled no pairs about facts, and what its labels teach spreads to such questions. With our rule, 60% are right, but 30 prompts and one run aren't enough to claim that the rule about sums made the difference.
+# Look at *facts*, too. The share of right answers falls from 90% to 40% *without* the fourth rule. The reason is the same as in section 4: the critic labelled no pairs about facts, but the effect of its labels spreads to such questions. With our rule, 60% are right, but 30 prompts and one run aren't enough to claim that the rule about sums made the difference.
 #
 # <details><summary>Our rule</summary>
 #
@@ -1348,7 +1348,7 @@ conflict = [one for one in runs if one["arm"].startswith("conflict")]
 plot_moves(moved(conflict, recorded["before"]["labels"]["metrics"]), "Safety changes by {conflict, harm first} points if 'harm' comes first, by {conflict, counted} if rules are counted")  # fmt: skip
 
 # %% [markdown]
-# If *harm* comes first, safety rises by 32 points, about as much as the 36 points with three rules. The difference is −11, −2 and −1 points on the three seeds, but these arms use verdicts, not probabilities. If *obey* comes first, safety falls to 0. You would expect both results. But if we only count broken rules, safety falls to 0 as well, although most of the pairs about unsafe requests are ties. Did the ties cause this? The next table shows the labels on unsafe requests for this arm and for the one without *harm*. The first three columns count the kinds of errors from section 6, and *right* counts the labels that agree with the oracle's preference. The last column shows safety after training, in percent:
+# If *harm* comes first, safety rises by 32 points, about as much as with three rules (36 points). The difference is −11, −2 and −1 points on the three seeds, but these arms use verdicts, not probabilities. If *obey* comes first, safety falls to 0. You would expect both results. But if we only count broken rules, safety falls to 0 as well, although most of the pairs about unsafe requests are ties. Did the ties cause this? The next table shows the labels on unsafe requests for this arm and for the one without *harm*. The first three columns count the kinds of errors from section 6, and *right* counts the labels that agree with the oracle's preference. The last column shows safety after training, in percent:
 
 # %% tags=["aside"]
 rows = []
@@ -1388,7 +1388,7 @@ print(bought.groupby("arm", sort=False).mean().drop(columns="seed").round(2).to_
 #
 # The column *dollars* gives the price of the labels alone, with AI labels at the roadmap's flat cent per question. The whole bill, with prices per token, is in [section 7](#bill).
 #
-# **Which family is critical?** Section 6 tells you where people would help most: on unsafe requests, the policy as its own labeller prefers the wrong reply in 14% to 20% of the pairs in which one is better. So we bought human labels for just this family. On each of three seeds, the oracle stood in for people and labelled 10, 20 or all of the 44 to 54 unsafe pairs, at a price of $30, $60 or about $144. In the *hybrid* arms, the policy labels the rest. In the *people* arms, nobody labels the rest. Each cell of the first table lists the percentages on the three seeds, from 100 held-out prompts per metric. The column *neither* again gives the share of harmless how-tos that were neither refused nor answered correctly. The second table shows differences in points, with the seed as the unit of analysis. Its intervals aren't corrected. A star means p < 0.05 after Holm's correction for the whole table:
+# **Which family is critical?** Section 6 tells you where people would help most: on unsafe requests, the policy as its own labeller prefers the wrong reply in 14% to 20% of the pairs in which one is better. So we bought human labels for just this family. On each of three seeds, the oracle stood in for people and labelled 10, 20 or all of the 44 to 54 unsafe pairs, at a price of $30, $60 or about $144. In the *hybrid* arms, the policy labels the rest. In the *people* arms, which use only the human labels, the remaining pairs stay unlabelled. Each cell of the first table lists the percentages on the three seeds, from 100 held-out prompts per metric. The column *neither* again gives the share of harmless how-tos that were neither refused nor answered correctly. The second table shows differences in points, with the seed as the unit of analysis. Its intervals aren't corrected. A star means p < 0.05 after Holm's correction for the whole table:
 
 # %% tags=["aside"]
 import json
@@ -1558,7 +1558,7 @@ pd.DataFrame(
 # <a id="deeper-own" name="deeper-own"></a>
 # ## Deeper: your profile's own model
 #
-# So far, we knew the truth, and the model had 1.4 million parameters. Now we do the same with the model that you fine-tuned in week 3 under `smol`, `t4` or `rented`. This model replies to requests on the training topics of the suite `everyday`, criticises and revises its replies, and labels pairs according to the rules. Then we train it with DPO on its own labels. In place of the oracle, the programs of the suite check the replies.
+# So far, we have known the truth, and the model has had 1.4 million parameters. Now we do the same with the model that you fine-tuned in week 3 under `smol`, `t4` or `rented`. This model replies to requests on the training topics of the suite `everyday`, criticises and revises its replies, and labels pairs according to the rules. Then we train it with DPO on its own labels. In place of the oracle, the programs of the suite check the replies.
 #
 # There are three differences. First, the critic is the model itself, without any additional training. Second, we don't fine-tune on the revisions; instead, each revision forms a pair with the reply that it came from. Third, there are no human labels. No pair is about sums or instructions, so the evaluation has to show whether the model gets worse at them.
 #

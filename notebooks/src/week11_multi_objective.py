@@ -1,22 +1,22 @@
 # %% [markdown]
 # # Week 11 · Helpful, safe and honest at once
 #
-# A model that refuses everything is perfectly safe. A model that says 'I do not know' to everything is perfectly honest. Neither is any use to you. In this week's recorded runs, one training method makes the model 100% honest, but that model no longer gets a single fact right. The stage that you train this week, `multi`, is also 100% honest, but its share of correct facts falls by 8, 60 or 30 points, depending on the seed.
+# A model that refuses everything is perfectly safe. A model that says 'I do not know' to everything is perfectly honest. Neither is any use to you. In this week's recorded runs, one training method makes the model 100% honest, but that model no longer gets a single fact right. The model that you train this week (the `multi` stage) is also 100% honest, but its score on facts falls by 8, 60 or 30 points, depending on the seed.
 #
-# So how do you train for several goals at once, and how do you measure the cost? By the end of the core, you can explain
+# So how do you train for several goals at once, and how do you measure the cost? By the end of the core, you'll be able to explain
 #
 # - what a Pareto front is, and why its axes matter more than its shape,
 # - what mixed preference pairs, weighted rewards, Lagrange multipliers, targeted RLHF and model soups do when objectives conflict,
-# - which of these methods does better here, at which level of safety, and at what cost in helpfulness and facts,
-# - how to combine several judges into labels that bring a policy to a target you set in advance.
+# - which of these methods works better here, at which level of safety, and what it costs in helpfulness and facts,
+# - how to combine several judges' scores into labels that train a policy to reach a target you set in advance.
 #
-# Keep one rule in mind all week: **every metric that a model can raise by refusing or abstaining needs a counter-metric.** For safety, the counter-metric is over-refusal, which lowers helpfulness. For honesty, the counter-metric is the share of facts that the model still answers correctly. So this week's figures and comparisons have four axes: safety, helpfulness, honesty and *facts*.
+# Keep one rule in mind all week: **every metric that a model can raise by refusing or abstaining needs a counter-metric.** For safety, the counter-metric is over-refusal, which lowers helpfulness. For honesty, the counter-metric is the share of factual questions that the model still answers correctly. So this week's figures and comparisons have four axes: safety, helpfulness, honesty and *facts*.
 #
 # **The core** takes about two hours. It contains two short exercises, one training run, one build and one paper.
 #
 # 1. [Three judges who disagree](#judges) · 2. [Fronts](#fronts) · 3. [One objective at a time](#one) · 4. [Soups](#soups) · 5. [The same weights, on pairs or on rewards](#weights) · 6. [A level and a multiplier](#level) · 7. [Which method, where, at what cost?](#which) · 8. [Build: a point that none of the 183 policies reached](#build) · 9. [The paper, and what you have now](#end)
 #
-# **The deeper sections** take another two and a half hours. Read them in any order or skip them: the core needs none of them.
+# **The deeper sections** take another two and a half hours. Read them in any order or skip them: the core doesn't depend on them.
 #
 # - [Hypervolumes, and how much of one is luck](#deeper-volumes) · 35 minutes, one exercise
 # - [Average the products, not the factors](#deeper-lora) · 25 minutes, one exercise, a slider and a bug hunt
@@ -29,7 +29,7 @@
 #
 # At the end are [five interview questions](#interview) and the week's [readings](#papers).
 #
-# In every profile, all but the last deeper section runs on the embedded model. Such a small model shows you the *mechanism, not what a large model can do*. The last section compares soups with mixed pairs on the model of `smol`, `t4` or `rented`.
+# In every profile, everything except the last deeper section runs on the embedded model. Such a small model shows you the *mechanism, not what a large model can do*. The last section compares soups with mixed pairs on your profile's own model (`smol`, `t4` or `rented`).
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -60,7 +60,7 @@ lab = postlab.start(week=11)
 # <a id="judges" name="judges"></a>
 # ## 1. Three judges who disagree
 #
-# This week's methods differ in where they combine the judges. That determines how much it costs to change the judges' weights later:
+# This week's methods combine the judges at different points in the pipeline. Where they do so determines how expensive it is to change the judges' weights later:
 
 # %%
 from postlab.course.week11 import draw_places
@@ -71,12 +71,12 @@ draw_places()
 # We need judges that conflict, so we build three:
 #
 # - The *helpful* judge asks whether you got what you asked for. It doesn't care who gets hurt or whether anybody can know the answer.
-# - The *safe* judge asks whether the reply could hurt someone. It's more lenient when the target is a thing rather than a person, but even then it prefers a refusal to instructions for a rough deed.
-# - The *honest* judge asks whether the reply claims something false or unknowable. It's always satisfied with 'I do not know', even when the model knows the answer. That loophole will come up all week.
+# - The *safe* judge asks whether the reply could hurt someone. It's more lenient when the target is a thing rather than a person, but even then it prefers a refusal to instructions for something rough, such as burning a lamp.
+# - The *honest* judge asks whether the reply claims something false or unknowable. It's always satisfied with 'I do not know', even when the model knows the answer.
 #
-# All three are derived from the oracle (the program that knows the truth about this small world), so their scores have no noise. Each one is blind to what the other two see.
+# All three are derived from the oracle (the program that knows the truth about this small world), so their scores have no noise. Each judge ignores what the other two score.
 #
-# The table below shows how two of the judges score the steps and a refusal, and what the oracle says about these replies:
+# For four requests, the table below shows how two of the judges score two replies, the steps and a refusal, and whether the oracle approves of each:
 
 # %%
 import pandas as pd
@@ -106,11 +106,11 @@ for asked, item in REQUESTS.items():
 pd.DataFrame(table).set_index(["asked", "reply"])
 
 # %% [markdown]
-# For the bakers, the truth agrees with the safe judge. For the lamps, it agrees with the helpful one. **The conflict is between the judges, not in the truth.**
+# On the requests about bakers, the truth agrees with the safe judge. On those about lamps, it agrees with the helpful one. **The conflict is between the judges, not in the truth.**
 #
-# The simplest compromise is a weighted sum: helpfulness has weight 1, and safety has weight $w$. A refusal then wins when $w$ times the safety it gains is larger than the 1 point of helpfulness it loses.
+# The simplest compromise is a weighted sum of the scores, with weight 1 for helpfulness and weight $w$ for safety. A refusal then wins if $w$ times its gain in safety exceeds the 1 point of helpfulness that it loses.
 #
-# **Predict first.** For each of the four requests, above which $w$ does a refusal win? Is there a $w$ at which it wins for both requests about bakers and for neither about lamps?
+# **Predict first.** For each of the four requests, how large must $w$ be for a refusal to win? Is there a $w$ for which a refusal wins for both bakers but for neither lamp?
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -119,13 +119,13 @@ gains = {name: safe(item, words.REFUSAL) - safe(item, steps_of(item)) for name, 
 {name: round(1 / gain, 2) for name, gain in gains.items()}
 
 # %% [markdown]
-# Yes. For $w$ between 4/3 and 2, the weighted sum prefers the same replies as the truth. That works because the safe judge says *how bad* a reply is: it gives half a point for burning a lamp and nothing for burning a baker. Some of the methods below use that information, and others throw it away.
+# Yes. For $w$ between 4/3 and 2, the weighted sum prefers the same replies as the truth. That works because the safe judge says *how bad* a reply is: it gives half a point for burning a lamp and zero points for burning a baker. Some of the methods below use that information; others throw it away.
 
 # %% [markdown]
 # <a id="fronts" name="fronts"></a>
 # ## 2. Fronts
 #
-# With several objectives, each policy is a point, and there is usually no single best one. One policy *dominates* another if it's at least as good on every objective and better on at least one. The policies that no other policy dominates form the **Pareto front**. The metrics can't tell you which of these policies to use; you have to decide.
+# With several objectives, you can plot each policy as a point, and usually no single policy is best. One policy *dominates* another if it's at least as good on every objective and better on at least one. The policies that no other policy dominates form the **Pareto front**. The metrics can't tell you which of these policies to use; you have to decide.
 #
 # ### Exercise 11.1 · about 10 minutes · easy
 #
@@ -133,7 +133,7 @@ gains = {name: safe(item, words.REFUSAL) - safe(item, steps_of(item)) for name, 
 #
 # <details><summary>Hint</summary>
 #
-# `points[:, None] >= points[None]` compares all pairs at once and has shape `(N, N, K)`. For one point to dominate another, you need `all` over one comparison and `any` over another.
+# `points[:, None] >= points[None]` compares all pairs at once and has shape `(N, N, K)`. To find out whether one point dominates another, combine `all` over one comparison with `any` over another.
 #
 # </details>
 
@@ -170,7 +170,7 @@ pareto_front(points).tolist()
 # <a id="one" name="one"></a>
 # ## 3. One objective at a time
 #
-# First, let's see what each objective does alone. Here are four preference pairs labelled by the safe judge alone.
+# First, let's see what each objective does on its own. Here are four preference pairs labeled by the safe judge alone.
 
 # %% tags=["aside"]
 rows = objectives.objective_rows({"safe": 1.0}, n=4, seed=lab.seed)
@@ -178,7 +178,7 @@ SIDES = ("prompt", "chosen", "rejected")
 pd.DataFrame({side: row[side][-1]["content"] for side in SIDES} for row in rows)
 
 # %% [markdown]
-# We now train three adapters, one per judge. They all start from the SFT stage of week 3 and train with DPO as in week 5, but with fewer steps (24) and a lower learning rate. Only the judge differs. Each run takes about 15 seconds on two cores.
+# We now train three adapters, one per judge. They all start from week 3's SFT stage and are trained with DPO as in week 5, but with fewer steps (24) and a lower learning rate. Only the judge differs. Each run takes about 15 seconds on two cores.
 
 # %%
 import contextlib
@@ -221,7 +221,7 @@ for objective in JUDGES:
 list(model.peft_config)
 
 # %% [markdown]
-# The oracle scores each adapter's replies to held-out prompts. There are 40 prompts per family here and 100 in the recorded run below.
+# The oracle scores each adapter's replies to held-out prompts. We use 40 prompts per family here; the recorded run below uses 100.
 
 # %% tags=["aside"]
 from IPython.utils.capture import capture_output
@@ -245,7 +245,7 @@ def told(model, adapter=None):
 pd.DataFrame({objective: told(model, objective) for objective in JUDGES}).T
 
 # %% [markdown]
-# Look at the honest specialist first: its honesty is 100%, but it answers 0% of the facts correctly. The SFT stage knew most of these facts. What does the specialist say instead?
+# Look at the honest specialist first: its honesty is 100%, but it answers none of the factual questions correctly. The SFT model knew most of these facts. What does the specialist say instead?
 
 # %% tags=["aside"]
 model.set_adapter("honest")
@@ -261,25 +261,25 @@ pd.Series(
 ).to_frame("replies about facts")
 
 # %% [markdown]
-# Not one reply is right. Many replies are 'I do not know', and the others refuse to help, although no chosen reply in its pairs refuses a question about facts.
+# Many of the replies are 'I do not know', and the others refuse to help, although no chosen reply in the training pairs refuses a factual question.
 #
-# In the recorded run (100 prompts per family, three seeds), the same thing happens on every seed: honesty rises from 31% to 100%, and the share of correct facts falls from 85% to 0%. For questions about facts, about half of the honest judge's pairs prefer 'I do not know' to a wrong value, and the other half prefer the right value to a wrong one. Not one pair prefers 'I do not know' to a *right* value, because the honest judge gives both a score of 1. The model still lost its right answers. Whenever you read 'honesty 100%' below, check the facts as well.
+# In the recorded run (100 prompts per family, three seeds), the same thing happens for every seed: honesty rises from 31% to 100%, while the share of correct facts falls from 85% to 0%. In about half of the honest judge's pairs on factual questions, 'I do not know' is preferred to a wrong value. In the other half, the right value is preferred to a wrong one. In none of them is 'I do not know' preferred to a *right* value, because the honest judge gives both a score of 1. Even so, the model stopped giving right answers. Whenever you read 'honesty 100%' below, check the facts score as well.
 #
-# The safe judge asked for some of its specialist's refusals. It prefers a refusal for lamps as well as for bakers, and such rough requests make up about half of the how-to prompts. At least the refusals beyond that half go further than the judge asked.
+# Some of the safe specialist's refusals of harmless requests are what its judge rewards. The safe judge prefers a refusal for lamps as well as for bakers, and such rough requests make up about half of the how-to prompts. At least the refusals beyond that half go further than the judge's scores call for.
 #
-# Training on one judge also moved metrics that this judge never looked at. In the recorded run, training on the safe judge raises honesty from 31% to 59–61% and lowers facts from 85% to 72%. Training on the honest judge raises safety from 37% to 69–73%, and over-refusal from 1% to 11–18%.
+# Training on one judge's pairs also changed metrics that this judge doesn't score. In the recorded run, training on the safe judge raises honesty from 31% to 59–61% and lowers the facts score from 85% to 72%. Training on the honest judge raises safety from 37% to 69–73% and over-refusal from 1% to 11–18%.
 
 # %% [markdown]
 # <a id="soups" name="soups"></a>
 # ## 4. Soups
 #
-# Suppose you don't know yet how much safety your users will want. Retraining for every request is expensive. Rewarded soups ([Ramé et al. 2023](https://arxiv.org/abs/2306.04488)) train one policy per objective and then average their *weights*:
+# Suppose you don't know yet how much safety your users will want. Retraining the model for every new preference would be expensive. With rewarded soups ([Ramé et al. 2023](https://arxiv.org/abs/2306.04488)), you train one policy per objective and then average the policies' *weights*:
 #
 # $$\theta = \sum_k w_k \theta_k, \qquad w_k \ge 0, \quad \sum_k w_k = 1$$
 #
-# Three training runs give you a policy for every choice of $w$. This works as long as models fine-tuned from the same start are *linearly connected*, which means that the models on the line between them are good too. Nothing guarantees that for your model, so you have to measure the soups. (With LoRA, there's a trap in the averaging. `objectives.soup` avoids it, and [a deeper section](#deeper-lora) explains it.)
+# After three training runs, you can make a policy for any choice of $w$. This works as long as models fine-tuned from the same starting point are *linearly connected*, which means that the models on the line between them are good too. Nothing guarantees that for your model, so you have to evaluate the soups. (Averaging LoRA adapters has a pitfall, which `objectives.soup` avoids and [a deeper section](#deeper-lora) explains.)
 #
-# **Predict first.** Mix half *helpful* with half *safe*. Will the soup's safety be halfway between theirs, higher or lower?
+# **Predict first.** Suppose you average the *helpful* and *safe* adapters in equal parts. Will the soup's safety be halfway between that of the two specialists, or will it be higher or lower?
 
 # %% tags=["aside"]
 found = []
@@ -292,17 +292,17 @@ from postlab.course.week11 import plot_soups
 plot_soups(pd.DataFrame(found))
 
 # %% [markdown]
-# Look at the middle of the bottom edge. The half-and-half soup refuses 62% of unsafe requests, compared with 50% for the halfway point. Its helpfulness is 88%, compared with 64%. So on these two metrics, the soup does better than the average of its ingredients. On honesty, the soup does worse: it has 25%, compared with 42%. The recorded run shows the same pattern on all three seeds: safety is 60–63%, and helpfulness is 91–94%.
+# Look at the middle of the bottom edge. The half-and-half soup refuses 62% of unsafe requests, while the two specialists average 50%. Its helpfulness is 88%, compared with an average of 64%. So on these two metrics, the soup does better than the average of its ingredients. On honesty, it does worse: it scores 25%, compared with 42%. The recorded run shows the same pattern for all three seeds: safety is 60–63%, and helpfulness is 91–94%.
 #
-# Why don't the metrics change in a straight line? The weights change evenly along an edge, and the log-probabilities change smoothly with them. But a greedy reply flips when one log-probability overtakes another.
+# Why don't the metrics change in a straight line? Along an edge, the weights do, and the log-probabilities change smoothly with them. But a greedy reply changes abruptly when one log-probability overtakes another.
 #
-# Now compare the honesty panel with the facts panel. Where one is bright, the other tends to be dark. In the recorded run, the soups that mix only *safe* and *honest*, and are at least half *honest*, are 100% honest and answer at most 13% of the facts. If safety, helpfulness and honesty are the only axes, such a soup looks good. So always ask which axis a front leaves out.
+# Now compare the honesty panel with the facts panel. Where one is bright, the other tends to be dark. In the recorded run, soups that mix only *safe* and *honest*, with at least half of the weight on *honest*, are 100% honest but get at most 13% of the facts right. If safety, helpfulness and honesty are the only axes, such a soup looks good. So always ask which metrics a front leaves out.
 
 # %% [markdown]
 # <a id="weights" name="weights"></a>
 # ## 5. The same weights, on pairs or on rewards
 #
-# If you know what you want before you train, there are two common recipes. You can put the preference pairs of all the judges into one training set, *mixed* by weight, and run DPO on it. Or you can train with reinforcement learning on a *weighted sum* of the judges' scores; TRL's GRPO takes `reward_funcs=[...]` and `reward_weights=[...]`. You might expect the same weights to give roughly the same policy.
+# If you know the trade-off you want before you train, there are two common recipes. You can put the preference pairs of all the judges into one training set, *mixed* by weight, and run DPO on it. Or you can train with reinforcement learning on a *weighted sum* of the judges' scores; in TRL, you pass `reward_funcs=[...]` and `reward_weights=[...]` to GRPO. You might expect the same weights to give roughly the same policy either way.
 #
 # From here on, we use a recorded run with more policies and three seeds:
 
@@ -328,21 +328,21 @@ rows = [interval_rows(recorded, method, SHOWN, seeds) for method in ("mixed", "w
 plot_weights(pd.concat(rows).assign(label=lambda rows: rows["rung"].map(LABELS)))
 
 # %% [markdown]
-# The two recipes respond to the same ladder very differently. With mixed pairs, all metrics change gradually, and the lines for safety and helpfulness cross between r = 0.75 and r = 1.1. With weighted rewards, safety and honesty stay near zero up to r = 0.75 and then jump, as section 1 suggests. Below r = 1, making something up earns more than admitting ignorance, and giving the steps always earns more than refusing. So a weight tuned for one recipe tells you nothing about the other.
+# The two recipes respond very differently to the same weights. With mixed pairs, all metrics change gradually, and the lines for safety and helpfulness cross between r = 0.75 and r = 1.1. With weighted rewards, safety and honesty stay near zero up to r = 0.75 and then jump, as section 1 suggests. Below r = 1, making something up earns more reward than admitting ignorance, and giving the steps always earns more than refusing. So a weight tuned for one recipe tells you nothing about the right weight for the other.
 #
-# **The black line shows the price of honesty, in facts.** The SFT stage answers 85% of the facts. With mixed pairs, the average share falls at every step of the ladder, from 95% at r = 0 to 0% at *only*. It's 41% at r = 1.1 and 17% at r = 1.7. With weighted rewards, the policies from r = 1.1 on are 100% honest and still answer 60–68% of the facts (means over seeds). At r = 1.7, the three seeds answer 71%, 63% and 47%. At equal honesty, weighted rewards preserved far more facts here.
+# **The black line shows how many facts honesty costs.** The SFT model gets 85% of the facts right. With mixed pairs, the average share falls with every step up the ladder, from 95% at r = 0 to 0% at *only*. In between, it's 41% at r = 1.1 and 17% at r = 1.7. With weighted rewards, the policies with r = 1.1 or more are 100% honest and still get 60–68% of the facts right (means over seeds). At equal honesty, weighted rewards preserved far more facts here.
 #
-# At r = 1.7, the judges' sum prefers the same replies as the truth, but the policies trained with GRPO still refuse 30–48% of the harmless how-tos, depending on the seed. The objective is right, but training doesn't reach its optimum.
+# At r = 1.7, the weighted sum prefers the same replies as the truth, but the policies trained on it with GRPO still refuse 30–48% of the harmless how-tos, depending on the seed. The objective is right, but training doesn't reach its optimum.
 
 # %% [markdown]
 # <a id="level" name="level"></a>
 # ## 6. A level and a multiplier
 #
-# 'Safety has weight 1.7' means nothing to the people who approve your model. But they can approve 'It refuses at least 80% of unsafe requests and is as helpful as that allows.' That's a constraint, and a Lagrange multiplier $\lambda$ turns it into something you can train on:
+# To the people who approve your model, 'safety has weight 1.7' means nothing. But they can approve a statement such as 'The model refuses at least 80% of unsafe requests and is as helpful as that allows.' That's a constraint, and a Lagrange multiplier $\lambda$ turns it into something you can train on:
 #
 # $$\max_\theta \; R_\text{helpful}(\theta) \quad \text{so that} \quad S(\theta) \ge c \qquad\Longrightarrow\qquad \max_\theta \min_{\lambda \ge 0} \; R_\text{helpful}(\theta) + \lambda\,(S(\theta) - c)$$
 #
-# The inner minimum takes one line of code. While the measured safety $S$ is below its level $c$, the multiplier grows. When $S$ is above the level, the multiplier shrinks, but never below 0. In effect, it's a weight on the safe judge that changes during training. This is the idea of Safe RLHF ([Dai et al. 2023](https://arxiv.org/abs/2310.12773)). We use GRPO instead of PPO, and made-up judges instead of learned reward and cost models.
+# The inner minimum takes one line of code. While the measured safety $S$ is below its level $c$, the multiplier grows. When $S$ is above the level, the multiplier shrinks, but never below 0. In effect, it's a weight on the safe judge that changes during training. This is the idea behind Safe RLHF ([Dai et al. 2023](https://arxiv.org/abs/2310.12773)). We use GRPO instead of PPO, and made-up judges instead of learned reward and cost models.
 #
 # ### Exercise 11.2 · about 5 minutes · easy
 #
@@ -372,7 +372,7 @@ dual_step = check.dual_step(dual_step)
 #
 # </details>
 #
-# A policy needs many steps to respond to a new multiplier. Meanwhile, the multiplier keeps growing and overshoots, so the rate has to be small. [A deeper section](#deeper-multiplier) works through a toy problem.
+# A policy needs many steps to respond to a new multiplier. Meanwhile, the multiplier keeps growing and overshoots, so [the rate has to be small](#deeper-multiplier).
 #
 # In TRL, the multipliers are entries of `trainer.reward_weights`. A fourth reward function with weight 0 measures what we constrain: how often the policy refuses unsafe requests, and how often it admits ignorance on unanswerable questions. A callback then updates the weights:
 
@@ -404,9 +404,9 @@ class DualAscent(TrainerCallback):
 
 
 # %% [markdown]
-# The multipliers start at 1.5. In an earlier trial that isn't in the record, they started at 1, and the rate was half as high. Early in that trial, the policy learned to comply and stopped sampling refusals, and after that, no multiplier could bring them back. **You can't reward what is never sampled.**
+# The multipliers start at 1.5. In an earlier trial that isn't in the record, they started at 1, and the rate was half as high. Early in that trial, the policy learned to comply and stopped sampling refusals. After that, no multiplier could bring the refusals back. **You can't reward a reply that is never sampled.**
 #
-# This run trains the week's stage, `multi`, from SFT. No constraint asks the model to keep answering facts.
+# The next cell trains this week's stage, `multi`, starting from SFT. No constraint rewards the model for getting facts right.
 
 # %%
 from postlab.sampling import rollout_func
@@ -449,7 +449,7 @@ shown = ["safety", "honesty", "helpfulness", "over_refusal", "arithmetic", "fact
 changes.reindex(shown)[["value", "difference", "difference_low", "difference_high", "p"]].round(3)
 
 # %% [markdown]
-# With seed 0, honesty rises by 62 points to 100%, and facts fall by 8 points. The 95% interval of that fall is 2 to 16 points, uncorrected for looking at several metrics. Don't take those 8 points as the price. Here is the stage with all three recorded seeds (`make stages ALL=1`):
+# For seed 0, honesty rises by 62 points to 100%, and the facts score falls by 8 points (95% interval: 2 to 16, not corrected for several metrics). But don't conclude that honesty costs 8 points. Here are the results of this stage for all three recorded seeds (`make stages ALL=1`):
 
 # %% tags=["aside"]
 from postlab.report import summary_frame
@@ -461,9 +461,9 @@ price = price.set_index(["metric", "seed"]).sort_index()
 (100 * price[["value", "difference", "difference_low", "difference_high"]]).round(0)
 
 # %% [markdown]
-# **Facts fall by 8, 60 and 30 points**, and honesty is 100% each time. On the last two seeds, the intervals are far from zero. Why do facts fall so far? The summed reward does prefer a right value to 'I do not know', because both judges reward it. But 'I do not know' always earns the honest judge's share, while a guess earns nothing if it's wrong. A likely explanation is that abstaining is the safe bet, and that the seed decides how far this habit spreads. We haven't tested that.
+# **The facts score falls by 8, 60 and 30 points**, while honesty is 100% each time. For the last two seeds, the intervals are far from zero. Why does the score fall so far? The summed reward does prefer a right value to 'I do not know', because both the helpful and the honest judge reward the right value. But 'I do not know' always earns the honest judge's reward, while a wrong guess earns nothing. A likely explanation is that abstaining is the safe bet and that the seed determines how far this habit spreads. We haven't tested that.
 #
-# Does training end at the level we set? The figure shows all 21 recorded runs with multipliers, which cover seven levels with three seeds each.
+# Does training end at the level we set? The figure shows all 21 recorded runs with multipliers: seven levels with three seeds each.
 
 # %% tags=["aside"]
 from postlab.course.week11 import dual_rows, plot_dual
@@ -471,23 +471,23 @@ from postlab.course.week11 import dual_rows, plot_dual
 plot_dual(dual_rows(recorded, seeds))
 
 # %% [markdown]
-# No, it doesn't. At levels of 60%, 70% and 80%, the nine policies refuse 87–100% of unsafe requests, and over-refusal averages 31–44%. At a level of 50%, the three seeds reach 91%, 69% and 26%. At levels of 90% and above, every run meets its level, but there is little room left to overshoot. Honesty, which has the same levels, is 100% in every run.
+# No, it doesn't. At levels of 60%, 70% and 80%, the nine policies refuse 87–100% of unsafe requests, and their over-refusal averages 31–44%. At a level of 50%, safety is 91%, 69% and 26% for the three seeds. At levels of 90% and above, every run meets its level, but there is little room left to overshoot. Honesty, which has the same levels, is 100% in every run.
 #
-# A multiplier adds up all past gaps between level and measurement. If it's still moving at the last step, the run hasn't converged, and the level is only what you asked for, not a property of the policy. Of these 21 multipliers, 9 changed by more than 5% in their last five steps.
+# A multiplier adds up all past gaps between the level and the measured share. If it's still changing at the last step, the run hasn't converged, and the level is only what you asked for, not a property of the policy. Nine of these 21 multipliers changed by more than 5% in the last five steps.
 #
-# **What if the multipliers get more time?** We asked for 70% safety and 70% honesty again, and trained for 200 steps with a tenth of the dual rate. There are two arms with three seeds each. The first arm uses GRPO as above. The second makes two changes: the advantages aren't divided by the standard deviation, and there is a KL penalty. In the first arm, neither metric settles at its level. Over the last 50 steps, safety in training averages 40%, 76% and 53% by seed, and honesty averages 99%, 15% and 99%. In the second arm, safety averages 60–70% and honesty 67–78%, and the multipliers hardly move any more. [How a multiplier moves](#deeper-multiplier) shows all six runs.
+# **What if the multipliers get more time?** We set both levels to 70% again, for safety and for honesty, and trained for 200 steps with a tenth of the dual rate. There are two arms with three seeds each. The first arm uses GRPO as above. The second makes two changes: the advantages aren't divided by the standard deviation, and there is a KL penalty. In the first arm, neither metric settles at its level. In the second arm, safety averages 60–70% over the last 50 training steps, honesty averages 67–78%, and the multipliers hardly change anymore. [How a multiplier moves](#deeper-multiplier) shows all six runs.
 #
-# Surprisingly, the price is lower here. With greedy decoding, the six policies answer 83–100% of the facts, compared with 43–78% after the three runs of 24 steps. They refuse at most 9% of the harmless how-tos, compared with 20–43%. Four of the six are also much less safe than the short runs (52–58% compared with 87–100%), so part of the gain comes from lower safety. But lower safety doesn't explain all of it. One policy from the second arm has 82% safety, 92% helpfulness, 100% honesty and 97% facts on held-out prompts, and no short run reached that.
+# Surprisingly, these longer runs lose fewer facts. With greedy decoding, the six policies get 83–100% of the facts right, compared with 43–78% after the three runs of 24 steps. They refuse at most 9% of the harmless how-tos, compared with 20–43%. Four of the six are also much less safe than the short runs (52–58% compared with 87–100%), so part of the gain comes from lower safety. But on held-out prompts, one policy from the second arm scores 82% on safety, 92% on helpfulness, 100% on honesty and 97% on facts, which no short run achieved.
 
 # %% [markdown]
 # <a id="which" name="which"></a>
 # ## 7. Which method, where, at what cost?
 #
-# The record covers five methods: soups, mixed pairs, weighted rewards, multipliers, and *targeted RLHF* (DPO first, then GRPO on the safe judge alone; [a deeper section](#deeper-targeted) looks at it). Each has seven policies per seed, except that there are 33 soups, because they need no extra training.
+# The record covers five methods: soups, mixed pairs, weighted rewards, multipliers, and *targeted RLHF* (DPO first, then GRPO on the safe judge alone, as [a deeper section](#deeper-targeted) explains). Each method has seven policies per seed, except that there are 33 soups, because they need no extra training.
 #
-# If we picked the best of so many policies by its scores on four axes and then quoted those scores, we'd flatter every method, and the soups most of all. So for each seed, we choose a policy on one half of the prompts and measure it on the other. At each safety level, we choose the policy whose *weakest* metric among helpfulness, honesty and facts is highest.
+# If we picked the best of so many policies by its scores on four axes and then reported those same scores, every method would look too good, and the soups most of all. So for each seed, we choose a policy on one half of the prompts and evaluate it on the other. At each safety level, we choose the policy whose *weakest* metric among helpfulness, honesty and facts is highest.
 #
-# The figure also shows three references. *SFT* is where the runs start. *Best of 16* is an 'oracle': for each prompt, it takes the best of 16 samples from that SFT stage. *The DPO stage* comes with the course. You trained such a stage in week 5, on pairs labelled by the truth, not by our three judges.
+# The figure also shows three references. *SFT* is the model from which the runs start. *Best of 16* is an 'oracle': for each prompt, it takes the best of 16 samples from that SFT model. *The DPO stage* is a model that comes with the course. You trained one like it in week 5, on pairs labeled with the ground truth rather than by our three judges.
 
 # %% tags=["aside"]
 import numpy as np
@@ -529,15 +529,15 @@ from postlab.course.week11 import plot_front
 plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 
 # %% [markdown]
-# **Which method?** No method leads on every seed. In the lower half of the figure, each black tick marks the weakest metric of one seed's most balanced policy. The triangle is the mean of the three ticks, and the grey bar is the interval of that mean over prompts, not over seeds. By seed, multipliers reach 74%, 76% and 44%. Soups reach 63–65%, targeted RLHF reaches 57–74%, and all the intervals overlap. (The multipliers' settings were chosen with seed 0, so their 74% isn't a fresh test.) The methods differ in how they fail. Soups are the most predictable: their three seeds lie within 2 points. Policies trained with GRPO on the judges' scores, with fixed weights or multipliers, are 100% honest there. Their largest losses are in facts, on the third seed.
+# **Which method?** No method leads for every seed. In the lower half of the figure, we take the most balanced policy for each seed, and a black tick shows its score on its weakest metric. The triangle is the mean of the three ticks, and the gray bar is the interval of that mean over prompts, not over seeds. With multipliers, the scores for the three seeds are 74%, 76% and 44%. With soups, they are 63–65%, with targeted RLHF 57–74%, and all the intervals overlap. (We chose the multipliers' settings with seed 0, so their 74% isn't a fresh test.) The methods differ in how they fail. Soups are the most predictable: their scores for the three seeds are within 2 points of each other. The balanced policies trained with GRPO on the judges' scores, with fixed weights or multipliers, are 100% honest. Their largest losses are on facts, for the third seed.
 #
-# **Where?** Up to a level of 70%, all the bands overlap. Above that, mixed pairs fall behind soups. At a level of 80%, the weakest of the other three metrics is 43% for mixed pairs and 63% for soups. By seed, mixed pairs have 61%, 41% and 28%. Soups have 63%, 62% and 65%, so the two methods are close on the first seed. But there are 33 soups to choose from, and only seven policies trained on mixed pairs. The seven soups with the same weights as the mixed pairs have 35% there, which is no better ([a deeper section](#deeper-volumes) has the table). So the lead comes from the finer choice of weights, which soups offer at almost no cost. The hollow mark shows the effect of luck: the soups that were chosen for 90% safety have only 83% on the other half of the prompts.
+# **Where?** Up to a safety level of 70%, all the bands overlap. Above that, mixed pairs fall behind soups. At a level of 80%, the weakest of the other three metrics is 43% for mixed pairs and 63% for soups. For the three seeds, it's 61%, 41% and 28% with mixed pairs. With soups, it's 63%, 62% and 65%, so the two methods are close for the first seed. But there are 33 soups to choose from, and only seven policies trained on mixed pairs. If we use only the seven soups with the same weights as the mixed pairs, they score 35%, which is no better ([a deeper section](#deeper-volumes) has the table). So the lead comes from the finer choice of weights, which soups offer at almost no cost. The hollow marker shows the effect of luck: the soups that were chosen for 90% safety reach only 83% on the other half of the prompts.
 #
-# **At what cost?** Training the seven policies of mixed pairs, weighted rewards or multipliers took 81–87 seconds per seed. The soups' three adapters took 26 seconds, and a new soup only has to be measured. (Measuring all 33 took 67 seconds.) Targeted RLHF is cheap because its seven policies come from seven points in one run. The dots show the larger cost: even the most balanced policy of each method averages 67% or less on some metric.
+# **At what cost?** With mixed pairs, weighted rewards or multipliers, training the seven policies took 81–87 seconds per seed. Training the three adapters for the soups took 26 seconds. After that, a new soup only has to be evaluated. Targeted RLHF is cheap because its seven policies come from seven points in one run. The dots show the larger cost: even the most balanced policy of each method averages 67% or less on some metric.
 #
-# **The best policy shown is the DPO stage.** It has 96% safety, 99% helpfulness, 99% honesty and 97% facts. Best of 16 has 86% safety, 100% helpfulness, 96% honesty and 96–100% facts. So the DPO stage is 10 points safer and gives up 1 point of helpfulness. How can a trained policy beat an 'oracle'? The oracle can only choose among 16 samples from the SFT stage, and for 14 of the 100 unsafe prompts, none of those samples is safe. DPO changes what gets sampled. So best of 16 isn't an upper bound on what training can reach. (This is only one policy. All eight recorded seeds of that stage, in `data/results/tiny`, have at least 83% on all four metrics.)
+# **The best policy in the figure is the one from the DPO stage.** It scores 96% on safety, 99% on helpfulness, 99% on honesty and 97% on facts. Best of 16 scores 86% on safety, 100% on helpfulness, 96% on honesty and 96–100% on facts. So the DPO model is 10 points safer and gives up 1 point of helpfulness. How can a trained policy beat an 'oracle'? The oracle can only choose among 16 samples from the SFT model, and for 14 of the 100 unsafe prompts, none of those samples is safe. DPO changes which replies get sampled. So best of 16 isn't an upper bound on what training can achieve. (This is only one policy. In `data/results/tiny`, the DPO models for all eight recorded seeds score at least 83% on all four metrics.)
 #
-# The comparison with the five methods isn't fair, though, because that stage was also trained for longer. It had 200 steps at a learning rate of 4e-4, and the mixed pairs had 24 steps at 2e-4. So the comparison doesn't prove that the labels are the reason. For that, you'd have to train both for equally long. Still, in this world, the trade-off comes from the judges and not from the truth, and a policy trained on labels that don't conflict didn't show it. **Before you tune how to combine conflicting labels, see whether you can repair them.**
+# The comparison with the five methods isn't fair, though, because the DPO model was also trained for longer: 200 steps at a learning rate of 4e-4, compared with 24 steps at 2e-4 for mixed pairs. So the comparison doesn't prove that the labels are the reason. Still, in this world, the trade-off comes from the judges and not from the truth. It didn't appear in a policy trained on labels that don't conflict. **Before you tune how to combine conflicting labels, see whether you can fix the labels.**
 
 # %% [markdown]
 # <a id="build" name="build"></a>
@@ -545,14 +545,14 @@ plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 #
 # ### Build 11.1 · about 25 minutes · medium
 #
-# The five methods produced 183 policies, and none of them reaches 80% on all four metrics. The best of them has 78% on its weakest metric. (Other policies reach it: the DPO stage, whose labels came from the truth, most policies trained from it, and one of the 200-step runs in section 6.) Can you do better with the same three judges, the same SFT stage and the same 24 steps of DPO?
+# The five methods produced 183 policies, and none of them reaches 80% on all four metrics. The best one scores 78% on its weakest metric. (Some other policies do reach 80%: the DPO model, whose pairs were labeled with the ground truth, most policies trained from it, and one from the 200-step runs in section 6.) Can you do better with the same three judges, the same SFT stage and the same 24 steps of DPO?
 #
 # **The target: at least 80% safety, helpfulness, honesty and facts.** You decide two things:
 #
-# - `worth(helpful, safe, honest)` turns the three judges' scores for *one reply* into one number. A judge without an opinion returns `None`. In a pair, the reply with the larger number becomes *chosen*. If the numbers are equal, the pair isn't used, and another one replaces it.
-# - `MIX` says how the 384 pairs are divided among five kinds of requests: `unsafe`, `rough` (how-tos that only sound unsafe), `howto` (all how-tos), `unknown` and `facts`. Only the ratios count.
+# - `worth(helpful, safe, honest)` turns the three judges' scores for *one reply* into one number. A judge without an opinion returns `None`. In each pair, the reply with the larger number becomes *chosen*. If the numbers are equal, the pair isn't used, and another one replaces it.
+# - `MIX` says how the 384 pairs are divided among five kinds of requests: `unsafe`, `rough` (how-tos that only sound unsafe), `howto` (all how-tos), `unknown` and `facts`. Only the ratios matter.
 #
-# The check trains a policy on your pairs and measures it on tuning prompts, in about ten seconds on two idle cores. It judges what that policy does, not how `worth` is written. The policy also answers the record's held-out prompts, but these play no part in the verdict. Try as often as you like, but after many tries, the results on the tuning prompts flatter you.
+# The check trains a policy on your pairs and evaluates it on tuning prompts, which takes about ten seconds on two idle cores. It judges what that policy does, not how `worth` is written. The policy also answers the record's held-out prompts, but these play no part in the verdict. Try as often as you like, but after many tries, your results on the tuning prompts will look too good.
 #
 # The table shows how the judges score each kind of reply in the pairs:
 
@@ -565,22 +565,22 @@ pd.DataFrame(front_build.score_table()).set_index(["request", "reply"])
 # %% [markdown]
 # <details><summary>Hint 1: begin with the sum</summary>
 #
-# Section 1 gives you a range of weights in which the sum prefers the same replies as the truth. Start with a weight from that range. (`safe or 0` turns `None` into 0.) Then read the check's message: which metric is too low, and what do your pairs about it teach?
+# Section 1 gives you a range of weights for which the sum prefers the same replies as the truth. Start with a weight from that range. (`safe or 0` turns `None` into 0.) Then read the check's message: which metric is too low, and what do the pairs that affect it teach?
 #
 # </details>
 # <details><summary>Hint 2: two bad replies</summary>
 #
-# Look for pairs in which *both* replies are bad. For an unsafe request, these can be its own steps and another deed's steps. For a fact, they can be a wrong value and 'I do not know'. Your `worth` prefers one of them, and DPO learns from that. Which habit does each of these pairs teach? What happens if you give both replies the same number?
+# Look for pairs in which *both* replies are bad. For an unsafe request, these can be the requested steps and the steps for another deed. For a factual question, they can be a wrong value and 'I do not know'. Your `worth` prefers one of the two replies, and DPO learns from that. Which habit does each kind of pair teach? What happens if you give both replies the same number?
 #
 # </details>
 # <details><summary>Hint 3: tell the kinds of requests apart</summary>
 #
-# `worth` doesn't see the request, but the scores reveal its kind: `safe` is a number only for rough deeds, and `honest` only for facts and unknowable things. Try to write down, in words, when a reply should be worth 1, a half and 0.
+# `worth` doesn't see the request, but the scores reveal its kind: `safe` is a number only for rough deeds, and `honest` only for factual and unanswerable questions. Try to say in words when a reply should be worth 1, when it should be worth 0.5, and when 0.
 #
 # </details>
 # <details><summary>Hint 4: the mix</summary>
 #
-# If all your labels are as you want them and a metric is still too low, give the requests that it measures a larger share. But watch the counter-metric: more pairs about unsafe requests teach the policy to refuse, and `rough` requests teach it when not to.
+# If all your labels are as you want them and a metric is still too low, give a larger share to the requests on which it's measured. But watch the counter-metric: more pairs about unsafe requests teach the policy to refuse, and `rough` requests teach it when not to.
 #
 # </details>
 #
@@ -597,7 +597,7 @@ def worth(helpful, safe, honest):
 worth, MIX = front_build.check(worth, MIX)
 
 # %% [markdown]
-# How much of the result is due to your `worth`, and how much to the mix? For comparison, we label pairs of the same mix by the judges' sum, with a weight of 1.5 for safety and honesty. The table shows the four metrics in percent, on both sets of prompts. The last row is the recorded policy whose weakest metric is highest. (It's the best of 183 on these same prompts, so its numbers are flattering.)
+# How much of the result is due to your `worth`, and how much to the mix? For comparison, we label pairs from the same mix with a sum of the judges' scores in which safety and honesty each have weight 1.5. The table shows the four metrics in percent, on both sets of prompts. The last row is the recorded policy whose weakest metric is highest. (We picked it from 183 policies on these same prompts, so its scores look too good.)
 
 
 # %% tags=["aside"]
@@ -614,16 +614,16 @@ shown["multipliers, best of 183", "held-out"] = {m: np.mean(numbers(closest[m]))
 (100 * pd.DataFrame(shown).T[AXES]).round(0)
 
 # %% [markdown]
-# **In this run, our labels reach the target on both sets of prompts.** The sum with the same mix doesn't. On the tuning prompts, its policy has 71% safety, compared with 90% for ours. It answers 73% of the facts, compared with 89%. Both ways of labelling prefer the right reply in every pair that has one. The difference is in the pairs with two bad replies:
+# **In this run, the policy trained on our labels reaches the target on both sets of prompts.** The policy trained on the same mix, labeled with the sum, doesn't. On the tuning prompts, its safety is 71%, compared with 90% for ours. It gets 73% of the facts right, compared with 89%. Both ways of labeling prefer the right reply in every pair that has one. The difference is in the pairs with two bad replies:
 #
-# - For an unsafe request, the sum prefers that request's steps to another deed's steps, because the helpful judge does. Such a pair teaches the policy to comply.
-# - For a fact, the sum prefers 'I do not know' to a wrong value, because the honest judge does. Such a pair teaches it to abstain. That's the loophole of section 1.
+# - For an unsafe request, the sum prefers the requested steps to the steps for another deed, because the helpful judge does. Such a pair teaches the policy to comply.
+# - For a factual question, the sum prefers 'I do not know' to a wrong value, because the honest judge does. Such a pair teaches the policy to abstain. That's the loophole from section 1.
 #
-# Our `worth` gives the two replies of such a pair the same number, so other pairs take their place. **Judges that disagree are one source of conflict. The choice of pairs that they label is another.**
+# Our `worth` gives both replies in such a pair the same number, so the pair is replaced by another one. **Judges that disagree are one source of conflict. The choice of pairs that they label is another.**
 #
-# Our labels have a cost, too. On the tuning prompts, the sum's policy is more helpful (90% compared with 82%). On the held-out prompts, our policy has only 80% safety, 10 points less than on the tuning prompts, so it meets the target without any margin. And we chose this mix from ten *after* looking at the held-out results, so for us those prompts aren't a fresh test any more. (When a third of the pairs were about unsafe requests, safety on the held-out prompts was 88–90%, but helpfulness on the tuning prompts was only 80–82%. When fewer than 30% of them were, safety was 70–77%.)
+# Our labels have a cost, too. On the tuning prompts, the policy trained with the sum is more helpful (90% compared with 82%). On the held-out prompts, our policy's safety is only 80%, which is 10 points less than on the tuning prompts, so it meets the target without any margin. We also picked this mix out of ten *after* seeing the held-out results, so those prompts are no longer a fresh test for us.
 #
-# Does this hold with other seeds? In a recorded check, we changed only the seed, which affects the choice of pairs, their order and the training. The table shows the lowest and highest percentages over four new seeds:
+# Does this result hold for other seeds? In a recorded check, we changed only the seed, which affects the choice of pairs, their order and the training. The table shows the lowest and highest percentages over four new seeds:
 
 
 # %% tags=["aside"]
@@ -641,11 +641,11 @@ rows = [
 pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(spread)
 
 # %% [markdown]
-# **The target isn't reached with every seed.** With seeds 1 and 2, our policy reaches the target on both sets of prompts. With seeds 3 and 4, it misses the target on both, because helpfulness is only 72–78%. The comparison with the sum holds on every seed: our labels lead to more safety and more facts, and the sum leads to more helpfulness. On the held-out prompts, the weakest of the four metrics is 75–83% with our labels and 49–70% with the sum.
+# **Our labels don't reach the target for every seed.** For seeds 1 and 2, our policy reaches the target on both sets of prompts. For seeds 3 and 4, it misses the target on both, because helpfulness is only 72–78%. The comparison with the sum holds for every seed: our labels lead to more safety and more correct facts, while the sum leads to more helpfulness. On the held-out prompts, the weakest of the four metrics is 75–83% with our labels and 49–70% with the sum.
 #
-# So a margin of two points isn't enough. Processors also round differently, so your numbers may differ from ours by a few points. (The check accepts our own pairs wherever it runs.) If you need 80%, aim higher, train with several seeds, and confirm the result on prompts you haven't looked at.
+# So a margin of two points isn't enough. Different processors also round differently, so your numbers may differ from ours by a few points. If you need 80%, aim higher, train with several seeds, and confirm the result on prompts you haven't looked at.
 #
-# The judges, the starting point, the number of steps and the learning rate are those of section 7's mixed pairs. Only the pairs are different: which requests they are about, which replies they compare, and how they are labelled. A mixed pair is labelled by only *one* judge, while `worth` uses all three for each reply.
+# Only the pairs differ from the mixed pairs in section 7: they cover other requests, compare other replies, and have other labels. Each mixed pair is labeled by only *one* judge, while `worth` uses all three judges for each reply.
 #
 # <details><summary>Our worth and mix</summary>
 #
@@ -669,27 +669,25 @@ pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(sprea
 #
 # 1. What does the paper assume about the models on the line between two fine-tuned models, and how does it check that?
 # 2. Which metrics are the axes of its fronts? Could a model raise one of them by abstaining?
-# 3. How many policies does each curve have, and were they chosen and measured on the same prompts?
+# 3. How many policies are on each curve, and were they chosen and evaluated on the same prompts?
 #
-# Here is how this week can help you decide:
+# Here is how this week's results can help you choose a method:
 #
-# - *Will the users choose the trade-off themselves?* Then soups are attractive, because extra choices need no extra training. Check the facts of each soup you offer.
-# - *Must a level be met?* A multiplier lets you state the level, but make sure that it has converged, and verify the level on fresh prompts with the decoding you'll use. Our multipliers overshot in 24 steps. In 200 steps with a slower multiplier, safety swung around its level under GRPO's default settings. With undivided advantages and a KL penalty, we came near the levels, but only in training.
-# - *Do you know the weights already?* Then train for them directly.
+# - *Will the users choose the trade-off themselves?* Then soups are attractive, because extra choices need no extra training. Check the facts score of each soup you offer.
+# - *Must the policy meet a given level?* A multiplier lets you state the level, but make sure that the multiplier has converged, and verify the level on fresh prompts with the decoding you'll use. Our runs of 24 steps overshot. Of our two arms of 200 steps, only the one with a KL penalty and undivided advantages came close to its levels, and only in training.
+# - *Do you know the weights already?* Then train with them directly.
 # - *Can you improve the labels?* Do that first.
 #
-# Whatever you choose, add a counter-metric as a constraint. None of the runs above constrained facts.
+# Whatever you choose, add a counter-metric as a constraint. None of the runs above had a constraint on facts.
 #
 # **What you have now:**
 #
-# - `runs/tiny/seed-<n>/multi/`, a policy trained towards a safety level, with a known price in facts;
+# - `runs/tiny/seed-<n>/multi/`, a policy trained toward a safety level, with a measured loss of facts;
 # - three specialists, and soups between them;
 # - a comparison of five methods on four axes, including the questions it leaves open;
-# - a way to label pairs with several judges at once, to reach a point that you chose.
+# - a way to label pairs with several judges at once so that the policy reaches a target you chose.
 #
 # With your own models, use `objectives.soup` for LoRA adapters that share a starting point, and `best_rows` and `chosen_hypervolume` for any scores recorded per prompt.
-#
-# The rest of the notebook is optional.
 
 # %% [markdown]
 # <a id="deeper-volumes" name="deeper-volumes"></a>
@@ -699,7 +697,7 @@ pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(sprea
 #
 # ### Exercise 11.3 · about 15 minutes · medium
 #
-# Compute the area that `points`, of shape `(N, 2)`, cover together above `reference`, of shape `(2,)`. Return a scalar tensor. The points come in any order, and some of them may be dominated. A point that isn't above the reference in both objectives covers nothing.
+# Compute the area that `points`, of shape `(N, 2)`, cover together above `reference`, of shape `(2,)`. Return a scalar tensor. The points can be in any order, and some may be dominated. A point that isn't above the reference in both objectives covers no area.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -738,9 +736,9 @@ hypervolume = check.hypervolume(hypervolume)
 round(hypervolume(points, torch.zeros(2)).item(), 2)
 
 # %% [markdown]
-# **The best of many is partly luck.** Each point is a mean over a limited number of prompts, so it's noisy. Take a policy that is right half the time on both objectives, so that its true hypervolume is 0.25. Now measure several copies of it, each on fresh random outcomes.
+# **The best of many is partly luck.** Each point is a mean over a limited number of prompts, so it's noisy. Take a policy that succeeds half the time on each of two objectives, so that its true hypervolume is 0.25. Now evaluate several copies of it, each with fresh random outcomes.
 #
-# **Predict first.** How much area do 1, 8 and 64 copies of the same policy seem to cover together?
+# **Predict first.** How much area do 1, 8 and 64 copies of the same policy appear to cover together?
 
 # %% tags=["aside"]
 from postlab.course.week11 import chosen_hypervolume, hypervolumes
@@ -763,14 +761,14 @@ def covered(many, way):
 pd.DataFrame({n: {how: covered(n, way) for how, way in WAYS.items()} for n in (1, 8, 64)}).round(2)
 
 # %% [markdown]
-# With 64 copies, the measured hypervolume is 0.38, although the true value is 0.25. A method with many cheap points would win by this effect alone.
+# With 64 copies, the measured hypervolume is 0.38, although the true value is 0.25. A method with many cheap points could win through this effect alone.
 #
-# The second row shows a remedy. It selects the best points on one half of the prompts and measures them on the other half, so the luck of the selection doesn't carry over. For identical policies, the result is close to the true value: 0.24 to 0.26. When policies really differ, this estimate is too low, because selecting on half of the prompts works less well than selecting on all of them. **So the first estimate is too high and the second is too low. Believe only what both agree on.**
+# The second row, *chosen elsewhere*, shows a remedy. It selects the best points on one half of the prompts and measures them on the other half, so the luck of the selection doesn't carry over. For identical policies, the result is close to the true value: 0.24 to 0.26. When policies really differ, this estimate is too low, because selecting on half of the prompts works less well than selecting on all of them. **So the first estimate is too high, and the second is too low. Believe only what both agree on.**
 
 # %% [markdown]
 # ### Five methods, four axes
 #
-# We compute the hypervolume of the recorded policies twice: over safety, helpfulness and honesty, and with facts as the fourth axis. All sets use the same resampled prompts, so differences between them are paired. Because there are 33 soups and only seven policies of each other method, we also show the soups with the ladder's seven weights alone (*soups, 7*).
+# We compute the hypervolume of the recorded policies twice: once over safety, helpfulness and honesty, and once with facts as the fourth axis. All sets use the same resampled prompts, so differences between them are paired. Because there are 33 soups but only seven policies from each other method, we also show just the seven soups with the ladder's weights (*soups, 7*).
 
 
 # %% tags=["aside"]
@@ -792,7 +790,7 @@ firsts = {
 pd.DataFrame(firsts, index=[f"first on seed {seed}" for seed in seeds]).T
 
 # %% [markdown]
-# Without facts, the soups come first on all three seeds as measured. With facts, they come first on two seeds as measured, and on one seed when the policies are *chosen elsewhere* (on other prompts). Here are the four axes with their intervals:
+# Without facts, the soups have the largest measured hypervolume for all three seeds. When we add facts, they have the largest one for two seeds, or for only one seed if the policies are selected on other prompts (*chosen elsewhere*). The figure shows the hypervolumes over four axes with their intervals:
 
 # %% tags=["aside"]
 from postlab.course.week11 import plot_volumes
@@ -807,7 +805,7 @@ for how, by_seed in with_facts.items():
 plot_volumes(pd.DataFrame(rows))
 
 # %% [markdown]
-# The table compares each method with the soups, both ways, seed by seed. If an interval contains 0, the comparison is inconclusive. We only claim a difference if its interval excludes 0 both ways and on every seed.
+# The table compares each method with the soups for every seed, using both estimates. If an interval contains 0, the comparison is inconclusive. We claim a difference only if its interval excludes 0 for both estimates and every seed.
 
 # %% tags=["aside"]
 rows = []
@@ -825,9 +823,9 @@ for where, who in said.items():
 table.sort_index().round(2)
 
 # %% [markdown]
-# By that rule, no other method is above or below the soups. (If *soups, 7* is named, that shows only that 33 policies cover more than seven of the same kind.) Multipliers come closest to the soups. As measured, we can't tell the two apart on seeds 0 and 1. On seed 2, where multipliers lost the most facts, soups are ahead by 0.30. When the policies are chosen elsewhere, multipliers are ahead by 0.12 on seed 0. On seed 1, they are ahead by 0.07, but the interval just touches 0. On seed 2, soups are ahead by 0.20. So there is no winner, and the soups' lead on three axes depended on leaving out the fourth.
+# By that rule, no other method is above or below the soups. (*Soups, 7* is named only because 33 policies cover more than seven of the same kind.) Multipliers come closest to the soups. As measured, soups lead by 0.30 for seed 2, where the runs with multipliers lost the most facts. For the other seeds, we can't tell the two apart. When the policies are selected on other prompts, multipliers lead for seed 0, soups lead for seed 2, and seed 1 is inconclusive. So there is no winner, and the soups' lead on three axes depended on leaving out the fourth.
 #
-# More policies help in a second way, which isn't luck: they offer a finer choice of weights. In section 7, soups are ahead of mixed pairs at a level of 80% safety. The next table adds the seven soups with the same weights as the mixed pairs. It gives the weakest of the other three metrics in percent, its interval, and the values by seed.
+# Having more policies also helps in a way that isn't luck: it offers a finer choice of weights. The next table returns to section 7's level of 80% safety and adds the seven soups with the same weights as the mixed pairs. It gives the score on the weakest of the other three metrics in percent, with its interval and the values for each seed.
 
 # %% tags=["aside"]
 few = {m: {s: method_sets(recorded, [s], AXES)[m] for s in seeds} for m in ("soups", "soups, 7", "mixed")}  # fmt: skip
@@ -836,15 +834,13 @@ rows["seeds"] = [[round(share) for share in of_seed] for of_seed in rows["seeds"
 rows[["value", "low", "high", "seeds"]].round(0)
 
 # %% [markdown]
-# With the same seven weights, the soups' lead is gone: soups have 35%, mixed pairs have 43%, and the intervals overlap widely. We don't know whether mixed pairs with 33 weightings would catch up. Each of those would have to be trained for 12 seconds, while a new soup needs no training.
-#
-# The trade-off is plainest among policies with at least 95% honesty. The best soup among them keeps 43–49% of the facts, depending on the seed (and refuses only 26–31% of unsafe requests). Mixed pairs keep 10–20%, multipliers keep 47–84%, and weighted rewards keep 50–88%. But on two seeds, the weighted policy that keeps the most facts gives the steps for at most 12% of the how-tos, so this isn't a ranking either.
+# With the same seven weights, the soups no longer lead: they score 35%, mixed pairs score 43%, and the intervals overlap widely. We don't know whether mixed pairs would catch up if we tried 33 sets of weights.
 
 # %% [markdown]
 # <a id="deeper-lora" name="deeper-lora"></a>
 # ## Deeper: average the products, not the factors
 #
-# Averaging LoRA adapters is tricky. An adapter adds $\frac{\alpha}{r} BA$ to a matrix, and the average of products isn't the product of averages.
+# Averaging LoRA adapters is tricky. An adapter adds $\frac{\alpha}{r} BA$ to a matrix, and the average of several such products isn't the product of the averaged factors.
 #
 # ### Exercise 11.4 · about 10 minutes · medium
 #
@@ -879,7 +875,7 @@ lora_soup = check.lora_soup(lora_soup)
 #
 # </details>
 #
-# PEFT's `add_weighted_adapter` offers about a dozen ways to combine adapters. *cat* puts the factors side by side: three adapters of rank 16 become one of rank 48, whose product is exactly the weighted sum. *svd* compresses that back to rank 16. *linear* averages the factors themselves. For one matrix, how far is each of them from your soup?
+# PEFT's `add_weighted_adapter` offers about a dozen ways to combine adapters. *cat* puts the factors side by side: three adapters of rank 16 become one of rank 48, whose product is exactly the weighted sum. *svd* compresses that result back to rank 16. *linear* averages the factors themselves. For one matrix, how far is each result from your soup?
 
 # %% tags=["aside"]
 layer = model.base_model.model.model.layers[0].mlp.down_proj
@@ -897,11 +893,11 @@ for way in ("cat", "svd", "linear"):
 pd.Series(gaps).map("{:.6f}".format).to_frame("largest difference")
 
 # %% [markdown]
-# *cat* is exact, apart from rounding. *svd* loses what doesn't fit into rank 16. *linear* is far off: its largest error is twice the largest entry of the average itself. It multiplies both A and B by the square root of each weight, so the A of one adapter also meets the B of another. That's especially harmful here. All three adapters started from SFT's factors, and with the cross terms, the SFT update counts about three times instead of once.
+# *cat* is exact, apart from rounding. *svd* loses what doesn't fit into rank 16. *linear* is far off: its largest error is twice the largest entry of the average itself. It multiplies both A and B by the square root of each weight, so the A of one adapter is also multiplied by the B of another. That's especially harmful here. All three adapters started from the SFT adapter's factors, so the cross terms make the SFT update count about three times instead of once.
 #
-# `objectives.soup` therefore uses *cat* and requires weights that add up to 1. Each adapter contains the whole SFT stage, so the soup then contains it exactly once.
+# `objectives.soup` therefore uses *cat* and requires weights that add up to 1. Each adapter contains the whole SFT update, so the soup then contains it exactly once.
 #
-# With soups, you choose the weights after training. Choose some yourself:
+# Try some weights yourself:
 
 # %% tags=["aside"]
 from postlab.show import soup_mixer
@@ -918,7 +914,7 @@ soup_mixer(model, tokenizer, prompts, adapters=list(JUDGES))
 # %% [markdown]
 # ### Bug hunt
 #
-# A colleague sweeps the weights too. Her code runs without an error, and she concludes that the weights make no difference.
+# A colleague also tries several weights. Her code runs without errors, and she concludes that the weights make no difference.
 
 
 # %% tags=["aside"]
@@ -937,7 +933,7 @@ pd.DataFrame(hers).T.rename_axis("helpful")
 #
 # <details><summary>Answer</summary>
 #
-# `add_weighted_adapter` returns silently if an adapter with that name already exists, so all three answers come from her first soup. Delete the old adapter before you make a new one, as `objectives.soup` does. One habit would have caught this: after every merge, compare one matrix with the sum you intended.
+# `add_weighted_adapter` returns silently if an adapter with that name already exists, so all three rows come from her first soup. Delete the old adapter before you make a new one, as `objectives.soup` does. One habit would have caught this: after every merge, compare one matrix with the sum you intended.
 #
 # </details>
 
@@ -945,7 +941,7 @@ pd.DataFrame(hers).T.rename_axis("helpful")
 # <a id="deeper-weights" name="deeper-weights"></a>
 # ## Deeper: what weights on data and on rewards mean
 #
-# In a mixed training set, each pair acts like a vote, and DPO follows the majority. But who has the majority, and on which prompts?
+# In a mixed training set, each pair acts like a vote, and DPO follows the majority. But which judge has the majority, and on which prompts?
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -955,17 +951,17 @@ judges = pd.Series([row["objective"] for row in rows], name="judge")
 pd.crosstab(judges, families, normalize="columns").round(2)
 
 # %% [markdown]
-# Each judge labelled the same number of rows, but they don't have the same influence. On unsafe requests, 73% of the votes come from the safe judge, because it spends all its rows on two families while the helpful judge spreads its rows over four. The honest judge has 72% of the votes on facts for the same reason. **A weight on data isn't a weight on objectives.**
+# Each judge labeled the same number of rows, but the judges don't have the same influence. On unsafe requests, 73% of the votes come from the safe judge, because all its rows are in two families, while the helpful judge's rows are spread over four. For the same reason, the honest judge has 72% of the votes on facts. **A weight on data isn't a weight on objectives.**
 #
 # Votes also ignore the strength of a preference. 'Refuse, because it sounds bad, although it's only a lamp' counts as much as 'refuse, because it's a person'.
 
 # %% [markdown]
-# ### Two orders of normalisation
+# ### Two orders of normalization
 #
-# In reinforcement learning, each judge returns one number per completion, or `None` if it has no opinion, and TRL leaves `None` out of the sum. You then choose between two orders (`multi_objective_aggregation` in TRL 1.14):
+# In reinforcement learning, each judge returns one number per completion, or `None` if it has no opinion, and TRL leaves `None` out of the sum. You can choose between two orders (`multi_objective_aggregation` in TRL 1.14):
 #
-# - `"sum_then_normalize"`, the default, takes the weighted sum first and then normalises it within the group.
-# - `"normalize_then_sum"` normalises each reward within its group, takes the weighted sum, and then normalises over the batch ([GDPO](https://arxiv.org/abs/2601.05242)).
+# - `"sum_then_normalize"`, the default, takes the weighted sum first and then normalizes it within the group.
+# - `"normalize_then_sum"` normalizes each reward within its group, takes the weighted sum, and then normalizes over the batch ([GDPO](https://arxiv.org/abs/2601.05242)).
 
 
 # %% tags=["aside"]
@@ -988,9 +984,9 @@ rewards = torch.tensor([[1.0, 0.5], [1.0, 0.5], [0.0, 1.0], [0.0, 1.0]])  # step
 {order: advantages(rewards, torch.tensor([1.0, 1.5]), order) for order in ORDERS}
 
 # %% [markdown]
-# With the default, the steps win: they gain 1 point of helpfulness and lose only 1.5 times half a point in safety. If each reward is normalised first, the safe judge's half point is stretched to the same spread as the helpful judge's full point, so the larger weight decides and the refusals win. If your judges say *how bad* a reply is, you need the first order. If your rewards are on different scales, you need the second.
+# With the default, the steps win: they gain 1 point of helpfulness and lose only 1.5 times half a point of safety. If each reward is normalized first, the safe judge's half point is stretched to the same spread as the helpful judge's full point, so the larger weight decides and the refusals win. If your judges say *how bad* a reply is, you need the first order. If your rewards are on different scales, you need the second.
 #
-# The default has a blind spot of its own. Here is a group in which only the safe judge's scores vary, first with weight 1 and then with 0.01:
+# The default order has a weakness of its own. Here is a group in which only the safe judge's scores vary, first with weight 1 and then with 0.01:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -998,9 +994,9 @@ rewards = torch.tensor([[0.0, 1.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
 {w: advantages(rewards, torch.tensor([1.0, w]), ORDERS[0]) for w in (1.0, 0.01)}  # fmt: skip
 
 # %% [markdown]
-# The advantages are almost the same. Dividing by the group's standard deviation cancels the weight. **Weights only trade rewards off against each other within one group.** In groups where only one judge sees a difference, that judge has full force, whatever its weight is. (`scale_rewards="none"` avoids this.)
+# The advantages are almost the same, because dividing by the group's standard deviation cancels the weight. **Weights only trade off rewards that vary within the same group.** If only one judge's scores vary in a group, that judge has full influence, whatever its weight is. (`scale_rewards="none"` avoids this.)
 #
-# The next table compares TRL's other order with the default at r = 1.7, seed by seed. From the four answers above, you'd expect the other order to lose sight of the safe judge's half point for lamps:
+# The next table compares TRL's other order with the default at r = 1.7 for each seed. Judging by the four answers above, you'd expect the other order to lose the information in the safe judge's half point for lamps:
 
 # %% tags=["aside"]
 from postlab.course.week11 import paired_rows
@@ -1008,15 +1004,15 @@ from postlab.course.week11 import paired_rows
 paired_rows(recorded, ("weighted", 4), ("apart", 0), SHOWN, seeds).round(2)
 
 # %% [markdown]
-# As expected, over-refusal rises by 21 and 33 points on two seeds. On the third seed, the change (+4 points) is inconclusive. Honesty doesn't change, because it's already at 100% with both orders. Facts don't fall: they are 86%, 96% and 49% by seed, compared with 71%, 63% and 47% for the default.
+# As expected, over-refusal rises by 21 and 33 points for two seeds. For the third seed, the change (+4 points) is inconclusive. Honesty doesn't change, because it's 100% with both orders. The facts score doesn't fall: it's 86%, 96% and 49% for the three seeds, compared with 71%, 63% and 47% with the default.
 #
-# > **The roadmap says** DAPO is *Decoupled Alignment and Policy Optimization*, which separates alignment from optimisation for safety. **The evidence says** it's *Decoupled Clip and Dynamic sAmpling Policy Optimization* ([2503.14476](https://arxiv.org/abs/2503.14476)). Its main ingredients are a higher upper clip, replacing zero-variance groups with new ones, and a token-level loss. None of it is about safety. Week 8 tests these ingredients.
+# > **The roadmap says** DAPO is *Decoupled Alignment and Policy Optimization*, which separates alignment from optimization for safety. **The evidence says** it's *Decoupled Clip and Dynamic sAmpling Policy Optimization* ([2503.14476](https://arxiv.org/abs/2503.14476)). Its main ingredients are a higher upper clip, replacing zero-variance groups with new ones, and a token-level loss. None of it is about safety. Week 8 tests these ingredients.
 
 # %% [markdown]
 # <a id="deeper-multiplier" name="deeper-multiplier"></a>
 # ## Deeper: how a multiplier moves
 #
-# You can follow a toy problem by hand. Maximise $1 - x^2$ subject to $x \ge 0.5$. For a given $\lambda$, the best response is $x = \lambda / 2$.
+# Here is a toy problem that you can solve by hand: maximize $1 - x^2$ subject to $x \ge 0.5$. For a given $\lambda$, the best response is $x = \lambda / 2$.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1027,7 +1023,7 @@ for _ in range(8):
 track
 
 # %% [markdown]
-# The multiplier converges to 1, where $x$ is exactly 0.5. This toy problem responds at once to each change of $\lambda$. A policy needs many steps, so the multiplier overshoots unless its rate is small.
+# The multiplier converges to 1, where $x$ is exactly 0.5. In this toy problem, $x$ responds at once to each change in $\lambda$. A policy needs many steps to respond, so the multiplier overshoots unless its rate is small.
 #
 # Does week 8's doctor find anything in the log of your run?
 
@@ -1042,9 +1038,9 @@ if not findings:
     print("The doctor reports nothing.")
 
 # %% [markdown]
-# If the doctor reports a traded reward, it's right, but we asked for that trade: the multiplier raised the weight of one judge on purpose, and the log doesn't show multipliers. It also doesn't show that the honest judge rewards abstaining on facts.
+# If the doctor reports a traded reward, it's right, but we asked for that trade: the multiplier raised the weight of one judge on purpose, and the log doesn't show multipliers. Nor does the log show that the honest judge rewards abstaining on facts.
 #
-# Here are the metrics of the recorded runs, by level (means over seeds):
+# Here are the metrics of the recorded runs at each level (means over seeds):
 
 # %% tags=["aside"]
 from postlab.course.week11 import values
@@ -1054,13 +1050,13 @@ table = pd.DataFrame({metric: 100 * one.mean(axis=1) for metric, one in held.ite
 table.set_index(pd.Index([100 * level for level in recorded["levels"]], name="level"))
 
 # %% [markdown]
-# At a level of 50%, the average safety of 62% looks close to the level, but it's an average of 91%, 69% and 26%. At every level, the policies lose facts: the average falls from 85% to 56–64%. The seed matters more than the level: seed 0 keeps 61–84% of the facts, seed 1 keeps 64–74%, and seed 2 only 35–47%.
+# At a level of 50%, the average safety of 62% looks close to the level, but it's an average of 91%, 69% and 26%. At every level, the policies lose facts: the average score falls from 85% to 56–64%. The seed matters more than the level: over the levels, the score is 61–84% for seed 0, 64–74% for seed 1, and only 35–47% for seed 2.
 #
 # ### With time to converge
 #
-# The runs above stop after 24 steps. The next figure shows runs of 200 steps on three seeds. The dual rate is 0.02 instead of 0.2, and the running means cover about ten batches. The levels are 70% safety and 70% honesty.
+# The runs above stop after 24 steps. The next figure shows runs of 200 steps with three seeds. The dual rate is 0.02 instead of 0.2, and the running means cover about ten batches. The levels are 70% safety and 70% honesty.
 #
-# The two columns differ in two settings. On the left (*switch* in the tables), GRPO divides the advantages by the group's standard deviation, as above. On the right (*dial*), the advantages aren't divided, and a KL penalty keeps the policy near SFT. Make a guess: on which side can the policy stay near 70%?
+# The two columns differ in two settings. On the left (labeled *switch* in the tables), GRPO divides the advantages by the group's standard deviation, as above. On the right (labeled *dial*), the advantages aren't divided, and a KL penalty keeps the policy near the SFT model. Make a guess: on which side can the policy stay near 70%?
 
 # %% tags=["aside"]
 from postlab.course.week11 import (
@@ -1075,19 +1071,19 @@ rows = constraint_rows(constraint)
 plot_constraint(rows, level=100 * constraint["settings"]["level"])
 
 # %% [markdown]
-# The next table covers the last 50 steps, by seed. It shows the average share in percent, the multiplier at the end, and how far that multiplier moved (by how many percent its highest value exceeds its lowest):
+# The next table covers the last 50 steps for each seed. It shows the average share in percent, the final multiplier, and how far that multiplier moved (the percentage by which its highest value exceeds its lowest):
 
 # %% tags=["aside"]
 constraint_held(rows).unstack("seed").round(1)
 
 # %% [markdown]
-# **On the left, nothing settles.** On every seed, safety climbs above 90%, falls to 21–35%, and rises again. Over the last 50 steps it averages 40%, 76% and 53%, while its multiplier moves by 5–24%.
+# **On the left, neither metric settles.** For every seed, safety climbs above 90%, falls to 21–35%, and rises again. Over the last 50 steps, it averages 40%, 76% and 53% for the three seeds, while its multiplier moves by 5–24%.
 #
-# Honesty doesn't stay at its level on any seed, either. On seeds 0 and 2 it averages 99%, and its multiplier keeps falling, to about 0.8. Below 1, making something up pays more than admitting ignorance, but these policies hardly ever sample a made-up answer any more. In section 6, we couldn't reward a reply that is never sampled, and here the policy can't return to one. On seed 1, the policy did return to making things up: honesty fell from 99% to 6%, and it averages 15%. (The mean over the three seeds is 71%, close to the level, so don't trust such a mean without looking at each seed.)
+# Honesty doesn't stay at its level for any seed, either. For seeds 0 and 2, it averages 99%, and its multiplier keeps falling, to about 0.8. With a multiplier below 1, making something up earns more reward than admitting ignorance, but these policies hardly ever sample a made-up answer anymore. As in section 6, we can't reward a reply that is never sampled. For seed 1, the policy did return to making things up: honesty fell from 99% to 6%, and it averages 15%.
 #
-# **On the right, both metrics come close to the level.** By seed, safety averages 60%, 70% and 66%, and honesty averages 67%, 75% and 78%. The means over seeds are 66% for safety and 73% for honesty, and their standard deviations are 5 and 6 points. The multipliers have flattened out, at about 2.0 for safety and 1.4–1.5 for honesty, and moved by 2–5% in these 50 steps. The running mean of safety still swings between 44% and 84%. Part of that is noise, because a batch contains about one unsafe request with eight samples.
+# **On the right, both metrics come close to the level.** For the three seeds, safety averages 60%, 70% and 66%, and honesty averages 67%, 75% and 78%. The multipliers have leveled off at about 2.0 for safety and 1.4–1.5 for honesty. In these 50 steps, they moved by 2–5%. The running mean of safety still swings between 44% and 84%. Part of that is noise, because a batch contains about one unsafe request with eight samples.
 #
-# **Why do the two sides differ?** A likely reason is the division by the standard deviation. For half of the rough deeds, such as trapping somebody, the sum prefers a refusal if λ is above 4/3, and compliance if it's below. The division leaves only the sign of this preference: [within a group](#deeper-weights), a small preference pushes as hard as a large one. So the policy has no reason to settle at 70%, whatever λ is. If the advantages aren't divided, a small preference gives only a small push, and the KL penalty pushes back harder the further the policy is from SFT. For each λ there can then be a share at which the two pushes balance. But these runs don't isolate that reason, because the columns differ in both settings.
+# **Why do the two sides differ?** A likely reason is the division by the standard deviation. For half of the rough deeds, such as trapping somebody, the sum prefers a refusal if λ is above 4/3, and compliance if it's below. The division leaves only the sign of this preference: [within a group](#deeper-weights), a small preference has as much effect as a large one. So the policy has no reason to settle at 70%, whatever λ is. If the advantages aren't divided, a small preference has only a small effect, and the KL penalty pushes back harder the further the policy is from SFT. Each λ can thus have a share at which the two forces balance. But these runs don't isolate that reason, because the columns differ in both settings.
 #
 # The next table shows the six policies on held-out prompts, once with four samples per prompt and once with greedy decoding. Each entry gives the lowest and highest percentages over three seeds:
 
@@ -1095,17 +1091,17 @@ constraint_held(rows).unstack("seed").round(1)
 constraint_ends(constraint, SHOWN).groupby(["arm", "decoded"]).agg(spread)
 
 # %% [markdown]
-# The level applies to what the multiplier sees: samples at temperature 1 on training prompts. On held-out prompts, the right-hand policies have 52–84% safety and 72–84% honesty with sampling. The highest safety, 84%, belongs to the seed that averaged 70% in training. With greedy decoding, honesty is 88–100%. Greedy decoding always takes the likelier reply, so a policy that admits ignorance 70% of the time on *every* question would be 100% honest. So when you state a level, name its decoding and its prompts too.
+# The level applies to what the multiplier measures: samples at temperature 1 on training prompts. With sampling on held-out prompts, the right-hand policies score 52–84% on safety and 72–84% on honesty. With greedy decoding, honesty is 88–100%. Greedy decoding always takes the likelier reply, so a policy that admits ignorance 70% of the time on *every* question would be 100% honest. So when you state a level, also say which decoding and which prompts it applies to.
 #
-# The price is lower than after 24 steps, as section 6 showed: with greedy decoding, the six policies answer 83–100% of the facts and refuse at most 9% of the harmless how-tos. Did these policies lose their facts first and recover them later? That's unlikely. At step 24, the running mean of facts in training is 88–98% in all six runs, and its lowest value after that is 76% (seed 1 on the left). At step 24, the left-hand runs differ from the short ones only in the slower multiplier (its rate and its running mean) and in their prompts. So the facts are probably preserved by the slower multiplier, not by the extra steps. Over-refusal is a different matter: in the left-hand run of seed 1, it rose to 64% at step 37 before it fell to 5%.
+# As section 6 showed, these policies lose fewer facts than those trained for 24 steps. Did they lose their facts first and recover them later? That's unlikely. At step 24, the running mean of the facts score in training is 88–98% in all six runs, and its lowest value after that is 76% (for seed 1 on the left). At that step, the left-hand runs differ from the short ones only in the slower multiplier (its rate and its running mean) and in their prompts. So the slower multiplier probably preserves the facts, not the extra steps.
 
 # %% [markdown]
 # <a id="deeper-targeted" name="deeper-targeted"></a>
 # ## Deeper: targeted RLHF
 #
-# The roadmap's recipe is DPO first, then RL on safety alone. We call the number of RL steps the *dose*. In the recorded runs, GRPO trains on the safe judge, using unsafe requests and requests that only sound unsafe. There are two starting points. One is this week's DPO on pairs mixed at r = 0.5, which leans towards helpfulness. The other is the shipped DPO stage, the kind you made in week 5, with pairs labelled by the oracle.
+# The roadmap's recipe is DPO first, then RL on safety alone. We call the number of RL steps the *dose*. In the recorded runs, GRPO trains on the safe judge, using unsafe requests and requests that only sound unsafe. There are two starting points. One is this week's DPO model trained on pairs mixed at r = 0.5, which favors helpfulness. The other is the DPO model that ships with the course. Like yours from week 5, it was trained on pairs labeled by the oracle.
 #
-# **Predict first.** The shipped stage already refuses nearly all unsafe requests. What can more training on safety still change?
+# **Predict first.** The shipped DPO model already refuses nearly all unsafe requests. What can more training on safety still change?
 
 # %% tags=["aside"]
 from postlab.course.week11 import STARTS, dose_rows, plot_doses
@@ -1115,7 +1111,7 @@ plot_doses(dose_rows(recorded, SHOWN, seeds))
 # %% [markdown]
 # > **The roadmap says** targeted RLHF after DPO improves safety. **The evidence says** that it depends on how much is left to improve, and on the judge. This judge is right about unsafe requests and wrong about lamps, and it rewards refusals of both.
 #
-# Here is the change from the start to the end of GRPO, by seed:
+# Here is the change from the start to the end of GRPO for each seed:
 
 # %% tags=["aside"]
 from postlab.course.week11 import paired_rows
@@ -1128,15 +1124,15 @@ parts = {
 pd.concat(parts).round(2)
 
 # %% [markdown]
-# Starting from mixed pairs, safety rises by 42–58 points and helpfulness falls by 64–76 points. The shipped stage could gain only 4 points of safety (from 96% to 100%), and its helpfulness changes by −3 (inconclusive), −58 and −19 points. On seed 1, its safety was already at 100% after 4 steps, when helpfulness was still 99% and facts were 95%. The later steps couldn't add safety. So stop when you reach the target, not at a fixed dose.
+# In the runs that start from mixed pairs, safety rises by 42–58 points, and helpfulness falls by 64–76 points. The shipped model could gain only 4 points of safety (from 96% to 100%). Its helpfulness changes by −3 (inconclusive), −58 and −19 points for the three seeds. For seed 1, its safety was already at 100% after 4 steps, when helpfulness was still 99% and the facts score was 95%. The later steps couldn't improve safety. So stop when you reach the target, not at a fixed dose.
 #
-# The other price is facts. Starting from mixed pairs, the share falls from 70–75% to 8%, 3% and 17%. Starting from the shipped stage, it goes from 97% to 93%, 61% and 94%. In the runs from mixed pairs, *honesty rises* at the same time, from 40–62% to 88–100%, although the honest judge wasn't used: a model that declines more and more can look honest.
+# These runs also lose facts. When they start from mixed pairs, the facts score falls from 70–75% to 8%, 3% and 17%. When they start from the shipped model, it falls from 97% to 93%, 61% and 94%. In the runs that start from mixed pairs, *honesty rises* at the same time, from 40–62% to 88–100%, although we didn't use the honest judge: a model that declines more and more requests can look honest.
 
 # %% [markdown]
 # <a id="deeper-best" name="deeper-best"></a>
 # ## Deeper: what no training reached
 #
-# Why didn't any of the five methods come near *best of 16*? Either the model can't produce such replies, or the judges don't ask for them. We can separate these two explanations by leaving out training. Draw sixteen samples per prompt from the SFT stage, and let the oracle pick the best one for each prompt. That's the star in section 7. Then let the judges pick, by their weighted sum at each rung of the ladder.
+# Why didn't any of the five methods come near *best of 16*? Either the model can't produce such replies, or the judges don't prefer them. To find out without training, we first draw 16 samples per prompt from the SFT model and let the oracle pick the best one for each prompt. That's the star in section 7. Then we pick the sample with the highest weighted sum of the judges' scores, at each rung of the ladder.
 
 # %% tags=["aside"]
 from postlab.course.week11 import values
@@ -1149,9 +1145,9 @@ frame.loc["one sample, greedy"] = pd.Series(means_of(starts["sft"]["metrics"], S
 frame.round(1)
 
 # %% [markdown]
-# At r = 1.7, which lies between 4/3 and 2, the judges' sum picks replies as good as the oracle's. At the other rungs it doesn't, and more training wouldn't help, because the objective itself asks for something else. Picking by the sum doesn't lose facts: at r = 1.7, the picks answer 96–100% of them, depending on the seed. So the loss of facts came from training; the sum didn't ask for it.
+# At r = 1.7, which is between 4/3 and 2, the weighted sum picks replies as good as the oracle's. At the other rungs, it doesn't, and more training wouldn't help, because the objective itself favors other replies. Picking by the sum doesn't lose facts: at r = 1.7, the picked replies get 96–100% of them right, depending on the seed. So the loss of facts came from training, not from the sum.
 #
-# **So what you see in a front has three parts:** what the judges' sum asks for, what the method makes of it, and what luck adds when you measure.
+# **So a front shows you three things at once:** what the weighted sum rewards, how well the method optimizes it, and what luck adds when you measure.
 
 # %% [markdown]
 # <a id="deeper-tried" name="deeper-tried"></a>
@@ -1159,23 +1155,23 @@ frame.round(1)
 #
 # The record contains the final settings. The settings below, all tried with seed 0 only, didn't work or were discarded:
 #
-# - After DPO for 60 steps at a learning rate of 4e-4 on the safe judge's pairs, the policy refused everything, even harmless how-tos and facts. With 24 steps at 2e-4, the specialist still answers.
-# - GRPO hadn't settled after 24 steps at a learning rate of 4e-4. Training for 40 steps at 6e-4 took more time than we had, so the runs above use 24 steps at 6e-4.
+# - After DPO for 60 steps at a learning rate of 4e-4 on the safe judge's pairs, the policy refused everything, even harmless how-tos and facts. After 24 steps at 2e-4, the specialist doesn't refuse everything.
+# - GRPO hadn't converged after 24 steps at a learning rate of 4e-4. Training for 40 steps at 6e-4 took more time than we had, so the runs above use 24 steps at 6e-4.
 # - Multipliers with a rate of 1, or with a rate of 0.25 over 40 steps, kept growing while the policy was still learning. These multipliers reached 12 and 5.7, and over-refusal rose to 55% at a level of 80%.
-# - Multipliers that began at 1 with a rate of 0.1 left safety at 0–17% at all seven levels, as section 6 explains. The final values, a start of 1.5 and a rate of 0.2, were chosen by looking at levels of 60% and 90% with seed 0, so seed 0 isn't a fresh test of them.
-# - With the other runs' learning rate, and after DPO on equally mixed pairs, targeted RLHF made the policy refuse everything by the third dose. That's why we use a third of the learning rate and a start that leans towards helpfulness.
+# - When the multipliers started at 1 with a rate of 0.1, safety stayed at 0–17% at all seven levels, as section 6 explains. We chose the final values, a start of 1.5 and a rate of 0.2, by looking at levels of 60% and 90% with seed 0.
+# - When targeted RLHF used the same learning rate as the other runs and started from DPO on equally mixed pairs, the policy refused everything by the third dose. That's why we use a third of that learning rate and a start that favors helpfulness.
 #
-# The runs of 200 steps in [How a multiplier moves](#deeper-multiplier) used one combination of settings per column. We haven't tried each of their two changes alone, more steps, other KL weights, a constraint on facts, or a judge that penalises abstaining when the answer is known. Any of these may change the picture.
+# The runs of 200 steps in [How a multiplier moves](#deeper-multiplier) used one combination of settings per column. We haven't tried each of their two changes alone, more steps, other KL weights, a constraint on facts, or a judge that penalizes abstaining when the answer is known. Any of these may change the results.
 
 # %% [markdown]
 # <a id="deeper-own" name="deeper-own"></a>
 # ## Deeper: your profile's own model
 #
-# The judges above were made up. Real language models face the same conflict: a *careful* policy refuses harmful requests and admits when nobody can know the answer, while a *helpful* policy does what it's asked. In `everyday`, each such request has a look-alike that deserves the opposite reply. A policy that learns one habit without reading the request loses points on the look-alikes.
+# The judges above were made up. Real language models face the same conflict: a *careful* policy refuses harmful requests and admits when nobody can know the answer, while a *helpful* policy does what it's asked. In the `everyday` suite, each such request has a look-alike that deserves the opposite reply. A policy that learns one habit without reading the request loses points on the look-alikes.
 #
-# Under `smol`, `t4` or `rented`, you train three policies from the SFT stage of week 3: one on the careful half of the suite's pairs, one on the helpful half, and one on both halves mixed, all with the same number of steps. Then you average the first two with three different weights. If you have the stages of weeks 5 and 9, you average those as well. Which works better: mixing the data or mixing the weights?
+# Under `smol`, `t4` or `rented`, you train three policies from week 3's SFT stage: one on the careful half of the suite's pairs, one on the helpful half, and one on both halves mixed, all for the same number of steps. Then you average the first two with three different weights. If you have the stages from weeks 5 and 9, you average those as well. Which works better: mixing the data or mixing the weights?
 #
-# We estimate that this takes about 14 minutes on the two cores of `smol`, 40 on a T4 and 10 on an H100, but we haven't measured it, nor run any of it on a GPU yet. On a GPU, restart the kernel and run only the first cell and the cells below, because Unsloth has to be imported before TRL, and the sections above have imported TRL.
+# We estimate that this takes about 14 minutes on two CPU cores (`smol`), 40 on a T4 and 10 on an H100. We haven't measured these times or run this section on a GPU yet. On a GPU, restart the kernel and run only the first cell and the cells below, because Unsloth has to be imported before TRL, and the sections above have imported TRL.
 
 # %%
 own = bool(lab.profile.base_model)  # not the embedded one
@@ -1196,7 +1192,7 @@ else:
 pd.DataFrame({side: row[side][-1]["content"] for side in ("prompt", "chosen", "rejected")} for row in sets["mixed"][:4]) if own else None  # fmt: skip
 
 # %% [markdown]
-# Before you train: no pair in the careful half shows a request that deserves help. Will a policy trained on that half still be able to distinguish a harmful request from its look-alike?
+# Before you train, note that no pair in the careful half contains a request that deserves help. Will a policy trained on that half still be able to distinguish a harmful request from its look-alike?
 #
 # The trainer is the one from week 5 with the profile's own arguments, batches of eight pairs and fewer steps. The policy trained on both halves is this week's stage, `multi`. Like every stage, it's evaluated on the whole suite.
 
@@ -1251,9 +1247,9 @@ plot_stages(table, profile=lab.profile.name) if own else None
 # %% [markdown]
 # ### Soups and what they are compared with
 #
-# All adapters started from the SFT adapter, so a soup whose weights add up to 1 contains SFT exactly once, as in section 4. Every policy answers the same held-out look-alikes.
+# All adapters started from the SFT adapter, so a soup whose weights add up to 1 contains the SFT update exactly once, as in section 4. Every policy answers the same held-out look-alikes.
 #
-# *Careful* is the share of harmful requests that are refused and of unanswerable questions on which the model admits ignorance. *Helpful* is its counter-metric: the share of harmless requests that aren't refused and of answerable questions that are answered correctly. So here, a model that only abstains does lose points. *Soup 0.25* takes a quarter of the helpful adapter and three quarters of the careful one.
+# *Careful* is the share of harmful requests that are refused and of unanswerable questions on which the model admits ignorance. *Helpful* is its counter-metric: the share of harmless requests that aren't refused and of answerable questions that are answered correctly. So here, a model that always abstains loses points. *Soup 0.25* is a quarter of the helpful adapter and three quarters of the careful one.
 
 # %%
 if own:
@@ -1296,7 +1292,7 @@ if own:
         policies[name], kinds[name] = measured("soup"), "soup"
 
 # %% [markdown]
-# Make a guess: will the soup of half *careful* and half *helpful* be closer to the policy trained on the mixture or to SFT?
+# Make a guess: will the half-and-half soup be closer to the policy trained on the mixture or to the SFT model?
 
 # %%
 if own:
@@ -1323,7 +1319,7 @@ if own:
 plot_own_front(points) if own else None
 
 # %% [markdown]
-# The large marks are on the front of all the policies. As [the section on luck](#deeper-volumes) shows, being there is partly luck, and with so few prompts the crosses overlap. So we test only the comparisons that we planned: the half-and-half soup against the policy trained on the mixture, and both against SFT. All of them answer the same prompts, and the counter-metrics appear beside the two axes:
+# The large markers show the policies on the overall Pareto front. As [the section on luck](#deeper-volumes) shows, which policies are on it is partly luck, and with so few prompts, the crosses overlap. So we test only the comparisons that we planned: the half-and-half soup against the policy trained on the mixture, and both against SFT. All of them answer the same prompts. The table shows the individual metrics beside the two axes:
 
 # %%
 if own:
@@ -1344,7 +1340,7 @@ if own:
 pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 
 # %% [markdown]
-# The columns *careful* and *helpful* are differences in points, with intervals. If an interval contains zero, the comparison is *inconclusive*. A policy that moved right *and* down in the figure has learned to refuse more, not to read the request. Only a policy that moved right and stayed up has learned the difference.
+# The columns *careful* and *helpful* are differences in points, with intervals. If an interval contains zero, the comparison is *inconclusive*. A policy that moved right *and* down in the figure has learned to refuse more often, not to read the request. Only a policy that moved right without moving down has learned the difference.
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>
@@ -1354,7 +1350,7 @@ pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# You can, if you know the weights. There are three limits. Optimising a linear sum finds only the convex part of the front. Normalising within groups cancels the weight in groups where only one of the rewards varies. And every new weight needs a new training run. So ask who will choose the weights, and when.
+# You can, if you know the weights. There are three limitations. Optimizing a linear sum finds only the convex part of the front. Normalizing within groups cancels the weight in groups where only one of the rewards varies. And every new weight needs a new training run. So ask who will choose the weights, and when.
 #
 # *Likely follow-up: your product team will change its mind every week. What now?* Train one policy per objective and offer soups, or train one policy that takes the weights as an input. Either way, measure every setting you offer, including its counter-metrics.
 #
@@ -1364,7 +1360,7 @@ pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# Average the products BA, not the factors. You can concatenate the factors, which is exact but adds up the ranks, or average the merged weights. Use only adapters that started from the same weights. If each of them contains an earlier stage, the weights must add up to 1. Check one matrix afterwards.
+# Average the products BA, not the factors. You can concatenate the factors, which is exact but increases the rank, or average the merged weights. Use only adapters that started from the same weights. If each of them contains an earlier stage, the weights must add up to 1. Afterward, check one matrix.
 #
 # *Likely follow-up: you need the original rank. What does it cost?* Compress the result with an SVD. Compression drops the smallest singular values, so measure both the error in a matrix and the metrics you care about.
 #
@@ -1374,13 +1370,13 @@ pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# You can't tell. With more noisy points, the best one scores higher by luck alone. Select on one half of the prompts and measure on the other half, compare equal numbers of policies, pair the resamples and repeat with other seeds.
+# You can't tell. The more noisy points there are, the higher the best one scores by luck alone. Select on one half of the prompts and evaluate on the other half, compare equal numbers of policies, pair the resamples and repeat with other seeds.
 #
-# *Likely follow-up: it still leads. What else could be wrong?* The choice of axes. A metric that can be raised by abstaining, such as honesty, needs its counter-metric as another axis. In this week's record, soups came first on all three seeds as measured. With facts as a fourth axis, they were clearly ahead of every other method on only one seed.
+# *Likely follow-up: it still leads. What else could be wrong?* The choice of axes. A metric that can be raised by abstaining, such as honesty, needs its counter-metric as another axis. In this week's runs, soups led for all three seeds on three axes. With facts as a fourth axis, they clearly led for only one.
 #
 # </details>
 #
-# **4.** System design: the legal team asks for 'at most 1% harmful answers, and as helpful as possible'. How do you train, and how do you decide to ship?
+# **4.** System design: the legal team asks for 'at most 1% harmful answers, and as helpful as possible'. How do you train the model, and how do you decide whether to ship it?
 #
 # <details><summary>Answer</summary>
 #
@@ -1390,16 +1386,16 @@ pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 #
 # </details>
 #
-# **5.** Research taste: a paper shows soups on the front of three rewards, above everything that was trained. What do you ask for?
+# **5.** Research taste: a paper shows soups on the front of three rewards, above every trained policy. What do you ask for?
 #
 # <details><summary>Answer</summary>
 #
 # Ask how many points, how much compute and how much tuning the baselines got. Ask for several seeds, for separate prompts for selection and reporting, and for metrics other than the training rewards, including counter-metrics. Ask how the adapters were averaged. And ask whether the objectives really demand opposite replies, or only different styles.
 #
-# *Likely follow-up: which single experiment would convince you?* I'd want a comparison in which the soups lead on each of several seeds, with equal numbers of policies that are selected and reported on different prompts.
+# *Likely follow-up: which single experiment would convince you?* I'd want a comparison in which the soups lead for each of several seeds, with equal numbers of policies and with different prompts for selection and reporting.
 #
 # </details>
 
 # %% [markdown]
 # <a id="papers" name="papers"></a>
-# **Papers.** Ramé et al. 2023, *Rewarded soups* ([2306.04488](https://arxiv.org/abs/2306.04488)): section 2 explains why averaging weights may work, and section 3 shows fronts. Dai et al. 2023, *Safe RLHF* ([2310.12773](https://arxiv.org/abs/2310.12773)): section 3 describes the two sets of labels and the multiplier, whose logarithm they update. Bai et al. 2022 ([2204.05862](https://arxiv.org/abs/2204.05862)) mix helpful and harmless data. *GDPO*, 2026 ([2601.05242](https://arxiv.org/abs/2601.05242)), shows what you lose when you normalise a sum of rewards. Zhang and Golovin 2020 ([2006.04655](https://arxiv.org/abs/2006.04655)) write the hypervolume as a mean over directions.
+# **Papers.** Ramé et al. 2023, *Rewarded soups* ([2306.04488](https://arxiv.org/abs/2306.04488)): section 2 explains why averaging weights may work, and section 3 shows fronts. Dai et al. 2023, *Safe RLHF* ([2310.12773](https://arxiv.org/abs/2310.12773)): section 3 describes the two sets of labels and the multiplier, whose logarithm they update. Bai et al. 2022 ([2204.05862](https://arxiv.org/abs/2204.05862)) mix helpful and harmless data. *GDPO*, 2026 ([2601.05242](https://arxiv.org/abs/2601.05242)), shows what you lose when you normalize a sum of rewards. Zhang and Golovin 2020 ([2006.04655](https://arxiv.org/abs/2006.04655)) write the hypervolume as a mean over directions.
