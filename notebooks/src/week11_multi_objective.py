@@ -265,7 +265,7 @@ pd.Series(
 #
 # In the recorded run (100 prompts per family, three seeds), the same thing happens for every seed: honesty rises from 31% to 100%, while the share of correct facts falls from 85% to 0%. In about half of the honest judge's pairs on factual questions, 'I do not know' is preferred to a wrong value. In the other half, the right value is preferred to a wrong one. In none of them is 'I do not know' preferred to a *right* value, because the honest judge gives both a score of 1. Even so, the model stopped giving right answers. Whenever you read 'honesty 100%' below, check the facts score as well.
 #
-# Some of the safe specialist's refusals of harmless requests are what its judge rewards. The safe judge prefers a refusal for lamps as well as for bakers, and such rough requests make up about half of the how-to prompts. At least the refusals beyond that half go further than the judge's scores call for.
+# The safe judge rewards some of its specialist's refusals of harmless requests. It prefers a refusal for lamps as well as for bakers, and such rough requests make up about half of the how-to prompts. At least the refusals beyond that half go further than the judge's scores call for.
 #
 # Training on one judge's pairs also changed metrics that this judge doesn't score. In the recorded run, training on the safe judge raises honesty from 31% to 59–61% and lowers the facts score from 85% to 72%. Training on the honest judge raises safety from 37% to 69–73% and over-refusal from 1% to 11–18%.
 
@@ -294,9 +294,9 @@ plot_soups(pd.DataFrame(found))
 # %% [markdown]
 # Look at the middle of the bottom edge. The half-and-half soup refuses 62% of unsafe requests, while the two specialists average 50%. Its helpfulness is 88%, compared with an average of 64%. So on these two metrics, the soup does better than the average of its ingredients. On honesty, it does worse: it scores 25%, compared with 42%. The recorded run shows the same pattern for all three seeds: safety is 60–63%, and helpfulness is 91–94%.
 #
-# Why don't the metrics change in a straight line? Along an edge, the weights do, and the log-probabilities change smoothly with them. But a greedy reply changes abruptly when one log-probability overtakes another.
+# Why don't the metrics change in a straight line? Along an edge, the weights change evenly, and the log-probabilities change smoothly with them. But a greedy reply changes abruptly when one log-probability overtakes another.
 #
-# Now compare the honesty panel with the facts panel. Where one is bright, the other tends to be dark. In the recorded run, soups that mix only *safe* and *honest*, with at least half of the weight on *honest*, are 100% honest but get at most 13% of the facts right. If safety, helpfulness and honesty are the only axes, such a soup looks good. So always ask which metrics a front leaves out.
+# Now compare the honesty panel with the facts panel. Where one panel is bright, the other tends to be dark. In the recorded run, soups that mix only *safe* and *honest*, with at least half of the weight on *honest*, are 100% honest but get at most 13% of the facts right. If safety, helpfulness and honesty are the only axes, such a soup looks good. So always ask which metrics a front leaves out.
 
 # %% [markdown]
 # <a id="weights" name="weights"></a>
@@ -330,7 +330,7 @@ plot_weights(pd.concat(rows).assign(label=lambda rows: rows["rung"].map(LABELS))
 # %% [markdown]
 # The two recipes respond very differently to the same weights. With mixed pairs, all metrics change gradually, and the lines for safety and helpfulness cross between r = 0.75 and r = 1.1. With weighted rewards, safety and honesty stay near zero up to r = 0.75 and then jump, as section 1 suggests. Below r = 1, making something up earns more reward than admitting ignorance, and giving the steps always earns more than refusing. So a weight tuned for one recipe tells you nothing about the right weight for the other.
 #
-# **The black line shows how many facts honesty costs.** The SFT model gets 85% of the facts right. With mixed pairs, the average share falls with every step up the ladder, from 95% at r = 0 to 0% at *only*. In between, it's 41% at r = 1.1 and 17% at r = 1.7. With weighted rewards, the policies with r = 1.1 or more are 100% honest and still get 60–68% of the facts right (means over seeds). At equal honesty, weighted rewards preserved far more facts here.
+# **The black line shows how much factual accuracy honesty costs.** The SFT model gets 85% of the facts right. With mixed pairs, the average share falls with every step up the ladder, from 95% at r = 0 to 0% at the last step (*only*). In between, the share is 41% at r = 1.1 and 17% at r = 1.7. With weighted rewards, the policies with r = 1.1 or more are 100% honest and still get 60–68% of the facts right (means over seeds). At equal honesty, weighted rewards preserved far more facts here.
 #
 # At r = 1.7, the weighted sum prefers the same replies as the truth, but the policies trained on it with GRPO still refuse 30–48% of the harmless how-tos, depending on the seed. The objective is right, but training doesn't reach its optimum.
 
@@ -475,7 +475,7 @@ plot_dual(dual_rows(recorded, seeds))
 #
 # A multiplier adds up all past gaps between the level and the measured share. If it's still changing at the last step, the run hasn't converged, and the level is only what you asked for, not a property of the policy. Nine of these 21 multipliers changed by more than 5% in the last five steps.
 #
-# **What if the multipliers get more time?** We set both levels to 70% again, for safety and for honesty, and trained for 200 steps with a tenth of the dual rate. There are two arms with three seeds each. The first arm uses GRPO as above. The second makes two changes: the advantages aren't divided by the standard deviation, and there is a KL penalty. In the first arm, neither metric settles at its level. In the second arm, safety averages 60–70% over the last 50 training steps, honesty averages 67–78%, and the multipliers hardly change anymore. [How a multiplier moves](#deeper-multiplier) shows all six runs.
+# **What if the multipliers get more time?** We set the levels for safety and honesty to 70% again and trained for 200 steps with a tenth of the dual rate. There are two arms with three seeds each. The first arm uses GRPO as above. The second makes two changes: the advantages aren't divided by the standard deviation, and there is a KL penalty. In the first arm, neither metric settles at its level. In the second arm, safety averages 60–70% over the last 50 training steps, honesty averages 67–78%, and the multipliers hardly change anymore. All six runs are shown in [How a multiplier moves](#deeper-multiplier).
 #
 # Surprisingly, these longer runs lose fewer facts. With greedy decoding, the six policies get 83–100% of the facts right, compared with 43–78% after the three runs of 24 steps. They refuse at most 9% of the harmless how-tos, compared with 20–43%. Four of the six are also much less safe than the short runs (52–58% compared with 87–100%), so part of the gain comes from lower safety. But on held-out prompts, one policy from the second arm scores 82% on safety, 92% on helpfulness, 100% on honesty and 97% on facts, which no short run achieved.
 
@@ -529,9 +529,9 @@ from postlab.course.week11 import plot_front
 plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 
 # %% [markdown]
-# **Which method?** No method leads for every seed. In the lower half of the figure, we take the most balanced policy for each seed, and a black tick shows its score on its weakest metric. The triangle is the mean of the three ticks, and the gray bar is the interval of that mean over prompts, not over seeds. With multipliers, the scores for the three seeds are 74%, 76% and 44%. With soups, they are 63–65%, with targeted RLHF 57–74%, and all the intervals overlap. (We chose the multipliers' settings with seed 0, so their 74% isn't a fresh test.) The methods differ in how they fail. Soups are the most predictable: their scores for the three seeds are within 2 points of each other. The balanced policies trained with GRPO on the judges' scores, with fixed weights or multipliers, are 100% honest. Their largest losses are on facts, for the third seed.
+# **Which method?** No method leads for every seed. In the lower half of the figure, each black tick shows the weakest metric of the most balanced policy for one seed. The triangle is the mean of the three ticks, and the gray bar is the interval of that mean over prompts, not over seeds. With multipliers, the scores for the three seeds are 74%, 76% and 44%. With soups, they are 63–65%, and with targeted RLHF, they are 57–74%. All the intervals overlap. (We chose the multipliers' settings with seed 0, so their 74% isn't a fresh test.) The methods differ in how they fail. Soups are the most predictable: their scores for the three seeds are within 2 points of each other. The balanced policies trained with GRPO on the judges' scores, with fixed weights or multipliers, are 100% honest. Their largest losses are on facts, for the third seed.
 #
-# **Where?** Up to a safety level of 70%, all the bands overlap. Above that, mixed pairs fall behind soups. At a level of 80%, the weakest of the other three metrics is 43% for mixed pairs and 63% for soups. For the three seeds, it's 61%, 41% and 28% with mixed pairs. With soups, it's 63%, 62% and 65%, so the two methods are close for the first seed. But there are 33 soups to choose from, and only seven policies trained on mixed pairs. If we use only the seven soups with the same weights as the mixed pairs, they score 35%, which is no better ([a deeper section](#deeper-volumes) has the table). So the lead comes from the finer choice of weights, which soups offer at almost no cost. The hollow marker shows the effect of luck: the soups that were chosen for 90% safety reach only 83% on the other half of the prompts.
+# **Where?** Up to a safety level of 70%, all the bands overlap. Above that, mixed pairs fall behind soups. At a level of 80%, the weakest of the other three metrics is 43% for mixed pairs and 63% for soups. For the three seeds, mixed pairs score 61%, 41% and 28% on that metric. Soups score 63%, 62% and 65%, so the two methods are close for the first seed. But there are 33 soups to choose from, and only seven policies trained on mixed pairs. If we use only the seven soups with the same weights as the mixed pairs, they score 35%, which is no better ([a deeper section](#deeper-volumes) has the table). So the lead comes from the finer choice of weights, which soups offer at almost no cost. The hollow marker shows the effect of luck: the soups that were chosen for 90% safety reach only 83% on the other half of the prompts.
 #
 # **At what cost?** With mixed pairs, weighted rewards or multipliers, training the seven policies took 81–87 seconds per seed. Training the three adapters for the soups took 26 seconds. After that, a new soup only has to be evaluated. Targeted RLHF is cheap because its seven policies come from seven points in one run. The dots show the larger cost: even the most balanced policy of each method averages 67% or less on some metric.
 #
@@ -614,12 +614,12 @@ shown["multipliers, best of 183", "held-out"] = {m: np.mean(numbers(closest[m]))
 (100 * pd.DataFrame(shown).T[AXES]).round(0)
 
 # %% [markdown]
-# **In this run, the policy trained on our labels reaches the target on both sets of prompts.** The policy trained on the same mix, labeled with the sum, doesn't. On the tuning prompts, its safety is 71%, compared with 90% for ours. It gets 73% of the facts right, compared with 89%. Both ways of labeling prefer the right reply in every pair that has one. The difference is in the pairs with two bad replies:
+# **In this run, the policy trained on our labels reaches the target on both sets of prompts.** With the same mix, the policy trained on labels from the sum misses the target. On the tuning prompts, its safety is 71%, compared with 90% for ours. The policy also gets fewer facts right (73%, compared with 89%). Both ways of labeling prefer the right reply in every pair that has one. The difference is in the pairs with two bad replies:
 #
 # - For an unsafe request, the sum prefers the requested steps to the steps for another deed, because the helpful judge does. Such a pair teaches the policy to comply.
 # - For a factual question, the sum prefers 'I do not know' to a wrong value, because the honest judge does. Such a pair teaches the policy to abstain. That's the loophole from section 1.
 #
-# Our `worth` gives both replies in such a pair the same number, so the pair is replaced by another one. **Judges that disagree are one source of conflict. The choice of pairs that they label is another.**
+# Our `worth` gives both replies in such a pair the same number, so the pair is replaced by another one. **Judges that disagree are one source of conflict, and the choice of pairs that they label is another.**
 #
 # Our labels have a cost, too. On the tuning prompts, the policy trained with the sum is more helpful (90% compared with 82%). On the held-out prompts, our policy's safety is only 80%, which is 10 points less than on the tuning prompts, so it meets the target without any margin. We also picked this mix out of ten *after* seeing the held-out results, so those prompts are no longer a fresh test for us.
 #
@@ -645,7 +645,7 @@ pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(sprea
 #
 # So a margin of two points isn't enough. Different processors also round differently, so your numbers may differ from ours by a few points. If you need 80%, aim higher, train with several seeds, and confirm the result on prompts you haven't looked at.
 #
-# Only the pairs differ from the mixed pairs in section 7: they cover other requests, compare other replies, and have other labels. Each mixed pair is labeled by only *one* judge, while `worth` uses all three judges for each reply.
+# This training differs from the runs on mixed pairs in section 7 only in its pairs: they cover other requests, compare other replies, and have other labels. Each mixed pair is labeled by only *one* judge, while `worth` uses all three judges for each reply.
 #
 # <details><summary>Our worth and mix</summary>
 #
@@ -674,7 +674,7 @@ pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(sprea
 # Here is how this week's results can help you choose a method:
 #
 # - *Will the users choose the trade-off themselves?* Then soups are attractive, because extra choices need no extra training. Check the facts score of each soup you offer.
-# - *Must the policy meet a given level?* A multiplier lets you state the level, but make sure that the multiplier has converged, and verify the level on fresh prompts with the decoding you'll use. Our runs of 24 steps overshot. Of our two arms of 200 steps, only the one with a KL penalty and undivided advantages came close to its levels, and only in training.
+# - *Must the policy meet a given level?* A multiplier lets you state the level, but make sure that the multiplier has converged, and verify the level on fresh prompts with the decoding you'll use. Our 24-step runs overshot their levels. Of our two 200-step arms, only the one with a KL penalty and undivided advantages came close to its levels, and only in training.
 # - *Do you know the weights already?* Then train with them directly.
 # - *Can you improve the labels?* Do that first.
 #
@@ -736,7 +736,7 @@ hypervolume = check.hypervolume(hypervolume)
 round(hypervolume(points, torch.zeros(2)).item(), 2)
 
 # %% [markdown]
-# **The best of many is partly luck.** Each point is a mean over a limited number of prompts, so it's noisy. Take a policy that succeeds half the time on each of two objectives, so that its true hypervolume is 0.25. Now evaluate several copies of it, each with fresh random outcomes.
+# **The best result out of many is partly luck.** Each point is a mean over a limited number of prompts, so it's noisy. Take a policy that succeeds half the time on each of two objectives, so that its true hypervolume is 0.25. Now evaluate several copies of it, each with fresh random outcomes.
 #
 # **Predict first.** How much area do 1, 8 and 64 copies of the same policy appear to cover together?
 
@@ -790,7 +790,7 @@ firsts = {
 pd.DataFrame(firsts, index=[f"first on seed {seed}" for seed in seeds]).T
 
 # %% [markdown]
-# Without facts, the soups have the largest measured hypervolume for all three seeds. When we add facts, they have the largest one for two seeds, or for only one seed if the policies are selected on other prompts (*chosen elsewhere*). The figure shows the hypervolumes over four axes with their intervals:
+# Without facts, soups have the largest measured hypervolume for all three seeds. When we add facts, soups rank first for two seeds, or for only one if the policies are selected on other prompts (*chosen elsewhere*). The figure shows the hypervolumes over four axes with their intervals:
 
 # %% tags=["aside"]
 from postlab.course.week11 import plot_volumes
@@ -805,7 +805,7 @@ for how, by_seed in with_facts.items():
 plot_volumes(pd.DataFrame(rows))
 
 # %% [markdown]
-# The table compares each method with the soups for every seed, using both estimates. If an interval contains 0, the comparison is inconclusive. We claim a difference only if its interval excludes 0 for both estimates and every seed.
+# The table compares each method with the soups for every seed, using both estimates. We claim a difference only if its interval excludes 0 for both estimates and every seed.
 
 # %% tags=["aside"]
 rows = []
@@ -823,9 +823,9 @@ for where, who in said.items():
 table.sort_index().round(2)
 
 # %% [markdown]
-# By that rule, no other method is above or below the soups. (*Soups, 7* is named only because 33 policies cover more than seven of the same kind.) Multipliers come closest to the soups. As measured, soups lead by 0.30 for seed 2, where the runs with multipliers lost the most facts. For the other seeds, we can't tell the two apart. When the policies are selected on other prompts, multipliers lead for seed 0, soups lead for seed 2, and seed 1 is inconclusive. So there is no winner, and the soups' lead on three axes depended on leaving out the fourth.
+# By that rule, no other method is above or below the soups. (*Soups, 7* is named only because 33 policies cover more than seven of the same kind.) Multipliers come closest to the soups. By the first estimate, soups lead by 0.30 for seed 2, where the runs with multipliers lost the most facts. For the other seeds, we can't tell the two methods apart. By the second estimate, multipliers lead for seed 0, soups lead for seed 2, and seed 1 is inconclusive. So there is no winner, and the soups' lead on three axes depended on leaving out the fourth.
 #
-# Having more policies also helps in a way that isn't luck: it offers a finer choice of weights. The next table returns to section 7's level of 80% safety and adds the seven soups with the same weights as the mixed pairs. It gives the score on the weakest of the other three metrics in percent, with its interval and the values for each seed.
+# Having more policies also has a real advantage: a finer choice of weights. The next table returns to section 7's level of 80% safety and adds the seven soups with the same weights as the mixed pairs. It gives the score on the weakest of the other three metrics in percent, with its interval and the values for each seed.
 
 # %% tags=["aside"]
 few = {m: {s: method_sets(recorded, [s], AXES)[m] for s in seeds} for m in ("soups", "soups, 7", "mixed")}  # fmt: skip
@@ -994,9 +994,9 @@ rewards = torch.tensor([[0.0, 1.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
 {w: advantages(rewards, torch.tensor([1.0, w]), ORDERS[0]) for w in (1.0, 0.01)}  # fmt: skip
 
 # %% [markdown]
-# The advantages are almost the same, because dividing by the group's standard deviation cancels the weight. **Weights only trade off rewards that vary within the same group.** If only one judge's scores vary in a group, that judge has full influence, whatever its weight is. (`scale_rewards="none"` avoids this.)
+# The advantages are almost the same, because dividing by the group's standard deviation cancels the weight. **A weight matters only when several rewards vary within the same group.** If only one judge's scores vary in a group, that judge has full influence, whatever its weight is. (`scale_rewards="none"` avoids this.)
 #
-# The next table compares TRL's other order with the default at r = 1.7 for each seed. Judging by the four answers above, you'd expect the other order to lose the information in the safe judge's half point for lamps:
+# The next table compares TRL's other order with the default at r = 1.7 for each seed. Judging by the four answers above, you'd expect the other order to ignore that the safe judge gives half a point for lamps:
 
 # %% tags=["aside"]
 from postlab.course.week11 import paired_rows
@@ -1004,7 +1004,7 @@ from postlab.course.week11 import paired_rows
 paired_rows(recorded, ("weighted", 4), ("apart", 0), SHOWN, seeds).round(2)
 
 # %% [markdown]
-# As expected, over-refusal rises by 21 and 33 points for two seeds. For the third seed, the change (+4 points) is inconclusive. Honesty doesn't change, because it's 100% with both orders. The facts score doesn't fall: it's 86%, 96% and 49% for the three seeds, compared with 71%, 63% and 47% with the default.
+# As expected, over-refusal rises for two seeds, by 21 and 33 points. For the third seed, the change (+4 points) is inconclusive. Honesty doesn't change, because it's 100% with both orders. The facts score doesn't fall: it's 86%, 96% and 49% for the three seeds, compared with 71%, 63% and 47% with the default.
 #
 # > **The roadmap says** DAPO is *Decoupled Alignment and Policy Optimization*, which separates alignment from optimization for safety. **The evidence says** it's *Decoupled Clip and Dynamic sAmpling Policy Optimization* ([2503.14476](https://arxiv.org/abs/2503.14476)). Its main ingredients are a higher upper clip, replacing zero-variance groups with new ones, and a token-level loss. None of it is about safety. Week 8 tests these ingredients.
 
@@ -1038,7 +1038,7 @@ if not findings:
     print("The doctor reports nothing.")
 
 # %% [markdown]
-# If the doctor reports a traded reward, it's right, but we asked for that trade: the multiplier raised the weight of one judge on purpose, and the log doesn't show multipliers. Nor does the log show that the honest judge rewards abstaining on facts.
+# If the doctor reports a traded reward, it's right, but we asked for that trade: the multiplier raised one judge's weight on purpose. The log doesn't show the multipliers, nor that the honest judge rewards abstaining on facts.
 #
 # Here are the metrics of the recorded runs at each level (means over seeds):
 
@@ -1054,7 +1054,7 @@ table.set_index(pd.Index([100 * level for level in recorded["levels"]], name="le
 #
 # ### With time to converge
 #
-# The runs above stop after 24 steps. The next figure shows runs of 200 steps with three seeds. The dual rate is 0.02 instead of 0.2, and the running means cover about ten batches. The levels are 70% safety and 70% honesty.
+# The runs above stop after 24 steps. The next figure shows runs of 200 steps with three seeds. The dual rate is 0.02 instead of 0.2, and the running means cover about ten batches.
 #
 # The two columns differ in two settings. On the left (labeled *switch* in the tables), GRPO divides the advantages by the group's standard deviation, as above. On the right (labeled *dial*), the advantages aren't divided, and a KL penalty keeps the policy near the SFT model. Make a guess: on which side can the policy stay near 70%?
 
@@ -1079,11 +1079,11 @@ constraint_held(rows).unstack("seed").round(1)
 # %% [markdown]
 # **On the left, neither metric settles.** For every seed, safety climbs above 90%, falls to 21–35%, and rises again. Over the last 50 steps, it averages 40%, 76% and 53% for the three seeds, while its multiplier moves by 5–24%.
 #
-# Honesty doesn't stay at its level for any seed, either. For seeds 0 and 2, it averages 99%, and its multiplier keeps falling, to about 0.8. With a multiplier below 1, making something up earns more reward than admitting ignorance, but these policies hardly ever sample a made-up answer anymore. As in section 6, we can't reward a reply that is never sampled. For seed 1, the policy did return to making things up: honesty fell from 99% to 6%, and it averages 15%.
+# Honesty doesn't stay at its level for any seed, either. For seeds 0 and 2, it averages 99%, and its multiplier keeps falling, to about 0.8. With a multiplier below 1, making something up earns more reward than admitting ignorance, but these policies hardly ever sample a made-up answer anymore. As section 6 showed, training can't reward a reply that is never sampled. For seed 1, the policy did return to making things up: honesty fell from 99% to 6%, and it averages 15%.
 #
-# **On the right, both metrics come close to the level.** For the three seeds, safety averages 60%, 70% and 66%, and honesty averages 67%, 75% and 78%. The multipliers have leveled off at about 2.0 for safety and 1.4–1.5 for honesty. In these 50 steps, they moved by 2–5%. The running mean of safety still swings between 44% and 84%. Part of that is noise, because a batch contains about one unsafe request with eight samples.
+# **On the right, both metrics come close to the level.** For the three seeds, safety averages 60%, 70% and 66%, and honesty averages 67%, 75% and 78%. The multipliers have leveled off at about 2.0 for safety and 1.4–1.5 for honesty. The running mean of safety still swings between 44% and 84%. Part of that is noise, because a batch contains about one unsafe request with eight samples.
 #
-# **Why do the two sides differ?** A likely reason is the division by the standard deviation. For half of the rough deeds, such as trapping somebody, the sum prefers a refusal if λ is above 4/3, and compliance if it's below. The division leaves only the sign of this preference: [within a group](#deeper-weights), a small preference has as much effect as a large one. So the policy has no reason to settle at 70%, whatever λ is. If the advantages aren't divided, a small preference has only a small effect, and the KL penalty pushes back harder the further the policy is from SFT. Each λ can thus have a share at which the two forces balance. But these runs don't isolate that reason, because the columns differ in both settings.
+# **Why do the two sides differ?** A likely reason is the division by the standard deviation. For half of the rough deeds, such as trapping somebody, the sum prefers a refusal if λ is above 4/3 and compliance if it's below. The division leaves only the sign of this preference: [within a group](#deeper-weights), a small preference has as much effect as a large one. So the policy has no reason to settle at 70%, whatever λ is. If the advantages aren't divided, a small preference has only a small effect, and the KL penalty pushes back harder the further the policy is from SFT. For each λ, there can then be a share of refusals at which the two effects balance. But these runs don't prove that explanation, because the columns differ in both settings.
 #
 # The next table shows the six policies on held-out prompts, once with four samples per prompt and once with greedy decoding. Each entry gives the lowest and highest percentages over three seeds:
 
@@ -1093,13 +1093,13 @@ constraint_ends(constraint, SHOWN).groupby(["arm", "decoded"]).agg(spread)
 # %% [markdown]
 # The level applies to what the multiplier measures: samples at temperature 1 on training prompts. With sampling on held-out prompts, the right-hand policies score 52–84% on safety and 72–84% on honesty. With greedy decoding, honesty is 88–100%. Greedy decoding always takes the likelier reply, so a policy that admits ignorance 70% of the time on *every* question would be 100% honest. So when you state a level, also say which decoding and which prompts it applies to.
 #
-# As section 6 showed, these policies lose fewer facts than those trained for 24 steps. Did they lose their facts first and recover them later? That's unlikely. At step 24, the running mean of the facts score in training is 88–98% in all six runs, and its lowest value after that is 76% (for seed 1 on the left). At that step, the left-hand runs differ from the short ones only in the slower multiplier (its rate and its running mean) and in their prompts. So the slower multiplier probably preserves the facts, not the extra steps.
+# As section 6 showed, these policies lose fewer facts than those trained for 24 steps. Did they lose their facts first and recover them later? That's unlikely. At step 24, the running mean of the facts score in training is 88–98% in all six runs, and its lowest value after that is 76% (for seed 1 on the left). At that step, the left-hand runs differ from the short ones only in the slower multiplier (its rate and its running mean) and in their prompts. So it's probably the slower multiplier that preserves the facts, not the extra steps.
 
 # %% [markdown]
 # <a id="deeper-targeted" name="deeper-targeted"></a>
 # ## Deeper: targeted RLHF
 #
-# The roadmap's recipe is DPO first, then RL on safety alone. We call the number of RL steps the *dose*. In the recorded runs, GRPO trains on the safe judge, using unsafe requests and requests that only sound unsafe. There are two starting points. One is this week's DPO model trained on pairs mixed at r = 0.5, which favors helpfulness. The other is the DPO model that ships with the course. Like yours from week 5, it was trained on pairs labeled by the oracle.
+# The roadmap's recipe is DPO first, then RL on safety alone. We call the number of RL steps the *dose*. In the recorded runs, GRPO uses the safe judge's scores on unsafe requests and on requests that only sound unsafe. There are two starting points. One is this week's DPO model trained on pairs mixed at r = 0.5, which favors helpfulness. The other is the DPO model that ships with the course. Like the one you trained in week 5, it was trained on pairs labeled by the oracle.
 #
 # **Predict first.** The shipped DPO model already refuses nearly all unsafe requests. What can more training on safety still change?
 
@@ -1124,7 +1124,7 @@ parts = {
 pd.concat(parts).round(2)
 
 # %% [markdown]
-# In the runs that start from mixed pairs, safety rises by 42–58 points, and helpfulness falls by 64–76 points. The shipped model could gain only 4 points of safety (from 96% to 100%). Its helpfulness changes by −3 (inconclusive), −58 and −19 points for the three seeds. For seed 1, its safety was already at 100% after 4 steps, when helpfulness was still 99% and the facts score was 95%. The later steps couldn't improve safety. So stop when you reach the target, not at a fixed dose.
+# In the runs that start from mixed pairs, safety rises by 42–58 points, and helpfulness falls by 64–76 points. The shipped model could gain only 4 points of safety (from 96% to 100%). Its helpfulness changes by −3 (inconclusive), −58 and −19 points for the three seeds. For seed 1, safety was already at 100% after 4 steps, when helpfulness was still 99% and the facts score was 95%. So stop when you reach the target, not after a fixed number of steps.
 #
 # These runs also lose facts. When they start from mixed pairs, the facts score falls from 70–75% to 8%, 3% and 17%. When they start from the shipped model, it falls from 97% to 93%, 61% and 94%. In the runs that start from mixed pairs, *honesty rises* at the same time, from 40–62% to 88–100%, although we didn't use the honest judge: a model that declines more and more requests can look honest.
 
@@ -1145,7 +1145,7 @@ frame.loc["one sample, greedy"] = pd.Series(means_of(starts["sft"]["metrics"], S
 frame.round(1)
 
 # %% [markdown]
-# At r = 1.7, which is between 4/3 and 2, the weighted sum picks replies as good as the oracle's. At the other rungs, it doesn't, and more training wouldn't help, because the objective itself favors other replies. Picking by the sum doesn't lose facts: at r = 1.7, the picked replies get 96–100% of them right, depending on the seed. So the loss of facts came from training, not from the sum.
+# At r = 1.7, which is between 4/3 and 2, the weighted sum picks replies as good as the oracle's. At the other rungs, it doesn't, and more training wouldn't help, because the objective itself favors other replies. Picking by the weighted sum doesn't lose facts: at r = 1.7, the picked replies get 96–100% of the facts right. So the loss of facts came from training, not from the weighted sum.
 #
 # **So a front shows you three things at once:** what the weighted sum rewards, how well the method optimizes it, and what luck adds when you measure.
 
@@ -1153,15 +1153,15 @@ frame.round(1)
 # <a id="deeper-tried" name="deeper-tried"></a>
 # ## Deeper: what we tried
 #
-# The record contains the final settings. The settings below, all tried with seed 0 only, didn't work or were discarded:
+# The recorded runs use the final settings. The settings below, all tried with seed 0 only, didn't work or were discarded:
 #
-# - After DPO for 60 steps at a learning rate of 4e-4 on the safe judge's pairs, the policy refused everything, even harmless how-tos and facts. After 24 steps at 2e-4, the specialist doesn't refuse everything.
+# - After DPO for 60 steps at a learning rate of 4e-4 on the safe judge's pairs, the policy refused everything, even harmless how-tos and factual questions. After 24 steps at 2e-4, the specialist doesn't refuse everything.
 # - GRPO hadn't converged after 24 steps at a learning rate of 4e-4. Training for 40 steps at 6e-4 took more time than we had, so the runs above use 24 steps at 6e-4.
 # - Multipliers with a rate of 1, or with a rate of 0.25 over 40 steps, kept growing while the policy was still learning. These multipliers reached 12 and 5.7, and over-refusal rose to 55% at a level of 80%.
 # - When the multipliers started at 1 with a rate of 0.1, safety stayed at 0–17% at all seven levels, as section 6 explains. We chose the final values, a start of 1.5 and a rate of 0.2, by looking at levels of 60% and 90% with seed 0.
 # - When targeted RLHF used the same learning rate as the other runs and started from DPO on equally mixed pairs, the policy refused everything by the third dose. That's why we use a third of that learning rate and a start that favors helpfulness.
 #
-# The runs of 200 steps in [How a multiplier moves](#deeper-multiplier) used one combination of settings per column. We haven't tried each of their two changes alone, more steps, other KL weights, a constraint on facts, or a judge that penalizes abstaining when the answer is known. Any of these may change the results.
+# In [How a multiplier moves](#deeper-multiplier), the 200-step runs used one combination of settings per column. We haven't tried making only one of their two changes, training for more steps, using other KL weights, constraining facts, or using a judge that penalizes abstaining when the answer is known. Any of these may change the results.
 
 # %% [markdown]
 # <a id="deeper-own" name="deeper-own"></a>
@@ -1247,7 +1247,7 @@ plot_stages(table, profile=lab.profile.name) if own else None
 # %% [markdown]
 # ### Soups and what they are compared with
 #
-# All adapters started from the SFT adapter, so a soup whose weights add up to 1 contains the SFT update exactly once, as in section 4. Every policy answers the same held-out look-alikes.
+# All adapters started from the SFT adapter, so a soup whose weights add up to 1 contains the SFT update exactly once, as in section 4. Every policy replies to the same held-out requests and look-alikes.
 #
 # *Careful* is the share of harmful requests that are refused and of unanswerable questions on which the model admits ignorance. *Helpful* is its counter-metric: the share of harmless requests that aren't refused and of answerable questions that are answered correctly. So here, a model that always abstains loses points. *Soup 0.25* is a quarter of the helpful adapter and three quarters of the careful one.
 
@@ -1319,7 +1319,7 @@ if own:
 plot_own_front(points) if own else None
 
 # %% [markdown]
-# The large markers show the policies on the overall Pareto front. As [the section on luck](#deeper-volumes) shows, which policies are on it is partly luck, and with so few prompts, the crosses overlap. So we test only the comparisons that we planned: the half-and-half soup against the policy trained on the mixture, and both against SFT. All of them answer the same prompts. The table shows the individual metrics beside the two axes:
+# The large markers show the policies on the overall Pareto front. As [the section on luck](#deeper-volumes) shows, whether a policy is on that front is partly luck, and with so few prompts, the crosses overlap. So we test only the comparisons that we planned: the half-and-half soup against the policy trained on the mixture, and both against SFT. All of them answer the same prompts. The table shows the individual metrics beside the two axes:
 
 # %%
 if own:
@@ -1340,7 +1340,7 @@ if own:
 pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 
 # %% [markdown]
-# The columns *careful* and *helpful* are differences in points, with intervals. If an interval contains zero, the comparison is *inconclusive*. A policy that moved right *and* down in the figure has learned to refuse more often, not to read the request. Only a policy that moved right without moving down has learned the difference.
+# The columns *careful* and *helpful* show differences in points, with intervals. If an interval contains zero, the comparison is *inconclusive*. A policy that moved right *and* down in the figure has learned to refuse more often rather than to read the request. Only a policy that moved right without moving down has learned the difference.
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>
@@ -1366,7 +1366,7 @@ pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 #
 # </details>
 #
-# **3.** Method A has 30 policies and a hypervolume of 0.71. Method B has 7 policies and 0.68. Is A better?
+# **3.** Method A has 30 policies and a hypervolume of 0.71. Method B has 7 policies and a hypervolume of 0.68. Is A better?
 #
 # <details><summary>Answer</summary>
 #
@@ -1398,4 +1398,4 @@ pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 
 # %% [markdown]
 # <a id="papers" name="papers"></a>
-# **Papers.** Ramé et al. 2023, *Rewarded soups* ([2306.04488](https://arxiv.org/abs/2306.04488)): section 2 explains why averaging weights may work, and section 3 shows fronts. Dai et al. 2023, *Safe RLHF* ([2310.12773](https://arxiv.org/abs/2310.12773)): section 3 describes the two sets of labels and the multiplier, whose logarithm they update. Bai et al. 2022 ([2204.05862](https://arxiv.org/abs/2204.05862)) mix helpful and harmless data. *GDPO*, 2026 ([2601.05242](https://arxiv.org/abs/2601.05242)), shows what you lose when you normalize a sum of rewards. Zhang and Golovin 2020 ([2006.04655](https://arxiv.org/abs/2006.04655)) write the hypervolume as a mean over directions.
+# **Papers.** Ramé et al. 2023, *Rewarded soups* ([2306.04488](https://arxiv.org/abs/2306.04488)): section 2 explains why averaging weights may work, and section 3 shows fronts. Dai et al. 2023, *Safe RLHF* ([2310.12773](https://arxiv.org/abs/2310.12773)): section 3 describes the two sets of labels and the multiplier, whose logarithm they update. Bai et al. 2022 ([2204.05862](https://arxiv.org/abs/2204.05862)) mix helpful and harmless data. *GDPO*, 2026 ([2601.05242](https://arxiv.org/abs/2601.05242)), shows what you lose when you normalize a sum of rewards. Zhang and Golovin 2020 ([2006.04655](https://arxiv.org/abs/2006.04655)) express the hypervolume as a mean over directions.
