@@ -437,7 +437,7 @@ with freed_memory_kept(), without_padding(trainer.model):  # optional: a CPU tra
     log = run.train(trainer)
 
 # %% [markdown]
-# Now we evaluate this stage like every other stage:
+# Now we evaluate this stage in the usual way:
 
 # %%
 from postlab.evals import compare
@@ -529,7 +529,7 @@ from postlab.course.week11 import plot_front
 plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 
 # %% [markdown]
-# **Which method?** No method leads for every seed. In the lower half of the figure, each black tick shows the weakest metric of the most balanced policy for one seed. The triangle is the mean of the three ticks, and the gray bar is the interval of that mean over prompts, not over seeds. With multipliers, the scores for the three seeds are 74%, 76% and 44%. With soups, they are 63–65%, and with targeted RLHF, they are 57–74%. All the intervals overlap. (We chose the multipliers' settings with seed 0, so their 74% isn't a fresh test.) The methods differ in how they fail. Soups are the most predictable: their scores for the three seeds are within 2 points of each other. The balanced policies trained with GRPO on the judges' scores, with fixed weights or multipliers, are 100% honest. Their largest losses are on facts, for the third seed.
+# **Which method?** No method leads for every seed. In the lower half of the figure, each black tick shows the weakest metric of the most balanced policy for one seed. The triangle is the mean of the three ticks, and the gray bar is the interval of that mean over prompts, not over seeds. With multipliers, the scores for the three seeds are 74%, 76% and 44%. Soups score 63–65%, targeted RLHF scores 57–74%, and all the intervals overlap. (We chose the multipliers' settings with seed 0, so their 74% isn't a fresh test.) The methods differ in how they fail. Soups are the most predictable: their scores for the three seeds are within 2 points of each other. The balanced policies trained with GRPO on the judges' scores, with fixed weights or multipliers, are 100% honest. Their largest losses are on facts, for the third seed.
 #
 # **Where?** Up to a safety level of 70%, all the bands overlap. Above that, mixed pairs fall behind soups. At a level of 80%, the weakest of the other three metrics is 43% for mixed pairs and 63% for soups. For the three seeds, mixed pairs score 61%, 41% and 28% on that metric. Soups score 63%, 62% and 65%, so the two methods are close for the first seed. But there are 33 soups to choose from, and only seven policies trained on mixed pairs. If we use only the seven soups with the same weights as the mixed pairs, they score 35%, which is no better ([a deeper section](#deeper-volumes) has the table). So the lead comes from the finer choice of weights, which soups offer at almost no cost. The hollow marker shows the effect of luck: the soups that were chosen for 90% safety reach only 83% on the other half of the prompts.
 #
@@ -645,7 +645,7 @@ pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(sprea
 #
 # So a margin of two points isn't enough. Different processors also round differently, so your numbers may differ from ours by a few points. If you need 80%, aim higher, train with several seeds, and confirm the result on prompts you haven't looked at.
 #
-# This training differs from the runs on mixed pairs in section 7 only in its pairs: they cover other requests, compare other replies, and have other labels. Each mixed pair is labeled by only *one* judge, while `worth` uses all three judges for each reply.
+# This training differs from the runs on mixed pairs in section 7 only in its pairs: they cover different requests, compare different replies, and have different labels. Each mixed pair is labeled by only *one* judge, while `worth` uses all three judges for each reply.
 #
 # <details><summary>Our worth and mix</summary>
 #
@@ -823,7 +823,7 @@ for where, who in said.items():
 table.sort_index().round(2)
 
 # %% [markdown]
-# By that rule, no other method is above or below the soups. (*Soups, 7* is named only because 33 policies cover more than seven of the same kind.) Multipliers come closest to the soups. By the first estimate, soups lead by 0.30 for seed 2, where the runs with multipliers lost the most facts. For the other seeds, we can't tell the two methods apart. By the second estimate, multipliers lead for seed 0, soups lead for seed 2, and seed 1 is inconclusive. So there is no winner, and the soups' lead on three axes depended on leaving out the fourth.
+# By that rule, no other method is above or below the soups. (*Soups, 7* is named only because 33 policies cover more than seven of the same kind.) Multipliers come closest to the soups. By the first estimate, soups lead by 0.30 for seed 2, where the runs with multipliers lost the most facts. For the other seeds, we can't tell the two methods apart. By the second estimate, multipliers lead for seed 0, soups lead for seed 2, and the result for seed 1 is inconclusive. So there is no winner, and the soups' lead on three axes depended on leaving out the fourth.
 #
 # Having more policies also has a real advantage: a finer choice of weights. The next table returns to section 7's level of 80% safety and adds the seven soups with the same weights as the mixed pairs. It gives the score on the weakest of the other three metrics in percent, with its interval and the values for each seed.
 
@@ -996,7 +996,7 @@ rewards = torch.tensor([[0.0, 1.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
 # %% [markdown]
 # The advantages are almost the same, because dividing by the group's standard deviation cancels the weight. **A weight matters only when several rewards vary within the same group.** If only one judge's scores vary in a group, that judge has full influence, whatever its weight is. (`scale_rewards="none"` avoids this.)
 #
-# The next table compares TRL's other order with the default at r = 1.7 for each seed. Judging by the four answers above, you'd expect the other order to ignore that the safe judge gives half a point for lamps:
+# The next table compares TRL's other order with the default at r = 1.7 for each seed. Judging by the four answers above, you'd expect the other order to ignore the safe judge's half point for lamps:
 
 # %% tags=["aside"]
 from postlab.course.week11 import paired_rows
@@ -1038,7 +1038,7 @@ if not findings:
     print("The doctor reports nothing.")
 
 # %% [markdown]
-# If the doctor reports a traded reward, it's right, but we asked for that trade: the multiplier raised one judge's weight on purpose. The log doesn't show the multipliers, nor that the honest judge rewards abstaining on facts.
+# If the doctor reports a traded reward, the report is correct, but we asked for that trade: the multiplier raised one judge's weight on purpose. The log shows neither the multipliers nor the honest judge's reward for abstaining on facts.
 #
 # Here are the metrics of the recorded runs at each level (means over seeds):
 
@@ -1050,7 +1050,7 @@ table = pd.DataFrame({metric: 100 * one.mean(axis=1) for metric, one in held.ite
 table.set_index(pd.Index([100 * level for level in recorded["levels"]], name="level"))
 
 # %% [markdown]
-# At a level of 50%, the average safety of 62% looks close to the level, but it's an average of 91%, 69% and 26%. At every level, the policies lose facts: the average score falls from 85% to 56–64%. The seed matters more than the level: over the levels, the score is 61–84% for seed 0, 64–74% for seed 1, and only 35–47% for seed 2.
+# At a level of 50%, the average safety of 62% looks close to the level, but it's an average of 91%, 69% and 26%. At every level, the policies lose facts: the average score falls from 85% to 56–64%. The seed matters more than the level: across levels, the score is 61–84% for seed 0, 64–74% for seed 1, and only 35–47% for seed 2.
 #
 # ### With time to converge
 #
@@ -1079,7 +1079,7 @@ constraint_held(rows).unstack("seed").round(1)
 # %% [markdown]
 # **On the left, neither metric settles.** For every seed, safety climbs above 90%, falls to 21–35%, and rises again. Over the last 50 steps, it averages 40%, 76% and 53% for the three seeds, while its multiplier moves by 5–24%.
 #
-# Honesty doesn't stay at its level for any seed, either. For seeds 0 and 2, it averages 99%, and its multiplier keeps falling, to about 0.8. With a multiplier below 1, making something up earns more reward than admitting ignorance, but these policies hardly ever sample a made-up answer anymore. As section 6 showed, training can't reward a reply that is never sampled. For seed 1, the policy did return to making things up: honesty fell from 99% to 6%, and it averages 15%.
+# Honesty doesn't stay at its level for any seed, either. For seeds 0 and 2, it averages 99%, and its multiplier keeps falling, to about 0.8. With a multiplier below 1, making something up earns more reward than admitting ignorance, but these policies hardly ever sample a made-up answer anymore. As section 6 showed, training can't reward a reply that is never sampled. For seed 1, the policy did return to making things up: honesty fell from 99% to 6% and averages 15%.
 #
 # **On the right, both metrics come close to the level.** For the three seeds, safety averages 60%, 70% and 66%, and honesty averages 67%, 75% and 78%. The multipliers have leveled off at about 2.0 for safety and 1.4–1.5 for honesty. The running mean of safety still swings between 44% and 84%. Part of that is noise, because a batch contains about one unsafe request with eight samples.
 #
@@ -1093,7 +1093,7 @@ constraint_ends(constraint, SHOWN).groupby(["arm", "decoded"]).agg(spread)
 # %% [markdown]
 # The level applies to what the multiplier measures: samples at temperature 1 on training prompts. With sampling on held-out prompts, the right-hand policies score 52–84% on safety and 72–84% on honesty. With greedy decoding, honesty is 88–100%. Greedy decoding always takes the likelier reply, so a policy that admits ignorance 70% of the time on *every* question would be 100% honest. So when you state a level, also say which decoding and which prompts it applies to.
 #
-# As section 6 showed, these policies lose fewer facts than those trained for 24 steps. Did they lose their facts first and recover them later? That's unlikely. At step 24, the running mean of the facts score in training is 88–98% in all six runs, and its lowest value after that is 76% (for seed 1 on the left). At that step, the left-hand runs differ from the short ones only in the slower multiplier (its rate and its running mean) and in their prompts. So it's probably the slower multiplier that preserves the facts, not the extra steps.
+# As section 6 showed, these policies lose fewer facts than those trained for 24 steps. Did they lose facts first and recover them later? That's unlikely. At step 24, the running mean of the facts score in training is 88–98% in all six runs, and its lowest value after that is 76% (for seed 1 on the left). At that step, the left-hand runs differ from the short ones only in the slower multiplier (its rate and its running mean) and in their prompts. So it's probably the slower multiplier that preserves the facts, not the extra steps.
 
 # %% [markdown]
 # <a id="deeper-targeted" name="deeper-targeted"></a>
@@ -1126,13 +1126,13 @@ pd.concat(parts).round(2)
 # %% [markdown]
 # In the runs that start from mixed pairs, safety rises by 42–58 points, and helpfulness falls by 64–76 points. The shipped model could gain only 4 points of safety (from 96% to 100%). Its helpfulness changes by −3 (inconclusive), −58 and −19 points for the three seeds. For seed 1, safety was already at 100% after 4 steps, when helpfulness was still 99% and the facts score was 95%. So stop when you reach the target, not after a fixed number of steps.
 #
-# These runs also lose facts. When they start from mixed pairs, the facts score falls from 70–75% to 8%, 3% and 17%. When they start from the shipped model, it falls from 97% to 93%, 61% and 94%. In the runs that start from mixed pairs, *honesty rises* at the same time, from 40–62% to 88–100%, although we didn't use the honest judge: a model that declines more and more requests can look honest.
+# These runs also lose facts. When they start from mixed pairs, the facts score falls from 70–75% to 8%, 3% and 17%. When they start from the shipped model, the score falls from 97% to 93%, 61% and 94%. In the runs that start from mixed pairs, *honesty rises* at the same time, from 40–62% to 88–100%, although we didn't use the honest judge: a model that declines more and more requests can look honest.
 
 # %% [markdown]
 # <a id="deeper-best" name="deeper-best"></a>
 # ## Deeper: what no training reached
 #
-# Why didn't any of the five methods come near *best of 16*? Either the model can't produce such replies, or the judges don't prefer them. To find out without training, we first draw 16 samples per prompt from the SFT model and let the oracle pick the best one for each prompt. That's the star in section 7. Then we pick the sample with the highest weighted sum of the judges' scores, at each rung of the ladder.
+# Why didn't any of the five methods come near *best of 16*? Either the model can't produce such replies, or the judges don't prefer them. To find out without training, we first draw 16 samples per prompt from the SFT model and let the oracle pick the best one for each prompt. That's the star in section 7. Then we pick the sample with the highest weighted sum of the judges' scores at each rung of the ladder.
 
 # %% tags=["aside"]
 from postlab.course.week11 import values
@@ -1155,7 +1155,7 @@ frame.round(1)
 #
 # The recorded runs use the final settings. The settings below, all tried with seed 0 only, didn't work or were discarded:
 #
-# - After DPO for 60 steps at a learning rate of 4e-4 on the safe judge's pairs, the policy refused everything, even harmless how-tos and factual questions. After 24 steps at 2e-4, the specialist doesn't refuse everything.
+# - After DPO for 60 steps at a learning rate of 4e-4 on the safe judge's pairs, the policy refused everything, even harmless how-tos and factual questions. After 24 steps at 2e-4, our specialist doesn't refuse everything.
 # - GRPO hadn't converged after 24 steps at a learning rate of 4e-4. Training for 40 steps at 6e-4 took more time than we had, so the runs above use 24 steps at 6e-4.
 # - Multipliers with a rate of 1, or with a rate of 0.25 over 40 steps, kept growing while the policy was still learning. These multipliers reached 12 and 5.7, and over-refusal rose to 55% at a level of 80%.
 # - When the multipliers started at 1 with a rate of 0.1, safety stayed at 0–17% at all seven levels, as section 6 explains. We chose the final values, a start of 1.5 and a rate of 0.2, by looking at levels of 60% and 90% with seed 0.
