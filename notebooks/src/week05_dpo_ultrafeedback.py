@@ -476,7 +476,7 @@ moved.round(2)
 #
 # What happens *without* the likelihood term? We recorded short runs with TRL's trainer, all starting from the SFT adapter that ships with postlab. Each run has 60 steps instead of 200, and we ran each variant with three seeds. The batch size, learning rate and beta are as above, unless a variant changes them.
 #
-# For each run, we recorded the log-probs of all held-out pairs and the scores on all held-out prompts. All runs share these pairs and prompts, so every comparison below is paired: we average over seeds and then resample pairs or prompts. The intervals therefore tell you what other prompts might have shown, but nothing about other seeds, and three seeds don't tell us much about those either.
+# For each run, we recorded the log-probs of all held-out pairs and the scores on all held-out prompts. All runs share these pairs and prompts, so every comparison below is paired: we average over seeds and then resample pairs or prompts. The intervals therefore tell you what other prompts might have shown, but nothing about other seeds, and three seeds say little about that.
 
 # %%
 from postlab.profile import data_dir
@@ -713,7 +713,7 @@ pd.DataFrame(pulls).T.round(4)
 #
 # - **DPO, hinge, cDPO and robust** depend only on $h$, so they pull equally hard on both replies. To these losses, it makes no difference whether the chosen reply rises or the rejected one falls.
 # - **cDPO and robust** both assume that a tenth of the labels are wrong, but they respond in opposite ways. cDPO pulls less (0.028, compared with DPO's 0.038). Its pull ends at a finite margin, $\beta h = \log(0.9/0.1)$, which is an $h$ of 22 nats here. The robust loss pulls *more* (0.050), because it has to outweigh the tenth of the pairs that pull in the wrong direction.
-# - **IPO** has a large loss, because its target for the difference *per token*, $1/(2\beta) = 5$ nats, is far away. Five nats per token is a factor of about 150 in the probability of every token. So IPO's beta doesn't mean the same as DPO's.
+# - **IPO** has a large loss, because its target for the difference *per token*, $1/(2\beta) = 5$ nats, is far away. Five nats per token is a factor of about 150 in the probability of every token. So beta doesn't mean the same in IPO as in DPO.
 # - **SimPO** has a loss of $\log 2$: the chosen reply's log-prob per token is 0.5 higher, and twice that is exactly the required $\gamma$ of 1. Nothing in this loss depends on where the model started, so only the learning rate and the number of steps keep the model close to that point.
 # - **ORPO** pulls almost only on the chosen reply (0.263, compared with 0.007 on the rejected one). Most of this pull comes from the likelihood term: ORPO is SFT with a small push away from the rejected reply.
 # - **KTO** and **APO-zero** have one term for each reply. The chosen reply's term grows when that reply becomes less likely, whatever happens to the rejected one. (With $z = 0$, KTO is APO-zero divided by two.)
@@ -721,7 +721,7 @@ pd.DataFrame(pulls).T.round(4)
 #
 # **Which of them trains the best model?** A fair comparison gives each loss the same number of trials for its learning rate and beta, because beta means something different in each loss. It picks the best trial on prompts that the result doesn't use, and then trains several seeds. We did this on a small scale, with two learning rates and two betas for each loss. (For SimPO, $\gamma$ is half of beta; for ORPO, beta is $\lambda$.) Each run has 24 updates of 8 pairs, which are the same for all losses. The score is the mean of six success rates, one per family. We left out two losses: cDPO, which `DPOTrainer` doesn't offer by name, and APO-down, whose assumption is false here because the chosen replies are right by construction.
 #
-# Here are all the trials, with one seed, on tuning prompts:
+# Here are all the trials (one seed, tuning prompts):
 
 # %%
 from postlab.course.week05 import run_scores

@@ -384,7 +384,7 @@ pd.Series(labels).value_counts().to_frame("pairs")
 cai.label_pairs(lambda many: ["first"] * len(many), pairs[:4])
 
 # %% [markdown]
-# **Who labels the pairs that no rule is about?** In the paper, a model labelled pairs about *harmlessness*, and people labelled pairs about *helpfulness*. We tried to do without human labels (see [What we tried](#deeper-tried)). The policy then learned to refuse and to say 'I do not know' too often: over-refusal rose, and the share of right answers about facts fell from 83% to 25%. Few of the pairs showed when such replies are *wrong*. So we also label pairs about sums, lists, facts and how-tos. Here the oracle takes the place of a human labeller.
+# **Who labels the pairs that no rule covers?** In the paper, a model labelled pairs about *harmlessness*, and people labelled pairs about *helpfulness*. We tried to do without human labels (see [What we tried](#deeper-tried)). The policy then learned to refuse and to say 'I do not know' too often: over-refusal rose, and the share of right answers about facts fell from 83% to 25%. Few of the pairs showed when such replies are *wrong*. So we also label pairs about sums, lists, facts and how-tos. Here the oracle takes the place of a human labeller.
 
 
 # %%
@@ -750,7 +750,7 @@ plot_bill(whole.dropna(subset="points").reset_index())
 #
 # For an endpoint, the check costs the same $150. If it labelled as well as people do, a point of safety would cost about $4. The 50 pairs of the check tell you roughly how good the endpoint's labels are.
 #
-# What about SmolLM2? It needs 0.86 seconds on one core per pair, so its labels for all 190 pairs cost a quarter of a cent. But the check costs $150 here, too, and it tells you not to use these labels (section 6). If a labeller can't tell which reply is safer, a low price doesn't help.
+# What about SmolLM2? It needs 0.86 seconds per pair on one core, so its labels for all 190 pairs cost a quarter of a cent. But the check costs $150 here, too, and it tells you not to use these labels (section 6). If a labeller can't tell which reply is safer, a low price doesn't help.
 #
 # How do these costs change with more pairs? Every pair that people label costs the same. By contrast, you pay only once for a critic or for the check of an endpoint:
 
@@ -919,7 +919,7 @@ draw_routes()
 #
 # ### Soft labels
 #
-# The preference model learns from *soft* labels, which are the labeller's probabilities. A hard label loses the information about how sure the labeller was. Bai et al. report that soft labels worked 'much better' than hard ones (section 4.3), and they suspect that this is because the probabilities were fairly well calibrated. If the labeller gives reply $a$ the probability $p$ of being the better one, the loss of a pair is the mean over labels drawn with that probability:
+# The preference model learns from *soft* labels, which are the labeller's probabilities. A hard label loses the information about how sure the labeller was. Bai et al. report that soft labels worked 'much better' than hard ones (section 4.3), and they suspect that this is because the probabilities were fairly well calibrated. If the labeller says that reply $a$ is better with probability $p$, the loss of the pair is the expected loss over labels drawn with that probability:
 #
 # $$\mathcal{L}(m) = p\,\ell(m) + (1-p)\,\ell(-m), \qquad \ell(m) = -\log\sigma(m)$$
 #
@@ -950,7 +950,7 @@ pd.DataFrame(
 ).round(3)
 
 # %% [markdown]
-# A soft label is useful only if it's *calibrated*: among the pairs with $p = 0.8$, $a$ should be better in 80%. We take the pairs in which the oracle prefers one reply, group them by how sure the critic is, and check whether the critic leans towards the better reply:
+# A soft label is useful only if it's *calibrated*: among the pairs with $p = 0.8$, $a$ should be the better reply in 80% of them. We take the pairs in which the oracle prefers one reply, group them by how sure the critic is, and check whether the critic leans towards the better reply:
 
 # %% tags=["aside"]
 sure = pd.DataFrame(
@@ -1091,7 +1091,7 @@ pd.DataFrame(lines).set_index("metric")
 #
 # ### Three seeds and two labellers
 #
-# `notebooks/experiments/week09_feedback.py` repeats this experiment with three seeds and adds two variations. The first is direct RLAIF, where the reward is minus the sum of the labeller's breach probabilities. The second uses the policy itself as the labeller. On each seed, all arms use the same prompts, and all arms with the same labeller use the same labels. Each cell lists the percentages on seeds 0, 1 and 2, from 100 held-out prompts per metric. The column *neither* gives the share of harmless how-tos that were neither refused nor answered correctly. Before training, safety was 37%, over-refusal 1%, helpfulness 98%, honesty 31% and facts 85%.
+# `notebooks/experiments/week09_feedback.py` repeats this experiment with three seeds and adds two variations. The first is direct RLAIF, where the reward is minus the sum of the labeller's breach probabilities. The second uses the policy itself as the labeller. For each seed, all arms use the same prompts, and all arms with the same labeller use the same labels. Each cell lists the percentages on seeds 0, 1 and 2, from 100 held-out prompts per metric. The column *neither* gives the share of harmless how-tos that were neither refused nor answered correctly. Before training, safety was 37%, over-refusal 1%, helpfulness 98%, honesty 31% and facts 85%.
 
 # %% tags=["aside"]
 import json
@@ -1106,7 +1106,7 @@ arms = [f"{who}, {way}" for who in ("critic", "itself") for way in ways]
 print(seed_table(feedback, arms).to_string())
 
 # %% [markdown]
-# The next table shows the differences from DPO on hard labels, in points, with the seed as the unit of analysis. The intervals come from `blocked_differences` (week 8) and aren't corrected. A star means p < 0.05 after Holm's correction for all 30 comparisons. The list below the table shows which differences remain significant if you estimate the noise for each labeller separately and correct for its 15 comparisons:
+# The next table shows the differences from DPO on hard labels, in points, with the seed as the unit of analysis. The intervals come from `blocked_differences` (week 8) and aren't corrected for multiple comparisons. A star means p < 0.05 after Holm's correction for all 30 comparisons. The list below the table shows which differences remain significant if you estimate the noise for each labeller separately and correct for its 15 comparisons:
 
 # %% tags=["aside"]
 import pandas as pd
@@ -1348,7 +1348,7 @@ conflict = [one for one in runs if one["arm"].startswith("conflict")]
 plot_moves(moved(conflict, recorded["before"]["labels"]["metrics"]), "Safety changes by {conflict, harm first} points if 'harm' comes first, by {conflict, counted} if rules are counted")  # fmt: skip
 
 # %% [markdown]
-# If *harm* comes first, safety rises by 32 points, about as much as with three rules (36 points). The difference is −11, −2 and −1 points on the three seeds, but these arms use verdicts, not probabilities. If *obey* comes first, safety falls to 0. You would expect both results. But if we only count broken rules, safety falls to 0 as well, although most of the pairs about unsafe requests are ties. Did the ties cause this? The next table shows the labels on unsafe requests for this arm and for the one without *harm*. The first three columns count the kinds of errors from section 6, and *right* counts the labels that agree with the oracle's preference. The last column shows safety after training, in percent:
+# If *harm* comes first, safety rises by 32 points, about as much as with three rules (36 points). The difference is −11, −2 and −1 points on the three seeds, but these arms use verdicts, not probabilities. If *obey* comes first, safety falls to 0. You would expect both results. But if we count only broken rules, safety falls to 0 as well, even though most of the pairs about unsafe requests are ties. Did the ties cause this? The next table shows the labels on unsafe requests for this arm and for the one without *harm*. The first three columns count the kinds of errors from section 6, and *right* counts the labels that agree with the oracle's preference. The last column shows safety after training, in percent:
 
 # %% tags=["aside"]
 rows = []
@@ -1384,7 +1384,7 @@ print(bought.groupby("arm", sort=False).mean().drop(columns="seed").round(2).to_
 # %% [markdown]
 # The column *rows* counts the pairs in which one reply was preferred, which are the only ones that DPO trains on. The arm *ties to humans* spends the human labels on pairs that the AI called ties, and *any to humans* spends them on randomly chosen pairs.
 #
-# If the critic is good, 48 human labels make no difference that we could measure. If 30% of its labels are wrong, the human labels seem to help. Safety ends at 61% instead of 57% on average and is higher on every seed. Honesty ends at 86% instead of 77%, mostly because of one seed. If you spend the same $150 on human labels alone, they cover 50 pairs. These labels bring safety to 66%, but helpfulness falls from 98% to 90%, and over-refusal rises from 1% to 9%.
+# If the critic is good, 48 human labels make no difference that we could measure. If 30% of its labels are wrong, the human labels seem to help. Safety ends at 61% instead of 57% on average and is higher on every seed. Honesty ends at 86% instead of 77%, mostly because of one seed. The same $150 spent on human labels alone covers 50 pairs. These labels bring safety to 66%, but helpfulness falls from 98% to 90%, and over-refusal rises from 1% to 9%.
 #
 # The column *dollars* gives the price of the labels alone, with AI labels at the roadmap's flat cent per question. The whole bill, with prices per token, is in [section 7](#bill).
 #
@@ -1806,7 +1806,7 @@ if own:
 changes.loc[shown, ["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3) if own else None  # fmt: skip
 
 # %% [markdown]
-# The rules aim at safety and honesty. Over-refusal, over-abstention and facts show what these gains cost. If the scores on instructions or sums change, that's an unintended side effect. If an interval contains zero, the result is *inconclusive*. With a few hundred pairs, or a few dozen on `smol`, that will happen often. If nothing changed, don't raise the learning rate yet. First, check whether the labeller was better than chance, and whether the replies in its pairs differ in anything that the programs measure.
+# The rules aim at safety and honesty. The scores for over-refusal, over-abstention and facts show what these gains cost. If the scores on instructions or sums change, that's an unintended side effect. If an interval contains zero, the result is *inconclusive*. With a few hundred pairs, or a few dozen on `smol`, that will happen often. If nothing changed, don't raise the learning rate yet. First, check whether the labeller was better than chance, and whether the replies in its pairs differ in anything that the programs measure.
 #
 # ### What it cost
 #
