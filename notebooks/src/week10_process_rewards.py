@@ -119,7 +119,7 @@ draw_rewards()
 # %% [markdown]
 # ### Exercise 10.1 · about 15 minutes · medium
 #
-# `steps`, of shape `(B, T)`, gives the number of the step that each token belongs to. It is -1 for the prompt and for padding. `right`, of shape `(B, S)`, contains a 1 or a 0 for each step. Return labels of shape `(B, T)`, with the same dtype as `right`.
+# `steps`, of shape `(B, T)`, gives the number of the step that each token belongs to. Prompt and padding tokens have the number -1. `right`, of shape `(B, S)`, contains a 1 or a 0 for each step. Return labels of shape `(B, T)`, with the same dtype as `right`.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -240,7 +240,7 @@ about.groupby("steps").agg(replies=("right", "size"), right=("right", "mean")).r
 # %% [markdown]
 # Four out of five replies are bare answers, and only about 1% of those are right. Among the replies with three or four steps, 87% to 90% are right. Remember this table: a model can tell most good replies from most bad ones without checking a single addition.
 #
-# Labels from rollouts require $K$ completions per step, and they are only as good as the policy that writes the completions. If the policy solves a problem only one time in fifty, eight failed rollouts tell you little about the step. [A deeper section](#deeper-rollouts) shows such labels next to the oracle's and counts how often they are wrong.
+# Labels from rollouts require $K$ completions per step, and they are only as good as the policy that writes the completions. If the policy solves a problem only one time in fifty, eight failed rollouts tell you little about the step. [A deeper section](#deeper-rollouts) compares such labels with the oracle's and shows how often they are wrong.
 
 # %% [markdown]
 # <a id="heads" name="heads"></a>
@@ -389,7 +389,7 @@ for asked in sums("heldout", 200, "planted"):
 twins[0][0]["completions"][:-1], twins[0][1]["completions"][:-1]
 
 # %% [markdown]
-# These are the two versions of the first solution, up to the changed step. A final `#### 0` (not shown) follows, but it doesn't affect the step's score, because your model can't look ahead.
+# These are the two versions of the first solution, up to the changed step. The final `#### 0` (not shown) doesn't affect the step's score, because your model can't look ahead.
 
 # %% tags=["aside"]
 seen = [
@@ -421,7 +421,7 @@ plot_auc(heads)
 # %% [markdown]
 # From top to bottom, the figure shows:
 #
-# - **The lesson's head does little better than chance.** Its AUC on held-out sums is 0.51. For these three heads, the 95% interval over the sums is 0.50 to 0.53. If the seeds are the unit of analysis, the interval is 0.44 to 0.59. You can also compare each right step only with the same step after a mistake was planted in it. The right step then scores higher 51% of the time on average (interval over the sums: 48% to 55%). The shares for the three seeds are 49%, 45% and 59%. For the third seed, the right step scores higher in 135 of the 223 pairs that aren't ties, which is more than chance would explain ($p = 0.01$ after Holm's correction for six tests). So a single head may learn a little. Most wrong steps in the training data are bare answers, so the head could learn to reject them without looking at the digits.
+# - **The lesson's head does little better than chance.** Its AUC on held-out sums is 0.51. For these three heads, the 95% interval over the sums is 0.50 to 0.53. If the seeds are the unit of analysis, the interval is 0.44 to 0.59. You can also compare each right step only with the same step containing a planted mistake. The right step then scores higher 51% of the time on average (interval over the sums: 48% to 55%). The shares for the three seeds are 49%, 45% and 59%. For the third seed, the right step scores higher in 135 of the 223 pairs that aren't ties, which is more than chance would explain ($p = 0.01$ after Holm's correction for six tests). So a single head may learn a little. Most wrong steps in the training data are bare answers, so the head could learn to reject them without looking at the digits.
 # - **The frozen policy's hidden states contain some of the information.** A linear head reaches an AUC of 0.62, and a head with a hidden layer reaches 0.67. If the head reads all layers rather than only the last one, the AUC stays at 0.67. If it reads all tokens of the step rather than only the last one, the AUC rises to 0.75. This AUC understates what the head can do: within a sum, it scores the right step above the planted mistake 90% of the time. But its scores also differ from sum to sum, and that lowers the AUC.
 # - **A head that sees the digits can learn to add, if it gets enough labels.** Its AUC is 0.64 with 2,000 labels and 0.80 with 8,000. With 32,000 labels, the AUC is 1.00 for all three seeds: no pair is ranked in the wrong order. But the head may still make mistakes on other sums: even for 250 successes in 250 trials, the Wilson interval begins at 98.5%. In this experiment, more labels also meant more training, and [a control](#deeper-tried) shows that both are needed.
 # - **Single-digit steps are easier.** The AUC is 0.96 with 2,000 labels and 1.00 with 8,000. All the pairs of digits in the test also occur in training, so the head can simply memorize them.
@@ -841,7 +841,7 @@ hard_gains(hard["runs"], greedy=hard["greedy"]).round(digits)
 # - **The policy's own log-probability** gains 8.8 points if you use the lowest step, and 10.8 points if you use the mean over all tokens. This score needs no labels. Unlike the digit-reading head, the policy has read the question, so it can also give a wrong term a low probability. The selector 'digits, then log-prob' uses the lowest step, but puts all replies that the head rejects at the end of the ranking. Its accuracy is 79.7%, the same as for the mean. We added this selector after we had seen the results for seed 0 ([what we tried](#deeper-tried)).
 # - **One greedy answer** gains 11.1 points over the majority at a sixteenth of the cost. The task is hard because the temperature is high: most mistakes come from sampled tokens that have a low probability under the policy itself. Choosing by log-probability avoids most of these mistakes. Except for the oracle (89%), no selector that we tried beats the greedy answer.
 #
-# In short, the process reward model helps against sampling noise on this task, but turning the temperature down helps more. The greedy answer is 7.0 points (0.9 to 12.4) above the vote weighted by the head.
+# The process reward model helps against sampling noise on this task, but turning the temperature down helps more. The greedy answer is 7.0 points (0.9 to 12.4) above the vote weighted by the head.
 
 # %% tags=["aside"]
 natural_rows(hard["runs"]).set_index("head").round(2)
@@ -1131,7 +1131,7 @@ plot_gamed(*curves(recorded["grpo"]))
 # - **The lowest score** doesn't reward extra steps, but that isn't enough. For one of three seeds, accuracy falls to 20% while the reward stays at about 0.87. This policy writes well-formed steps with wrong additions. One of its recorded answers begins with `40+59=199`. Since the reward doesn't fall, the reward model must score such steps about as high as right ones.
 # - **The gated sum** keeps accuracy at 97% to 98% for all three seeds.
 #
-# The second case matches the first result of this week: a reward model that can't see wrong additions can't teach a policy to avoid them. The seeds differ in which weakness, if any, is exploited within 80 steps. How many runs count as exploited depends on where you draw the line. The other four runs without the verifier end 3 to 8 points below their accuracy at step 20 (2 to 5 of the 64 held-out sums). The gated runs end at most 2 points below their accuracy at step 20. Here is the share of held-out sums that each run gets right:
+# The second case matches the first result of this week: a reward model that can't see wrong additions can't teach a policy to avoid them. The seeds differ in which weakness, if any, is exploited within 80 steps. The number of hacked runs depends on where you draw the line. The other four runs without the verifier end 3 to 8 points below their accuracy at step 20 (2 to 5 of the 64 held-out sums). The gated runs end at most 2 points below their accuracy at step 20. Here is the share of held-out sums that each run gets right:
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -1250,7 +1250,7 @@ pd.DataFrame(
 #
 # `step_rows` reads ProcessBench, PRM800K, Math-Shepherd and TRL's stepwise format, and converts them into the rows used above. The three datasets differ in what they label and where they store the labels:
 #
-# - **ProcessBench** contains a list of steps and the position of the first wrong one. It says nothing about later steps, so their labels stay `None`. Don't make them up.
+# - **ProcessBench** contains a list of steps and the position of the first wrong one. The dataset says nothing about later steps, so their labels stay `None`. Don't make them up.
 # - **PRM800K** has several candidates per step, each rated 1, 0 (neutral) or -1. It also records which candidate the annotator continued with. Its solutions end at the first wrong step.
 # - **Math-Shepherd** has one string with a mark after every step (the Cyrillic letters `ки`), and a second string with `+` or `-` in place of the mark. Its labels come from rollouts.
 #
@@ -1317,7 +1317,7 @@ with tempfile.TemporaryDirectory() as place:
 #
 # ### Implicit process rewards
 #
-# The log-ratio of two language models can serve as a reward for every token. PRIME ([2502.01456](https://arxiv.org/abs/2502.01456)) trains a language model $\pi_\phi$ on *outcome* labels only. It defines the reward of a whole reply as $\beta \log \frac{\pi_\phi(y)}{\pi_\text{ref}(y)}$. This is a sum over tokens, so each token has a reward too:
+# The log-ratio of two language models can serve as a reward for every token. PRIME ([2502.01456](https://arxiv.org/abs/2502.01456)) trains a language model $\pi_\phi$ on *outcome* labels only. PRIME defines the reward of a whole reply as $\beta \log \frac{\pi_\phi(y)}{\pi_\text{ref}(y)}$. This is a sum over tokens, so each token has a reward too:
 #
 # $$r_\phi(y_t) = \beta \log \frac{\pi_\phi(y_t \mid x, y_{<t})}{\pi_\text{ref}(y_t \mid x, y_{<t})}$$
 #
@@ -1325,7 +1325,7 @@ with tempfile.TemporaryDirectory() as place:
 #
 # ### Generative verifiers
 #
-# A classification head reads a solution in one pass. A generative verifier ([2408.15240](https://arxiv.org/abs/2408.15240)) is a language model that is trained by next-token prediction to answer 'Is the answer correct?' with Yes or No. The score is the probability of *Yes*. It can also write out its reasoning first, and then you can sample several such verdicts and average them. According to the abstract, best-of-n on GSM8K rises from 73% to 93.4%, compared with the other verifiers that the authors tried. On our sums, a verifier that writes out its reasoning could redo the addition, since our policy can add. A head reads only one hidden state, so the sum must be computed before that state.
+# A classification head reads a solution in one pass. A generative verifier ([2408.15240](https://arxiv.org/abs/2408.15240)) is a language model that is trained by next-token prediction to answer 'Is the answer correct?' with Yes or No. The score is the probability of *Yes*. Such a verifier can also write out its reasoning first, and you can then average several sampled verdicts. According to the abstract, best-of-n on GSM8K rises from 73% to 93.4%, compared with the other verifiers that the authors tried. On our sums, a verifier that writes out its reasoning could redo the addition, since our policy can add. A head reads only one hidden state, so the sum must be computed before that state.
 #
 # If you have an API endpoint or the model used by `smol`, you can try such a verifier on your own solutions. Plant a wrong digit in half of the steps, and ask for a verdict on each step. Then compute the AUC as in section 5, before you look at any best-of-n curve. We haven't recorded such a run.
 
@@ -1337,7 +1337,7 @@ with tempfile.TemporaryDirectory() as place:
 #
 # **The first task failed.** In our first attempts, we used training prompts with sums of five or six terms and sampled the replies at higher temperatures. On such sums, most errors occur *inside* a worked solution, so a process reward model should be useful. But ours wasn't. We trained on 2,400 solutions for 150 steps with two learning rates, and the AUC for right steps against slips was only 0.43 to 0.49. Best-of-16 gave a right answer for 29% of the prompts, and the majority vote for 66%. A longer run (stopped at step 300 of 500 when its loss was flat) didn't change that, and neither did a model with eight layers instead of four. These pilots have no record. [The section on mistakes inside the solutions](#deeper-hard) repeats the task with other scores. We also planned to test the lesson's own recipe there, but dropped this test without a record.
 #
-# **Then we changed the task.** On sums of five terms, sampled at temperatures of 0.7 to 1.4, the majority of 16 was right for 95% of the prompts, so there was little to gain. That's why sections 3 to 6 use short sums. Most wrong replies to short sums are bare answers, which even our model can recognize. This choice of task explains most of the success in the figure in section 6.
+# **Then we changed the task.** On sums of five terms, sampled at temperatures of 0.7 to 1.4, the majority of 16 was right for 95% of the prompts, so there was little to gain. So sections 3 to 6 use short sums. Most wrong replies to short sums are bare answers, which even our model can recognize. This choice of task explains most of the success in the figure in section 6.
 #
 # **We changed the prompts after a first run.** In that run, we used sums of four terms, a temperature of 0.9 and held-out *wordings*. With these settings, the policy works out twice as many sums. For seed 0, the majority of 16 was right for 96% of the prompts. With the process model, best-of-$n$ was right for 89% at most (at $n = 8$) and for only 65% at $n = 64$. We wanted a task that is neither already solved nor out of reach, so we switched to held-out numbers and the wording from training.
 #
@@ -1600,7 +1600,7 @@ if own:
 plot_choice(pd.DataFrame(curves), of=8) if own else None
 
 # %% [markdown]
-# How much does the reward model add? The table shows paired differences in points on the same problems, with eight replies to each. The greedy answer costs only one reply, so a gain over greedy is what seven more replies and a reward model give you together. The gain over the majority is what the reward model itself adds.
+# How much does the reward model add? The table shows paired differences in points on the same problems, with eight replies to each. The greedy answer costs only one reply, so a gain over it shows what seven more replies and a reward model add together. The gain over the majority shows what the reward model itself adds.
 
 # %%
 if own:
