@@ -765,7 +765,7 @@ tiebreak = good + 0.001 * torch.arange(8)
 #
 # ### Do step labels help?
 #
-# The first table compares each selector in the record with the majority at $n = 16$, on the same prompts and with the paired test from week 6:
+# The first table compares each selector in the record with the majority at $n = 16$, using the same prompts and the paired test from week 6:
 
 # %% tags=["aside"]
 from postlab.course.week10 import gains
@@ -787,7 +787,7 @@ over_outcome = gains(recorded["by_prompt"], among, over="outcome, last")
 over_outcome.assign(**{"p, all": holm(over_outcome["p"])}).round(2)
 
 # %% [markdown]
-# **We found no clear advantage from step labels on short sums.** At $n = 16$, all six comparisons are inconclusive after the correction, and the largest gain is 1.2 points. The intervals cover the choice of prompts; only the three seeds tell you about the variation between training runs. At $n = 64$, accuracy is past its peak for all the models. There, the process model's lowest step score beats the outcome model by 4.7 points, but its last step score does so by only 0.3 points. So taking the minimum over the steps is what helps. (We can't give a paired interval, because the record has no per-prompt results at $n = 64$ for the outcome model.)
+# **We found no clear advantage from step labels on short sums.** At $n = 16$, all six comparisons are inconclusive after the correction, and the largest gain is 1.2 points. The intervals reflect only the choice of prompts; the three seeds tell you about the variation between training runs. At $n = 64$, accuracy is past its peak for all the models. There, the process model's lowest step score beats the outcome model by 4.7 points, but its last step score does so by only 0.3 points. So taking the minimum over the steps is what helps. (We can't give a paired interval, because the record has no per-prompt results at $n = 64$ for the outcome model.)
 #
 # **How much of the gain comes from form?** Suppose you only count steps. A sum of three terms needs two additions and an answer, so you pick a random reply with three steps. For a sum of four terms, you pick a reply with four steps. The next table compares the two reward models with this rule at $n = 16$. (The rule uses the first 16 replies to each prompt, while the reward models' numbers are averages over all subsets of 16.)
 
@@ -802,13 +802,13 @@ over_form.set_index("selector")[["value", "points", "low", "high", "p"]].round(2
 # %% [markdown]
 # Choosing by the number of steps yields a right answer for 79.1% of the prompts, and neither reward model is clearly better than that. So you can get nearly all of the reward models' gain over the majority without a model that reads the steps.
 #
-# **The weighted vote combines a reward model with the majority vote.** The reward model is good at ruling out replies that don't show any work. It can't tell which of the remaining answers is right, but the vote picks one of them. At $n = 64$, the vote weighted by the process scores is right for 97.5% of the prompts. With the outcome scores, it is right for 97.3%.
+# **The weighted vote combines a reward model with the majority vote.** The reward model is good at ruling out replies that don't show any work. It can't tell which of the remaining answers is right, but the vote picks one of them. At $n = 64$, the vote weighted by the process scores is right for 97.5% of the prompts. With the outcome scores, the vote is right for 97.3%.
 
 # %% [markdown]
 # <a id="deeper-hard" name="deeper-hard"></a>
 # ## Deeper: when the mistakes are inside the solutions
 #
-# Step labels should pay off when most wrong replies contain their mistake *inside* a worked solution. This is the case for sums of six terms sampled at temperature 1.5. Our first heads failed on this kind of task ([what we tried](#deeper-tried)). The record (`notebooks/experiments/week10_hard.py`) covers 100 held-out sums, with 16 replies to each, and three seeds. It compares three ways to score a step: the digit-reading head from section 5 (trained on 32,000 planted labels), the policy's own log-probability, and the oracle.
+# Step labels should pay off when most wrong replies contain their mistake *inside* a worked solution. This is the case for sums of six terms sampled at temperature 1.5. The record (`notebooks/experiments/week10_hard.py`) covers 100 held-out sums, with 16 replies to each, and three seeds. It compares three ways to score a step: the digit-reading head from section 5 (trained on 32,000 planted labels), the policy's own log-probability, and the oracle.
 #
 # **Predict first.** Which of these scores lead to better answers than the majority of 16 replies? And how good is one greedy answer?
 
@@ -925,7 +925,7 @@ from postlab.course.week10 import hits_by_place
 hits_by_place(recorded["errors"]).round(3)
 
 # %% [markdown]
-# **The process model hardly ever finds a mistake after the first step.** Of the 53 first mistakes that come later, the model finds only one. Of the 193 mistakes in the first step, it finds 77. The record doesn't say which of these replies are garbled and which contain wrong additions. But the number of steps gives a hint: a correct worked solution has as many steps as the sum has terms. Among the 182 wrong replies with this number of steps, the model finds the first wrong step in only 21. Among the 64 other wrong replies, it finds the first wrong step in 57.
+# **The process model hardly ever finds a mistake after the first step.** Of the 53 first mistakes that come later, the model finds only one. Of the 193 mistakes in the first step, the model finds 77. The record doesn't say which of these replies are garbled and which contain wrong additions. But the number of steps gives a hint: a correct worked solution has as many steps as the sum has terms. Among the 182 wrong replies with this number of steps, the model finds the first wrong step in only 21. Among the 64 other wrong replies, it finds the first wrong step in 57.
 #
 # In replies with at least two steps, the process model finds 32% of the first wrong steps, compared with at most 16% for the outcome model. The model trained on labels from *rollouts*, which need only final answers, does equally well. For all these models, a step counts as wrong if its score is below 0.5. With another threshold, the comparison could come out differently, but we haven't tested that.
 #
@@ -1131,7 +1131,7 @@ plot_gamed(*curves(recorded["grpo"]))
 # - **The lowest score** doesn't reward extra steps, but that isn't enough. For one of three seeds, accuracy falls to 20% while the reward stays at about 0.87. This policy writes well-formed steps with wrong additions. One of its recorded answers begins with `40+59=199`. Since the reward doesn't fall, the reward model must score such steps about as high as right ones.
 # - **The gated sum** keeps accuracy at 97% to 98% for all three seeds.
 #
-# The second case matches the first result of this week: a reward model that can't see wrong additions can't teach a policy to avoid them. The seeds differ in which weakness, if any, is exploited within 80 steps. The number of hacked runs depends on where you draw the line. The other four runs without the verifier end 3 to 8 points below their accuracy at step 20 (2 to 5 of the 64 held-out sums). The gated runs end at most 2 points below their accuracy at step 20. Here is the share of held-out sums that each run gets right:
+# The failure with the lowest score matches the first result of this week: a reward model that can't see wrong additions can't teach a policy to avoid them. The seeds differ in which weakness, if any, is exploited within 80 steps. The number of hacked runs depends on where you draw the line. The other four runs without the verifier end 3 to 8 points below their accuracy at step 20 (2 to 5 of the 64 held-out sums). The gated runs end at most 2 points below their accuracy at step 20. Here is the share of held-out sums that each run gets right:
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -1341,7 +1341,7 @@ with tempfile.TemporaryDirectory() as place:
 #
 # **We changed the prompts after a first run.** In that run, we used sums of four terms, a temperature of 0.9 and held-out *wordings*. With these settings, the policy works out twice as many sums. For seed 0, the majority of 16 was right for 96% of the prompts. With the process model, best-of-$n$ was right for 89% at most (at $n = 8$) and for only 65% at $n = 64$. We wanted a task that is neither already solved nor out of reach, so we switched to held-out numbers and the wording from training.
 #
-# **We looked for reward hacking.** The [runs rewarded by the head](#deeper-gamed) weren't our first attempt, either. With four terms per sum, no policy exploited its reward in 40 steps: 95% of the answers were right with both of our rewards. None of the sampled replies had an extra step that the reward could reinforce. So we mixed in sums of three terms, where the policy sometimes writes an extra step, and trained for 80 steps. The record shows that reward hacking happens, but not how often it would happen elsewhere.
+# **We looked for reward hacking.** The [runs rewarded by the head](#deeper-gamed) weren't our first attempt at it. With four terms per sum, no policy exploited its reward in 40 steps: 95% of the answers were right with both of our rewards. None of the sampled replies had an extra step that the reward could reinforce. So we mixed in sums of three terms, where the policy sometimes writes an extra step, and trained for 80 steps. The record shows that reward hacking happens, but not how often it would happen elsewhere.
 #
 # The next table lists **the heads from section 5**, with the AUC for each seed:
 
@@ -1352,7 +1352,7 @@ heads.assign(seeds=by_seed).drop(columns="kind").set_index("head").round(2)
 # %% [markdown]
 # The *twins* column gives the share of sums in which the right step scores higher than the same step with a planted mistake. Scores in the record are rounded to three digits, so some pairs are tied. For the lesson's head on sums of three and four terms, 23 to 121 of the 250 pairs are ties, which count as half.
 #
-# The recorded heads use the first settings that we tried: we didn't tune sizes, learning rates or numbers of epochs. But we shortened the experiment while it ran. We dropped two parts: one trained all weights of the policy on planted labels, and the other trained heads on frozen states with 8,000 labels. A third part, in which the heads chose among replies, became the experiment on hard sums. None of the dropped parts has a record. So this table doesn't tell you whether training *all* weights on planted labels would have been enough. The planted mistakes are single wrong digits. In the training and test sets, about half of the steps have a planted mistake; in real solutions, wrong steps are rarer.
+# The recorded heads use the first settings that we tried: we didn't tune sizes, learning rates or numbers of epochs. But we shortened the experiment while it was running. We dropped two parts: one trained all weights of the policy on planted labels, and the other trained heads on frozen states with 8,000 labels. A third part, in which the heads chose among replies, became the experiment on hard sums. None of the dropped parts has a record. So this table doesn't tell you whether training *all* weights on planted labels would have been enough. The planted mistakes are single wrong digits. In the training and test sets, about half of the steps have a planted mistake; in real solutions, wrong steps are rarer.
 
 # %% [markdown]
 # Did the 32,000 labels help, or the longer training that comes with them? Every head was trained for 30 epochs, so more labels also meant more optimizer steps. As a control, we trained heads with fewer labels for just as many steps (`notebooks/experiments/week10_head_steps.py`):
@@ -1382,7 +1382,7 @@ pd.DataFrame(
 # <a id="deeper-own" name="deeper-own"></a>
 # ## Deeper: your profile's own model
 #
-# So far, we have had an oracle that can check every step. Now we work without it. The model that you trained with GRPO in week 7 (under `smol`, `t4` or `rented`) generates solutions to its training problems. We use rollouts to label the steps and train a reward model on those labels. The reward model then chooses among replies to held-out problems. The data are the same as for GRPO: GSM8K, or one-step word problems on `smol`.
+# So far, we have had an oracle that can check every step. Now we work without it. The model that you trained with GRPO in week 7 (under `smol`, `t4` or `rented`) generates solutions to its training problems. We use rollouts to label the steps and train a reward model on those labels. The reward model then chooses among replies to held-out problems. The data are the same as for GRPO, that is, GSM8K or one-step word problems on `smol`.
 #
 # We estimate that this takes about 7 minutes on two cores under `smol`, 20 minutes on a T4 (with the 1.5B model) and 10 minutes on an H100. We haven't run this section on a GPU yet. It doesn't use Unsloth, which would replace the classes that the reward model is built from.
 
