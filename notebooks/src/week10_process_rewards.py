@@ -1,26 +1,26 @@
 # %% [markdown]
 # # Week 10 · Process rewards
 #
-# A math verifier tells you whether the final answer is right. It doesn't tell you which of ten steps went wrong, and it gives a lucky guess the same reward as a careful proof. A **process reward model** (PRM) scores every step instead. A PRM promises three things: a better choice among several solutions, the location of the mistake, and a denser reward for reinforcement learning. This week, you'll test all three.
+# A math verifier tells you whether the final answer is right. It doesn't tell you which of ten steps went wrong, and it gives a lucky guess the same reward as a careful proof. A **process reward model** (PRM) scores every step instead. A PRM should do three things: help you choose among several solutions, locate mistakes, and provide denser rewards for reinforcement learning. This week, you'll test all three promises.
 #
-# The first result is disappointing, and you should know it before you see any good-looking curves: **the process reward model that you train this week doesn't check the arithmetic.** If you replace one digit of a right addition, the model prefers the right version 51% of the time (95% interval: 48% to 55%), averaged over three seeds. A coin toss would do about as well. The model does recognise answers that aren't worked out, garbled text and stray lines. Its gains come from judging *form*: choosing by the number of steps alone works about as well.
+# Before you see any good-looking curves, you should know the first result, which is disappointing: **the process reward model that you train this week doesn't check the arithmetic.** If you change one digit in a right addition, the model prefers the original only 51% of the time, averaged over three seeds (95% interval: 48% to 55%). The model does recognize garbled text, stray lines and answers without any work. Its gains come from judging *form*: choosing replies by their number of steps works about as well.
 #
-# The second result shows what was missing. With the digits as input and 32,000 labels, a small head ranks every right addition in a test of 250 held-out sums above every wrong one. But when this head alone chooses the reply on hard sums, it does worse than the majority vote. More than half of the time, the reply that it picks out of 16 adds a wrong *term* or continues from a wrong total, but does the addition correctly. Used as weights in the majority vote, the head's scores raise its accuracy by four points.
+# The second result shows what was missing. A small head that reads the digits and is trained on 32,000 labels ranks every right addition in 250 held-out sums above every wrong one. But on hard sums, choosing the reply that this head scores highest works worse than the majority vote. More than half of the time, the chosen reply adds a wrong *term* or continues from a wrong total, but the additions are correct. If you use the head's scores as weights in the majority vote, the accuracy of the vote rises by four points.
 #
 # The third result is about credit. Even when a checker that makes no mistakes gave each step its own credit, the policy didn't learn faster than with the plain outcome reward. We tried two forms of step credit on sums of five or six terms. Over three seeds, the difference from the outcome reward is +0.1 points for each form (95% interval: -0.5 to +0.6). But the policies hardly diverged in 16 training steps. The policies mostly learned to stop stating answers without any work, and such an answer is a single step.
 #
 # By the end of the core, you'll be able to explain
 #
 # - what a step label is, which token carries it, and what it costs to get one,
-# - how to find out what a reward model sees and what it misses, and what it needs in order to see more,
+# - how to find out which mistakes a reward model sees, and what it needs in order to see more,
 # - when a process reward model beats the majority vote, and when it doesn't,
-# - how to turn step scores into an advantage for every token, and whether a policy learns faster from them than from the outcome.
+# - how to turn step scores into an advantage for every token, and whether this makes a policy learn faster.
 #
 # **The core** takes about 90 minutes. You'll do one exercise, write step advantages and read one paper.
 #
 # 1. [What is a step?](#steps) · 2. [Which token carries the label?](#labels) · 3. [Where do the labels come from?](#rollouts) · 4. [Two models, one budget](#heads) · 5. [What does the model see?](#sees) · 6. [Choosing among replies](#choice) · 7. [Build: credit for each step](#credit) · 8. [The paper, and what you have now](#end)
 #
-# **The deeper sections** take almost three hours in total. You can read them in any order, or skip them: neither the core nor a later week needs them.
+# **The deeper sections** take almost three hours in total. You can read them in any order or skip them, because the core and the later weeks don't depend on them.
 #
 # - [How good are labels from rollouts?](#deeper-rollouts) · 5 minutes
 # - [Best of n, without bias](#deeper-best) · 30 minutes, one exercise
@@ -37,7 +37,7 @@
 #
 # The notebook ends with [five interview questions](#interview) and the week's [readings](#papers).
 #
-# Whichever profile you choose, everything except the last deeper section uses the embedded model. An oracle knows whether each of its steps is right, so we can check every claim. The results show you the *mechanism, not what large models can do*. The last deeper section repeats the procedure with the model of the `smol`, `t4` or `rented` profile.
+# Whichever profile you choose, everything except the last deeper section uses the embedded model. An oracle tells us whether each step is right, so we can check every claim. The results show you the *mechanism, not what large models can do*. The last deeper section repeats the procedure with the model of the `smol`, `t4` or `rented` profile.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -68,7 +68,7 @@ lab = postlab.start(week=10)
 # <a id="steps" name="steps"></a>
 # ## 1. What is a step?
 #
-# Before you can score steps, you have to decide where each step ends. In our sums, a step ends at a comma or a full stop. In GSM8K, it ends at a line break. A reply that states only its answer, without any work, is a single step. We'll say that such a reply *blurts* the answer.
+# Before you can score steps, you have to decide where each step ends. In our sums, a step ends at a comma or a full stop. In GSM8K, it ends at a line break. A reply that states only its answer, without any work, is a single step. We'll call such a reply a *bare answer* (*blurted* in some tables).
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -79,7 +79,7 @@ for reply in ("12+30=42, 42+15=57. #### 57", "#### 57"):
 process.split_steps("Half of 48 is 24.\n48 + 24 = 72\n#### 72", at=process.LINES)
 
 # %% [markdown]
-# In this notebook, a step is *right* if the solution is still on track after it. An oracle follows the sum and checks every addition. Once one step is wrong, all later steps count as wrong too, even if the final answer happens to be right.
+# In this notebook, a step is *right* if the solution is still on track after it. An oracle checks every addition. After the first wrong step, all later steps count as wrong too, even if the final answer happens to be right.
 #
 # **Predict first.** The third reply below makes two mistakes that cancel out. What are its three labels, and what would a verifier of final answers say about it?
 
@@ -103,7 +103,7 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# The verifier accepts the third reply because its answer is 57, but all three of its steps are labelled wrong. The first addition is wrong, and nothing after it can repair the solution. This is the case that a verifier of final answers can't catch:
+# The verifier accepts the third reply because its answer is 57, but all three of its steps are labeled wrong. The first addition is wrong, and no later step can repair the solution. A verifier of final answers can't catch such a mistake:
 
 # %%
 from postlab.course.week10 import draw_rewards
@@ -114,12 +114,12 @@ draw_rewards()
 # <a id="labels" name="labels"></a>
 # ## 2. Which token carries the label?
 #
-# A process reward model is a token-classification model. It outputs two logits at every token, but only a few tokens have a label. The label of a step belongs on the step's *last* token: at that point, a causal model has read the whole step but nothing of the next one. All other tokens get the label -100, which the loss ignores.
+# A process reward model is a token-classification model. It outputs two logits at every token, but only a few tokens have a label. The label of a step belongs on the step's *last* token: at that point, a causal model has read the whole step but none of the next one. All other tokens get the label -100, which the loss ignores.
 
 # %% [markdown]
 # ### Exercise 10.1 · about 15 minutes · medium
 #
-# `steps`, of shape `(B, T)`, gives the number of the step that each token belongs to. It is -1 for the prompt and for padding. `right`, of shape `(B, S)`, contains a 1 or a 0 for each step. Return labels of shape `(B, T)`, with the same dtype as `right`.
+# `steps`, of shape `(B, T)`, gives the number of the step that each token belongs to. Prompt and padding tokens have the number -1. `right`, of shape `(B, S)`, contains a 1 or a 0 for each step. Return labels of shape `(B, T)`, with the same dtype as `right`.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -184,11 +184,11 @@ pd.DataFrame(
 # <a id="rollouts" name="rollouts"></a>
 # ## 3. Where do the labels come from?
 #
-# For PRM800K, people labelled 800,000 steps by hand. You probably can't afford that. **Math-Shepherd** needs only the final answers. It takes the solution up to the end of a step and lets the policy finish it $K$ times. These completions are called rollouts. The share of rollouts that reach the right answer is the step's *soft* label. The *hard* label is 1 if at least one rollout reaches the right answer, and 0 otherwise.
+# For PRM800K, people labeled 800,000 steps by hand. You probably can't afford that. **Math-Shepherd** needs only the final answers. It takes the solution up to the end of a step and lets the policy finish it $K$ times. These completions are called rollouts. The share of rollouts that reach the right answer is the step's *soft* label. The *hard* label is 1 if at least one rollout reaches the right answer, and 0 otherwise.
 #
 # $$y^\text{soft}_i = \frac{1}{K} \sum_{k=1}^{K} \mathbb{1}[a_k = a^*], \qquad y^\text{hard}_i = \mathbb{1}[\exists k : a_k = a^*]$$
 #
-# First we need some solutions. We sample them at temperature 1 for sums of three or four terms. With these settings, the policy blurts most of its answers and works out the rest. The held-out prompts use combinations of numbers that don't occur in any training prompt.
+# First we need some solutions. We sample them at temperature 1 for sums of three or four terms. With these settings, most replies are bare answers, and the others show their work. The held-out prompts use combinations of numbers that don't occur in any training prompt.
 
 # %%
 import random
@@ -213,7 +213,7 @@ def right(prompt, reply):
 
 
 # %% [markdown]
-# We sample eight replies per prompt and split them into steps. The true labels come from the oracle, which you wouldn't have for real problems:
+# We sample eight replies per prompt and split them into steps. The true labels come from the oracle. You wouldn't have an oracle for real problems:
 
 # %%
 prompts = sums("train", 240, f"notebook {lab.seed}")
@@ -238,15 +238,15 @@ about = pd.DataFrame(
 about.groupby("steps").agg(replies=("right", "size"), right=("right", "mean")).round(2)
 
 # %% [markdown]
-# Four out of five replies are blurted, and only about 1% of those are right. Of the replies with three or four steps, 87% to 90% are right. Remember this table: a model can tell most good replies from most bad ones without checking a single addition.
+# Four out of five replies are bare answers, and only about 1% of those are right. Among the replies with three or four steps, 87% to 90% are right. Remember this table: a model can tell most good replies from most bad ones without checking a single addition.
 #
-# Labels from rollouts cost $K$ completions per step, and they are only as good as the policy that writes the completions. If the policy solves a problem one time in fifty, then 'none of eight rollouts was right' tells you little about the step. [A deeper section](#deeper-rollouts) shows such labels next to the oracle's and counts how often they are wrong.
+# Labels from rollouts require $K$ completions per step, and they are only as good as the policy that writes the completions. If the policy solves a problem only one time in fifty, eight failed rollouts tell you little about the step. [A deeper section](#deeper-rollouts) compares such labels with the oracle's and shows how often they are wrong.
 
 # %% [markdown]
 # <a id="heads" name="heads"></a>
 # ## 4. Two models, one budget
 #
-# Do step labels help at all? To find out, we train a **process** reward model and an **outcome** reward model on the *same* solutions, from the same starting weights, for the same number of optimizer steps. The two differ in only one way: the outcome model has a single label, on the last token, which says whether the final answer is right. Here they are, next to two related models:
+# Do step labels help at all? To find out, we train a **process** reward model and an **outcome** reward model on the *same* solutions, from the same starting weights, for the same number of optimizer steps. The two differ in only one way: the outcome model has a single label, which is on the last token and says whether the final answer is right. Here they are, next to two related models:
 #
 # | model | predicts | trained on | used for |
 # |---|---|---|---|
@@ -330,7 +330,7 @@ outcome_encoded = process.encode_steps(process.outcome_rows(rows, outcome), toke
 outcome_head, outcome_log = trained_head(outcome_encoded)
 
 # %% [markdown]
-# Both losses fall, but that doesn't tell you what the models have learned. [The bug hunt](#deeper-bug) shows a loss that is low for a bad reason. So let's look at the process model's scores for six held-out replies. The first four have several steps and contain mistakes; those whose first mistake comes latest are at the top. The fifth reply is worked out correctly, and the sixth is blurted. Wrong steps are in bold:
+# Both losses fall, but that doesn't tell you what the models have learned. [The bug hunt](#deeper-bug) shows a loss that is low for a bad reason. So let's look at the process model's scores for six held-out replies. The first four replies contain mistakes and are sorted by the position of the first mistake, latest first. The fifth reply is a correct worked solution, and the sixth is a bare answer. Wrong steps are in bold:
 
 # %% tags=["aside"]
 from postlab.course.week10 import plot_step_scores
@@ -350,17 +350,17 @@ late = sorted(worked, key=lambda r: -process.first_wrong(r["labels"]))[:4]
 plot_step_scores([*late, worked[0], next(r for r in flat if len(r["completions"]) == 1)])
 
 # %% [markdown]
-# The blurted answer scores close to zero. So do a stray `#### 9` and a list that has nothing to do with the question. But the wrong addition `53+33=96` scores 0.94, as high as a right one, and the `#### 126` that follows from it scores 0.92. The second solution starts with a number that isn't in its sum, yet none of its steps scores below 0.88. Six solutions are only an anecdote, so the next section measures what the model sees.
+# The bare answer scores close to zero, and so do a stray `#### 9` and a list that has nothing to do with the question. But the wrong addition `53+33=96` scores 0.94, as high as a right one. The resulting answer, `#### 126`, scores 0.92. The second solution starts with a number that isn't in its sum, yet none of its steps scores below 0.88. Six replies prove little, so the next section measures what the model sees.
 
 # %% [markdown]
 # <a id="sees" name="sees"></a>
 # ## 5. What does the model see?
 #
-# **Before you trust the scores of a reward model, find out what it sees.** The cleanest test changes only one thing. Take a right solution, replace one digit in the result of one step, and compare the scores of the two versions of this step. Everything before the step stays the same.
+# **Before you trust the scores of a reward model, find out what it sees.** The cleanest test changes only one thing. Take a right solution, replace one digit in the result of one step, and compare the scores of the two versions of this step.
 #
-# The measure is the AUC. It considers all pairs of a right and a wrong step, whether or not they belong to the same sum, and gives the share in which the right step has the higher score. An AUC of 1 means that right and wrong steps are perfectly separated, and 0.5 is chance.
+# The measure is the AUC. Each right step is paired with each wrong step, even from other sums. The AUC is the share of pairs in which the right step has the higher score. An AUC of 1 means that right and wrong steps are perfectly separated, and 0.5 is chance.
 #
-# **Predict first.** What will the AUC of your process model be? The model was trained on about 1,900 solutions, with the oracle's label for every step.
+# **Predict first.** What will the AUC of your process model be? The model was trained on about 1,900 solutions, and the oracle labeled every step.
 
 # %% tags=["aside"]
 import numpy as np
@@ -389,7 +389,7 @@ for asked in sums("heldout", 200, "planted"):
 twins[0][0]["completions"][:-1], twins[0][1]["completions"][:-1]
 
 # %% [markdown]
-# These are the two versions of the first solution, up to the changed step. The final `#### 0` (not shown) is there only so that the solution continues after this step. It doesn't affect the step's score, because your model can't look ahead.
+# These are the two versions of the first solution, up to the changed step. The final `#### 0` (not shown) doesn't affect the step's score, because your model can't look ahead.
 
 # %% tags=["aside"]
 seen = [
@@ -401,10 +401,10 @@ print(f"AUC for planted wrong additions: {auc(*seen).mean():.2f}; mean score of 
 # %% [markdown]
 # The AUC is close to chance: your model can hardly tell the two versions apart, and it gives both of them high scores.
 #
-# What would it take for a head to see wrong additions? The recorded experiment (`notebooks/experiments/week10_heads.py`) tries several approaches with three seeds each, and tests them on 250 other held-out sums. The lesson's own recipe comes first: all weights are trained on the policy's own solutions with the oracle's labels, here for 100 steps on 300 prompts. The three other approaches are:
+# What does a head need in order to see wrong additions? In the recorded experiment (`notebooks/experiments/week10_heads.py`), we tried several approaches with three seeds each and tested them on 250 other held-out sums. The first approach is this lesson's recipe: all weights are trained on the policy's solutions with the oracle's labels, here for 100 steps on 300 prompts. The three other approaches are:
 #
-# - **A frozen policy** with a trained head on its hidden states. The head is linear or has a hidden layer, and it reads the last layer, all layers, or all tokens of the step. It gets 2,000 *planted labels*, which say whether a mistake was planted in the step.
-# - **The digits of the step itself.** A small network reads the digits of `a+b=c` and is trained on 2,000, 8,000 or 32,000 planted labels. Another version uses single-digit steps, with 2,000 or 8,000 labels. (Single-digit steps can't be held out, because there are only 100 pairs of digits.)
+# - **A head on a frozen policy** reads the policy's hidden states. It is linear or has a hidden layer, and it reads the last layer, all layers, or all tokens of the step. It is trained on 2,000 *planted labels*, which say whether a mistake was planted in the step.
+# - **The digits of the step itself.** A small network reads the digits of `a+b=c` and is trained on 2,000, 8,000 or 32,000 planted labels. Another version uses single-digit steps, with 2,000 or 8,000 labels.
 # - **No head at all.** The score is the log-probability that the policy itself assigns to the digits of the result.
 
 # %% tags=["aside"]
@@ -419,23 +419,23 @@ heads = auc_rows(levers["runs"])
 plot_auc(heads)
 
 # %% [markdown]
-# From top to bottom, the figure shows the following:
+# From top to bottom, the figure shows:
 #
-# - **The lesson's head does little better than chance.** Its AUC on held-out sums is 0.51. The 95% interval over the sums, for these three heads, is 0.50 to 0.53. With the three seeds as the unit, the interval is 0.44 to 0.59. If you compare each right step only with its own planted version, the right step wins 51% of the time on average (48% to 55% over the sums). On the three seeds, it wins 49%, 45% and 59% of the time. On the third, the right step wins 135 of the 223 pairs that aren't ties, which is more than chance would explain ($p = 0.01$ after Holm's correction for six tests). So a single head may learn a little. Most wrong steps in the training data are answers blurted out with no work, so nothing forced the head to look at digits.
-# - **The frozen policy's hidden states contain some of the information.** A linear head reaches an AUC of 0.62, and a head with a hidden layer reaches 0.67. Reading all layers instead of the last one changes nothing (0.67), but reading all tokens of the step instead of its last token helps (0.75). This last head knows more than its AUC shows: the right step scores above its own planted version 90% of the time. But the head's scores also differ from sum to sum, and that lowers its AUC.
-# - **A head that sees the digits can learn to add, if it gets enough labels.** Its AUC is 0.64 with 2,000 labels and 0.80 with 8,000. With 32,000 labels, the AUC is 1.00 in all three seeds: no pair is in the wrong order. But the head may still err: after 250 right results out of 250, a Wilson interval still begins at 98.5%. More labels also meant more training here, and [a control](#deeper-tried) shows that both are needed.
-# - **Single-digit steps are easier.** The AUC is 0.96 with 2,000 labels and 1.00 with 8,000. All the pairs of digits in the test also occur in training, so the head can simply memorise them.
-# - **The policy's own log-probability** separates the two versions almost perfectly (the AUC rounds to 1.00), without needing a single label. The policy can do the addition, so its probabilities contain what the trained head misses.
+# - **The lesson's head does little better than chance.** Its AUC on held-out sums is 0.51. For these three heads, the 95% interval over the sums is 0.50 to 0.53. If the seeds are the unit of analysis, the interval is 0.44 to 0.59. You can also compare each right step only with the same step containing a planted mistake. The right step then scores higher 51% of the time on average (interval over the sums: 48% to 55%). The shares for the three seeds are 49%, 45% and 59%. For the third seed, the right step scores higher in 135 of the 223 pairs that aren't ties, which is more than chance would explain ($p = 0.01$ after Holm's correction for six tests). So a single head may learn a little. Most wrong steps in the training data are bare answers, so the head could learn to reject them without looking at the digits.
+# - **The frozen policy's hidden states contain some of the information.** A linear head reaches an AUC of 0.62, and a head with a hidden layer reaches 0.67. If the head reads all layers rather than only the last one, the AUC stays at 0.67. If it reads all tokens of the step rather than only the last one, the AUC rises to 0.75. This AUC understates what the head can do: within a sum, it scores the right step above the planted mistake 90% of the time. But its scores also differ from sum to sum, and that lowers the AUC.
+# - **A head that sees the digits can learn to add, if it gets enough labels.** Its AUC is 0.64 with 2,000 labels and 0.80 with 8,000. With 32,000 labels, the AUC is 1.00 for all three seeds: no pair is ranked in the wrong order. But the head may still make mistakes on other sums: even for 250 successes in 250 trials, the Wilson interval begins at 98.5%. In this experiment, more labels also meant more training, and [a control](#deeper-tried) shows that both are needed.
+# - **Single-digit steps are easier.** The AUC is 0.96 with 2,000 labels and 1.00 with 8,000. All the pairs of digits in the test also occur in training, so the head can simply memorize them.
+# - **The policy's own log-probability** separates right steps from wrong ones almost perfectly (the AUC rounds to 1.00) and needs no labels. The policy can do the addition, so its probabilities contain the information that the trained head misses.
 #
-# So a head needs two things: enough labels for additions, and an input that shows the step's digits, directly or through the hidden states of all the step's tokens. The lesson's head has neither: it reads one hidden state per step, and more than half of its labels are for blurted answers.
+# So a head needs two things: enough labels for additions, and an input that shows the step's digits, either directly or through the hidden states of all the step's tokens. The lesson's head has neither: it reads one hidden state per step, and more than half of its labels are for bare answers.
 
 # %% [markdown]
 # <a id="choice" name="choice"></a>
 # ## 6. Choosing among replies
 #
-# To choose among replies, you need one score per reply. A chain is only as strong as its weakest link, so a common choice is the *minimum* over the steps. *Let's verify step by step* multiplies the scores instead, and a [deeper section](#deeper-best) compares several ways. In **best-of-n**, you sample $n$ replies and keep the one with the highest score. The baseline that any reward model has to beat is the **majority vote**, also known as self-consistency, which needs no reward model at all.
+# To choose among replies, you need one score per reply. A chain is only as strong as its weakest link, so a common choice is the *minimum* over the steps. The authors of *Let's verify step by step* multiply the scores instead. A [deeper section](#deeper-best) compares several ways to combine the scores. In **best-of-n**, you sample $n$ replies and keep the one with the highest score. The baseline is the **majority vote**, also known as self-consistency. It needs no reward model at all, so any useful reward model has to beat it.
 #
-# `process.best_of_n` and `process.vote_of_n` estimate the accuracy of both from a pool of replies. Let's apply them, with your two models, to the 40 held-out prompts from section 4:
+# From one pool of replies, `process.best_of_n` and `process.vote_of_n` estimate the accuracy of the two methods. Let's try them with your two models on the 40 held-out prompts from section 4:
 
 # %% tags=["aside"]
 import re
@@ -475,9 +475,9 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# On these 40 prompts, both reward models beat the majority for every $n$ above 1. But at $n = 16$, they differ from each other by only about one prompt, so this table can't tell you which one is better.
+# On these 40 prompts, both reward models beat the majority for every $n$ above 1. But at $n = 16$, the two models' results differ by only about one prompt, so this table can't tell you which model is better.
 #
-# **Predict first.** The recorded experiment has 200 prompts, 64 replies per prompt and three seeds. Which curves keep rising with $n$, and which ones start to fall?
+# **Predict first.** The recorded experiment covers 200 prompts, 64 replies per prompt and three seeds. Which curves keep rising with $n$, and which ones eventually fall?
 
 # %% tags=["aside"]
 from postlab.course.week10 import plot_choice
@@ -486,14 +486,14 @@ recorded = json.loads((folder / "prm.json").read_text(encoding="utf-8"))
 plot_choice(pd.DataFrame(recorded["choice"]))
 
 # %% [markdown]
-# The majority, the oracle and the weighted vote (which adds up the scores of all replies with the same answer) keep rising. For all the reward models in the figure, best-of-$n$ flattens between $n = 16$ and $n = 32$ and then falls. Among 64 replies, there is often one that the model overrates, and best-of-$n$ picks it. This effect is overoptimisation, and it happens without any training. By contrast, a single overrated reply can't change a vote by much. At $n = 64$, the plain majority is right on 93% of the prompts, and the best of the reward models is right on only 73%.
+# The curves for the majority, the oracle and the weighted vote keep rising. The weighted vote adds up the scores of all replies with the same answer. For all the reward models in the figure, best-of-$n$ flattens between $n = 16$ and $n = 32$ and then falls. Among 64 replies, there is often one that the model overrates, and best-of-$n$ picks it. This effect is called overoptimization, and here it happens without any training. By contrast, a single overrated reply can't change a vote by much. At $n = 64$, the plain majority is right for 93% of the prompts. Even with the best of the reward models, best-of-$n$ is right for only 73%.
 #
-# The process model is only slightly ahead of the outcome model. After a correction for multiple comparisons, none of the six comparisons at $n = 16$ is conclusive ([deeper](#deeper-best)). The reason is the task: most good replies differ from most bad ones in whether the sum is worked out at all. An outcome label shows this difference just as well as step labels do, and so does the number of steps. At $n = 16$, a random reply with as many steps as its sum needs is right on 79% of the prompts, and the process model's choice is right on 80% ([deeper](#deeper-best)).
+# Best-of-$n$ works only slightly better with the process model than with the outcome model. After a correction for multiple comparisons, none of the six comparisons at $n = 16$ is conclusive ([deeper](#deeper-best)). The reason is the task: most good replies show their work, and most bad ones don't. An outcome label reveals this difference just as well as step labels do, and so does the number of steps. At $n = 16$, a random reply with as many steps as its sum needs is right for 79% of the prompts, compared with 80% for the process model's choice ([deeper](#deeper-best)).
 #
-# What if the mistakes are *inside* the solutions? [A deeper section](#deeper-hard) has such a task: sums of six terms at temperature 1.5. There, even the head that reads digits chooses badly, although its AUC on wrong additions is 1.00. With 16 replies, the head's choice is right on only 33% of the prompts, while the majority is right on 69%. More than half of the replies that it chooses add a wrong term or continue from a wrong total, but do the addition correctly. A vote weighted by the head's scores gains 4 points over the plain majority. Choosing by the policy's own log-probability gains 9 points, and a single greedy answer gains 11. **If you pick the reply with the highest score, you select for mistakes that the score can't see.**
+# What if the mistakes are *inside* the solutions? [A deeper section](#deeper-hard) studies such a task: sums of six terms at temperature 1.5. There, even the head that reads digits is a poor guide, although its AUC on wrong additions is 1.00. The reply that it scores highest out of 16 is right for only 33% of the prompts, while the majority is right for 69%. More than half of these top-scoring replies add a wrong term or continue from a wrong total, but do the addition correctly. A vote weighted by the head's scores gains 4 points over the plain majority. If you choose by the policy's own log-probability, you gain 9 points, but a single greedy answer gains 11. **If you pick the reply with the highest score, you select for mistakes that the score can't see.**
 
 # %% [markdown]
-# **This week's stage** is called `prm`. For each held-out sum, it takes the best of 16 replies according to the process model. All other answers are copied from its parent. Comparing sixteen replies with the parent's one greedy answer isn't a comparison at equal cost, so we store this caveat with the numbers:
+# **This week's stage** is called `prm`. For each held-out sum, its answer is the best of 16 replies according to the process model. All other answers are copied from the SFT stage. Sampling 16 replies costs more than the SFT stage's single greedy answer, so we store a caveat with the results:
 
 # %%
 from postlab.evals import evaluate
@@ -524,24 +524,24 @@ change = compare({"sft": parent, "prm": entry}).query("stage == 'prm' and metric
 change[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
 
 # %% [markdown]
-# This stage gets 81% of the held-out sums right, 35 points more than its parent (95% interval: 26 to 43). This gain comes from sampling 16 replies and choosing one that is worked out; the policy itself hasn't changed.
+# In this stage, 81% of the answers to held-out sums are right, 35 points more than in the SFT stage (95% interval: 26 to 43). This gain comes from sampling 16 replies and choosing one that shows its work; the policy itself hasn't changed.
 
 # %% [markdown]
 # <a id="credit" name="credit"></a>
 # ## 7. Build: credit for each step
 #
-# The third promise is a denser reward for reinforcement learning. GRPO gives all tokens of a reply the same advantage, so if the answer is wrong, the right steps are punished along with the wrong one. With a score per step, every step can have an advantage of its own. There are several ways to do this:
+# The third promise is a denser reward for reinforcement learning. GRPO gives all tokens of a reply the same advantage, so if the answer is wrong, the right steps are penalized along with the wrong one. With step scores, every step can have an advantage of its own. There are several ways to compute these advantages:
 #
-# - **Outcome** (GRPO): The reward is 1 if the answer is right and 0 otherwise. It is normalised within the group and is the same for all tokens.
-# - **Summing to the end** (*to go*): This is DeepSeekMath's process supervision. The scores of all steps in a group are normalised together, and a token gets the sum of the normalised scores from its own step to the last one:
+# - **Outcome** (GRPO): The reward is 1 if the answer is right and 0 otherwise. This reward is normalized within the group and used as the advantage of every token.
+# - **Summing to the end** (*to go*): This is DeepSeekMath's process supervision. The scores of all steps in a group are normalized together. A token's advantage is the sum of these normalized scores from its own step to the last one:
 #
 # $$\tilde r_{i,j} = \frac{r_{i,j} - \text{mean}(R)}{\text{std}(R)}, \qquad A_{i,t} = \sum_{j \ge \text{step}(t)} \tilde r_{i,j}$$
 #
 #   Here $r_{i,j}$ is the score of step $j$ of reply $i$, and $R$ contains the scores of all steps of all replies in the group.
-# - **The lowest score to the end** (*lowest to go*): This is PURE's idea, with a minimum in place of the sum. Additional good steps can't make up for a bad one, and extra steps earn nothing.
-# - **The token's own step** (*own step*): A token gets the normalised score of its own step alone. We include this form only for contrast, because it ignores everything that follows. (*Rewarding progress*, arXiv 2410.08146, develops the idea that a step should be rewarded for its own contribution, which it measures as the change in the chance of success.)
+# - **The lowest score to the end** (*lowest to go*): This form, proposed in PURE, uses a minimum in place of the sum. Additional good steps can't make up for a bad one or increase the advantage.
+# - **The token's own step** (*own step*): A token's advantage is the normalized score of its own step alone. We include this form only for contrast, because it ignores all later steps.
 #
-# The picture shows one of the two solutions in a group. In the other one, all steps are right:
+# The picture shows one of the two solutions in a group. In the other solution, all steps are right:
 
 # %% tags=["aside"]
 from postlab.course.week10 import draw_credit
@@ -549,20 +549,20 @@ from postlab.course.week10 import draw_credit
 draw_credit()
 
 # %% [markdown]
-# The scores here come from a checker that judges every step on its own: `42+15=67` is wrong, and `#### 67` correctly repeats the total. In the labels of the previous sections, every step after a mistake counts as wrong. With such scores, the lowest score to the end would be 0 for *all* steps of a wrong solution, including the right ones. Then *lowest to go* would be the outcome reward under another name. What the scores mean matters as much as the formula.
+# The scores here come from a checker that judges every step on its own: `42+15=67` is wrong, but `#### 67` correctly repeats the total. In the previous sections, every step after a mistake was labeled wrong. If those labels were the scores, the lowest score to the end would be 0 for *all* steps of a wrong solution, including the right ones. This form of credit would then be the outcome reward under another name. So the meaning of the scores matters as much as the formula.
 
 # %% [markdown]
 # ### Build 10.1 · about 30 minutes · hard
 #
 # Write `step_advantages(scores, steps, group_size)`, which computes the advantages of process supervision (*to go*).
 #
-# - `scores`, of shape `(B, S)`, contains the score of each step. Replies have different numbers of steps, so the rows are padded, and the numbers in the padding mean nothing.
+# - `scores`, of shape `(B, S)`, contains the score of each step. Replies have different numbers of steps, so the rows are padded with arbitrary numbers.
 # - `steps`, of shape `(B, T)`, contains the number of the step that each token belongs to, counting from 0. It is -1 for padding. If a number doesn't occur in a reply's row of `steps`, the reply has no such step.
 # - The rows of a group are adjacent: the first `group_size` rows belong to the first prompt, and so on.
 #
-# Return the advantages, of shape `(B, T)`. They are 0 on padding and the same for all tokens of a step. If all steps of a group have the same score, all advantages of the group must be 0 and not NaN.
+# Return the advantages, of shape `(B, T)`. They must be 0 on padding and the same for all tokens of a step. If all steps of a group have the same score, all advantages of the group must be 0 and not NaN.
 #
-# The check compares your numbers with the formula. Then it trains a policy with your advantages in a world so small that the policy's success rate can be computed exactly. There, a reply has four steps, and at the start, each has a 1-in-3 chance of being right.
+# The check compares your numbers with the formula. Then it trains a policy with your advantages on a toy task that is so small that the policy's success rate can be computed exactly. In this task, a reply has four steps, and before training, each step has a 1-in-3 chance of being right.
 #
 # <details><summary>Hint 1: which steps exist</summary>
 #
@@ -571,12 +571,12 @@ draw_credit()
 # </details>
 # <details><summary>Hint 2: the group's mean and deviation</summary>
 #
-# Reshape the scores and the mask to `(groups, group_size * S)`. The mean is the masked sum divided by the number of real steps. Compute the deviation from the masked squared differences from that mean. Add a small number to the deviation before you divide.
+# Reshape the scores and the mask to `(groups, group_size * S)`. The mean is the masked sum divided by the number of real steps. For the deviation, mask the squared differences from that mean. Add a small number to the deviation before you divide.
 #
 # </details>
 # <details><summary>Hint 3: from this step to the last</summary>
 #
-# Set the normalised scores of missing steps to 0. `flip(1).cumsum(1).flip(1)` sums each row from the right. At the end, `gather` gives every token the value of its step. `steps.clamp(min=0)` keeps the index valid for padding, where you then set the result to 0.
+# Set the normalized scores of missing steps to 0. `flip(1).cumsum(1).flip(1)` sums each row from the right. At the end, `gather` gives every token the value of its step. Use `steps.clamp(min=0)` to keep the index valid for padding, and then set the result to 0 there.
 #
 # </details>
 #
@@ -626,27 +626,27 @@ mistakes_left(credit).round(1)
 #
 # **Read one paper this week: *Let's verify step by step*** ([Lightman et al. 2023](https://arxiv.org/abs/2305.20050)), sections 2 to 4. Keep three questions in mind as you read:
 #
-# 1. What did the labellers see, and where did they stop? Why does the paper choose to label solutions that look convincing but end in a wrong answer?
+# 1. What did the labelers see, and where did they stop? Why do the authors have people label solutions that look convincing but end in a wrong answer?
 # 2. Which models does figure 3 compare, what data were they trained on, and what is the baseline?
-# 3. How would you use the test from section 5 to find out whether their model checks the mathematics?
+# 3. How would you use the test from section 5 to find out whether the authors' model checks the mathematics?
 #
 # **You now have**
 #
-# - this week's stage in `runs/tiny/seed-<n>/prm/`, whose gain comes from sampling 16 replies and choosing one that is worked out;
+# - this week's stage in `runs/tiny/seed-<n>/prm/`, whose gain comes from sampling 16 replies and choosing one that shows its work;
 # - a test of what a reward model sees, which takes only a few lines: plant a mistake and compare the two scores;
 # - the advantages of process supervision, and [a subclass of TRL's trainer](#deeper-credit) that can use them with any step scores;
-# - a result about heads: only one that read the digits of the step, with 32,000 labels, told all right multi-digit additions from wrong ones;
+# - a result about heads: only a head that read the digits and had 32,000 labels separated all right multi-digit additions from wrong ones;
 # - a result about credit: even with a checker that makes no mistakes, step credit didn't speed up learning in our 16 steps.
 #
 # So far, each run has had a single reward. Next week, you'll combine several rewards.
 #
-# This is the end of the core. You can skip any of the remaining sections.
+# This is the end of the core.
 
 # %% [markdown]
 # <a id="deeper-rollouts" name="deeper-rollouts"></a>
 # ## Deeper: how good are labels from rollouts?
 #
-# Rollouts can be wrong in two ways: they can call a right step wrong because the policy fails to finish the solution from there, or a wrong step right because the policy recovers. First, look at a few replies from your own sample, with eight rollouts for each step:
+# Labels from rollouts can be wrong in two ways. A right step is labeled wrong if the policy fails to finish the solution from there, and a wrong step is labeled right if the policy recovers. First, look at a few replies from your own sample, with eight rollouts for each step:
 
 # %% tags=["aside"]
 some = [i for i, r in enumerate(rows) if len(r["completions"]) > 1][:60]
@@ -664,9 +664,9 @@ pd.DataFrame(
 ).head(6)
 
 # %% [markdown]
-# The table shows the first six solutions that contain a wrong step. Here the rollouts never call a wrong step right. In the last two rows, the rollouts call a right step wrong. The sum is already complete after 40, but the step ends with a comma, and none of the eight rollouts gets the right answer from there. Over the three recorded seeds, the other error is more common.
+# The table shows the first six solutions that contain a wrong step. None of these wrong steps is labeled right, but in the last two rows, a right step is labeled wrong. There, the sum is already complete after 40, but the step ends with a comma, and none of the eight rollouts reaches the right answer. Over the three recorded seeds, the opposite error is more common: wrong steps are labeled right.
 #
-# The next table uses all the solutions that were recorded for three seeds (`notebooks/experiments/week10_prm.py`). In this table, *missed* is the share of wrong steps that the rollouts call right, and *alarms* is the share of right steps that they call wrong. The column *hard* says how the soft label was turned into a 0 or a 1: 'any' means that at least one of the eight rollouts was right, and 'half' means that at least half of them were.
+# The next table uses all the solutions that were recorded for three seeds (`notebooks/experiments/week10_prm.py`). The column *missed* gives the share of wrong steps that are labeled right, and *alarms* gives the share of right steps that are labeled wrong. The column *hard* says how many of the eight rollouts must be right for a label of 1: at least one ('any') or at least half ('half').
 
 # %% tags=["aside"]
 labels = pd.DataFrame(recorded["labels"])
@@ -677,7 +677,7 @@ for name in ("agreed", "missed", "alarms", "kappa"):
 labels.set_index(["replies", "hard", "seed"]).sort_index()
 
 # %% [markdown]
-# In replies with several steps, the rollouts missed 6.5% to 9% of the wrong steps and called at most 0.5% of the right steps wrong. Luck doesn't explain most of these misses: if you require at least half of the rollouts to be right instead of one, the share of missed steps hardly falls. Some of the missed steps may be wrong in form only. For example, if a right addition has a stray `A:` in front of it, the oracle rejects that addition and everything after it, but the verifier reads only the final answer. The record doesn't contain the solutions, so we can't count these cases. The next cell shows where the record comes from:
+# In replies with several steps, 6.5% to 9% of the wrong steps were labeled right, and at most 0.5% of the right steps were labeled wrong. Luck doesn't explain most of the missed mistakes: their share hardly falls if at least half of the rollouts, rather than just one, have to be right. Some of the missed steps may be wrong in form only. For example, if a right addition has a stray `A:` in front of it, the oracle rejects that addition and everything after it, but the verifier reads only the final answer. We can't count these cases, because the record doesn't contain the solutions. The next cell shows where the record comes from:
 
 # %% tags=["aside"]
 pd.Series(recorded["provenance"], name="recorded").to_frame()
@@ -688,7 +688,7 @@ pd.Series(recorded["provenance"], name="recorded").to_frame()
 #
 # ### From step scores to one score
 #
-# There are several ways to combine the scores of the steps. *min* takes the lowest score. *product* multiplies the scores, as if they were independent probabilities that each step is right. *last* takes the score of the last step, because its label says whether all the steps up to there were right.
+# There are several ways to combine the step scores of a reply. The *min* method takes the lowest score. The *product* method multiplies the scores, as if they were independent probabilities that each step is right. The *last* method takes the score of the last step, because that step's label says whether all the steps were right.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -699,7 +699,7 @@ pd.DataFrame(
 ).round(3)  # fmt: skip
 
 # %% [markdown]
-# With every additional step, *product* gets smaller, so it favours short replies. *sum* gets larger, so it favours long replies, and [a later section](#deeper-gamed) shows the consequences.
+# The product gets smaller with every additional step, so it favors short replies. The sum gets larger, so it favors long replies; [a later section](#deeper-gamed) shows the consequences.
 #
 # ### The estimator
 #
@@ -750,7 +750,7 @@ best_of = check.best_of(best_of)
 #
 # </details>
 #
-# If the score says exactly which replies are right, best-of-n becomes the pass@n of week 7:
+# If all right replies score above all wrong ones, best-of-n accuracy equals pass@n from week 7:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -765,7 +765,7 @@ tiebreak = good + 0.001 * torch.arange(8)
 #
 # ### Do step labels help?
 #
-# The first table compares each selector in the record with the majority at $n = 16$, on the same prompts and with the paired test from week 6:
+# The first table compares each selector in the record with the majority at $n = 16$, using the same prompts and the paired test from week 6:
 
 # %% tags=["aside"]
 from postlab.course.week10 import gains
@@ -775,9 +775,9 @@ points = gains(recorded["by_prompt"], names)
 points.set_index("selector")[["value", "points", "low", "high", "p"]].round(2)
 
 # %% [markdown]
-# At $n = 16$, every reward model on its own beats the majority by about 16 to 17 points. The choice of $n$ matters, though: at $n = 32$, the models and the majority are about equal, and at $n = 64$ the majority is far ahead.
+# At $n = 16$, choosing by any reward model's score beats the majority by about 16 to 17 points. The choice of $n$ matters, though: the methods are about equal at $n = 32$, and the majority is far ahead at $n = 64$.
 #
-# The next table compares each process score with the outcome model. The column `p, all` is corrected for the six comparisons (Holm, week 6):
+# The next table compares each process score with the outcome model. The p-values in the column `p, all` are corrected for the six comparisons (Holm, week 6):
 
 # %% tags=["aside"]
 from postlab.stats import holm
@@ -787,9 +787,9 @@ over_outcome = gains(recorded["by_prompt"], among, over="outcome, last")
 over_outcome.assign(**{"p, all": holm(over_outcome["p"])}).round(2)
 
 # %% [markdown]
-# **We found no clear advantage of step labels on short sums.** At $n = 16$, all six comparisons are inconclusive after the correction, and the largest gain is 1.2 points. The intervals cover the choice of prompts; only the three seeds tell you about the variation between training runs. At $n = 64$, all the models are past their peak. There, *process, min* is 4.7 points above the outcome model, but *process, last* is only 0.3 points above it, so it's the minimum over the steps that helps. (The record has no results per prompt at $n = 64$ for the outcome model, so we can't give a paired interval.)
+# **We found no clear advantage from step labels on short sums.** At $n = 16$, all six comparisons are inconclusive after the correction, and the largest gain is 1.2 points. The intervals reflect only the choice of prompts; the three seeds tell you about the variation between training runs. At $n = 64$, accuracy is past its peak for all the models. There, the process model's lowest step score beats the outcome model by 4.7 points, but its last step score does so by only 0.3 points. So taking the minimum over the steps is what helps. (We can't give a paired interval, because the record has no per-prompt results at $n = 64$ for the outcome model.)
 #
-# **How much of the gain comes from form?** Suppose you only count steps. A sum of three terms needs two additions and an answer, so you pick a random reply with three steps. For four terms, you pick one with four steps. The next table compares the two reward models with this choice at $n = 16$. (The choice uses the first 16 replies of each prompt, while the reward models' numbers are averages over all subsets of 16.)
+# **How much of the gain comes from form?** Suppose you only count steps. A sum of three terms needs two additions and an answer, so you pick a random reply with three steps. For a sum of four terms, you pick a reply with four steps. The next table compares the two reward models with this rule at $n = 16$. (The rule uses the first 16 replies to each prompt, while the reward models' numbers are averages over all subsets of 16.)
 
 # %% tags=["aside"]
 from postlab.course.week10 import form_only
@@ -800,17 +800,17 @@ over_form = gains(recorded["by_prompt"] | {"form": by_form}, ["process, min", "o
 over_form.set_index("selector")[["value", "points", "low", "high", "p"]].round(2)
 
 # %% [markdown]
-# Choosing by the number of steps is right on 79.1% of the prompts, and neither reward model is clearly better than that. So you can get nearly all of the reward models' gain over the majority without a model that reads the steps.
+# Choosing by the number of steps yields a right answer for 79.1% of the prompts, and neither reward model is clearly better than that. So you can get nearly all of the reward models' gain over the majority without a model that reads the steps.
 #
-# **The weighted vote combines a reward model with the majority vote.** The reward model is good at ruling out replies that aren't worked out. The vote then picks one of the worked-out answers; the model doesn't know which of them is right. At $n = 64$, the weighted vote is right on 97.5% of the prompts with the process scores, and on 97.3% with the outcome scores.
+# **The weighted vote combines a reward model with the majority vote.** The reward model is good at ruling out replies that don't show any work. It can't tell which of the remaining answers is right, but the vote picks one of them. At $n = 64$, the vote weighted by the process scores is right for 97.5% of the prompts. With the outcome scores, the vote is right for 97.3%.
 
 # %% [markdown]
 # <a id="deeper-hard" name="deeper-hard"></a>
 # ## Deeper: when the mistakes are inside the solutions
 #
-# Step labels should pay off when most wrong replies contain their mistake *inside* a worked solution. Sums of six terms, sampled at temperature 1.5, are such a case. Our first heads failed on this kind of task ([what we tried](#deeper-tried)). The record (`notebooks/experiments/week10_hard.py`) has 100 held-out sums, 16 replies to each, and three seeds. It compares three scores per step: the head that reads digits (section 5, trained on 32,000 planted labels), the policy's own log-probability, and the oracle.
+# Step labels should pay off when most wrong replies contain their mistake *inside* a worked solution. This is the case for sums of six terms sampled at temperature 1.5. The record (`notebooks/experiments/week10_hard.py`) covers 100 held-out sums, with 16 replies to each, and three seeds. It compares three ways to score a step: the digit-reading head from section 5 (trained on 32,000 planted labels), the policy's own log-probability, and the oracle.
 #
-# **Predict first.** Which of the scores beat the majority of 16 replies? And how good is one greedy answer?
+# **Predict first.** Which of these scores lead to better answers than the majority of 16 replies? And how good is one greedy answer?
 
 # %% tags=["aside"]
 from postlab.course.week10 import hard_choice, hard_gains, natural_rows, plot_hard_choice
@@ -820,15 +820,15 @@ hard = json.loads((folder / "hard.json").read_text(encoding="utf-8"))
 plot_hard_choice(hard_choice(hard["runs"]), greedy=hard["greedy"])
 
 # %% [markdown]
-# Best-of-16 by the head that reads digits is right on only 33% of the prompts, far below the majority (69%). Is that because the head misses wrong additions? For each of three seeds, the table classifies the head's top-scored replies to 100 prompts by their first mistake:
+# If the digit-reading head picks the best of 16 replies, only 33% of the prompts get a right answer, far fewer than with the majority (69%). Is that because the head misses wrong additions? For each of three seeds, the table shows which kind of mistake comes first in the 100 chosen replies:
 
 # %% tags=["aside"]
 pd.DataFrame([run["flaws"] for run in hard["runs"]]).fillna(0).astype(int).T
 
 # %% [markdown]
-# No: only one of the 300 chosen replies has a wrong addition as its first mistake. More than half of them add a wrong term or continue from a wrong total, but do the addition correctly. The head can't notice such mistakes, because it reads only `a+b=c` and never sees the question. As in section 6, **picking the highest score selects for mistakes that the score can't see**.
+# No: only one of the 300 chosen replies has a wrong addition as its first mistake. More than half of the chosen replies add a wrong term or continue from a wrong total, but do the addition correctly. The head can't notice such mistakes, because its input is only `a+b=c`, without the question.
 #
-# Here are the differences from the majority at $n = 16$, paired by prompt. The column `p, all` is corrected for the nine comparisons, and the last column has one number per seed:
+# Here are the differences from the majority at $n = 16$, paired by prompt. The p-values in the column `p, all` are corrected for the nine comparisons. The last column gives the difference for each seed:
 
 # %% tags=["aside"]
 digits = {"right": 1, "points": 1, "low": 1, "high": 1, "p": 4, "p, all": 4}
@@ -838,22 +838,22 @@ hard_gains(hard["runs"], greedy=hard["greedy"]).round(digits)
 # Three things work:
 #
 # - **A vote weighted by the digit-reading head** gains 4.2 points over the plain majority (95% interval: 1.9 to 6.5). Weighting by form alone (1 if all steps have the right form, 0 otherwise) gains 1.3 points. The difference between these two votes, paired by prompt, is 2.8 points (0.8 to 5.2). So most of the gain seems to come from checking the arithmetic. If so, a process reward model beats the majority here because it checks steps.
-# - **The policy's own log-probability** gains 8.8 points if you use the lowest step, and 10.8 points if you use the mean over all tokens. It needs no labels. Unlike the digit-reading head, the policy has read the question, so a wrong term can also look unlikely to it. The selector *digits, then log-prob* uses the lowest step's value, but ranks the replies that the head rejects last. This selector reaches 79.7%, as does the mean. We added it after we had seen the results of seed 0 ([what we tried](#deeper-tried)).
-# - **One greedy answer** gains 11.1 points, at a sixteenth of the cost. The task is hard because the temperature is high: most mistakes are sampling noise, which the policy itself considers unlikely. Choosing by log-probability mostly removes this noise. Except for the oracle (89%), no selector that we tried beats the greedy answer.
+# - **The policy's own log-probability** gains 8.8 points if you use the lowest step, and 10.8 points if you use the mean over all tokens. This score needs no labels. Unlike the digit-reading head, the policy has read the question, so it can also give a wrong term a low probability. The selector 'digits, then log-prob' uses the lowest step, but puts all replies that the head rejects at the end of the ranking. Its accuracy is 79.7%, the same as for the mean. We added this selector after we had seen the results for seed 0 ([what we tried](#deeper-tried)).
+# - **One greedy answer** gains 11.1 points over the majority at a sixteenth of the cost. The task is hard because the temperature is high: most mistakes come from sampled tokens that have a low probability under the policy itself. Choosing by log-probability avoids most of these mistakes. Except for the oracle (89%), no selector that we tried beats the greedy answer.
 #
-# In short, the process reward model helps against sampling noise on this task, but turning the temperature down helps more: the greedy answer is 7.0 points (0.9 to 12.4) above the vote weighted by the head.
+# The process reward model helps against sampling noise on this task, but turning the temperature down helps more. The greedy answer is 7.0 points (0.9 to 12.4) above the vote weighted by the head.
 
 # %% tags=["aside"]
 natural_rows(hard["runs"]).set_index("head").round(2)
 
 # %% [markdown]
-# This table shows the AUC on the policy's *own* wrong additions in these replies. It compares the 398 wrong additions that are the first mistake of their solution with 7,602 right ones. The digit-reading head was trained only on planted mistakes, but it recognises the policy's own almost perfectly, too (the AUC rounds to 1.00). The log-probability does nearly as well, which is no surprise: the same policy sampled these mistakes at temperature 1.5.
+# This table shows the AUC on the policy's *own* wrong additions in these replies. We compare the 398 wrong additions that are the first mistake of their solution with 7,602 right ones. The digit-reading head was trained only on planted mistakes, but it recognizes the policy's own mistakes almost perfectly, too (the AUC rounds to 1.00). The log-probability does nearly as well, which is no surprise, because these mistakes were sampled from the same policy at temperature 1.5.
 
 # %% [markdown]
 # <a id="deeper-where" name="deeper-where"></a>
 # ## Deeper: where is the mistake?
 #
-# The second promise was that a process reward model can show you *where* a solution goes wrong. ProcessBench measures this by the *first wrong step*. For wrong solutions, it counts how often the model names exactly this step. For right solutions, it counts how often the model names no step. The F1 score is the harmonic mean of the two shares.
+# The second promise was that a process reward model can show you *where* a solution goes wrong. ProcessBench tests whether a model finds the *first wrong step*. For wrong solutions, it counts how often the model flags exactly this step. For right solutions, it counts how often the model flags no step. The F1 score is the harmonic mean of the two shares.
 
 # %% [markdown]
 # ### Exercise 10.3 · about 10 minutes · easy
@@ -891,7 +891,7 @@ process_f1 = check.process_f1(process_f1)
 #
 # </details>
 #
-# Why the harmonic mean? Consider two lazy predictors on ten solutions, of which eight are wrong at step 0. The first number is the accuracy, and the second is the F1:
+# Why the harmonic mean? Consider two lazy predictors on ten solutions, of which eight are wrong at step 0. For each predictor, the output shows the accuracy and the F1:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -900,9 +900,9 @@ lazy = {"always step 0": torch.zeros(10).long(), "always right": torch.full((10,
 {name: (round((said == first).float().mean().item(), 2), process_f1(said, first).item()) for name, said in lazy.items()}  # fmt: skip
 
 # %% [markdown]
-# The predictor that always says 'step 0' has an accuracy of 80%, but it flags every right solution too. Its F1 is 0, and so is that of the predictor that never flags anything.
+# The predictor that always says 'step 0' has an accuracy of 80%, but it flags every right solution too. Its F1 is 0, and so is the F1 of the predictor that never flags anything.
 #
-# A blurted answer has only one step, so its first wrong step is easy to name. How much of the F1 is left if we count only replies with at least two steps?
+# A bare answer has only one step, so its first wrong step is easy to find. How high is the F1 if we count only replies with at least two steps?
 
 # %% tags=["aside"]
 from postlab.course.week10 import found_errors, plot_errors
@@ -914,7 +914,7 @@ groups = {
 plot_errors(groups)
 
 # %% [markdown]
-# About half of it is left: the F1 of the process model falls from 0.96 to 0.48. The next table gives the numbers of the right-hand panel, where *slips* is the number of wrong replies. The outcome model doesn't name a position, so we interpret its 'wrong' in two ways: as the *last* step and as the *first* step. The second table shows how often each method finds the first wrong step, by its position.
+# Without the bare answers, the F1 of the process model falls by half, from 0.96 to 0.48. The next table lists the numbers in the right-hand panel; the column *slips* counts the wrong replies. The outcome model doesn't name a position. When it rejects a reply, we try two interpretations: the *last* step is wrong, or the *first* one is. The second table shows how often each method finds the first wrong step, by its position.
 
 # %% tags=["aside"]
 groups["with steps"].set_index("finder").round(3)
@@ -925,17 +925,17 @@ from postlab.course.week10 import hits_by_place
 hits_by_place(recorded["errors"]).round(3)
 
 # %% [markdown]
-# **The process model hardly ever finds a mistake after the first step.** In the 53 replies whose first wrong step comes later, it names that step only once. Of the 193 replies that already go wrong at the first step, it flags 77. The record doesn't say which of these replies are garbled and which contain wrong additions. But the number of steps gives a hint: a right solution that is worked out has as many steps as the sum has terms. The model names the first wrong step in 21 of the 182 wrong replies with that number of steps, and in 57 of the 64 with another number.
+# **The process model hardly ever finds a mistake after the first step.** Of the 53 first mistakes that come later, the model finds only one. Of the 193 mistakes in the first step, the model finds 77. The record doesn't say which of these replies are garbled and which contain wrong additions. But the number of steps gives a hint: a correct worked solution has as many steps as the sum has terms. Among the 182 wrong replies with this number of steps, the model finds the first wrong step in only 21. Among the 64 other wrong replies, it finds the first wrong step in 57.
 #
-# Among replies with at least two steps, the process model does name more first wrong steps than the outcome model: 32%, compared with 16% at best. The model trained on *rollouts*, whose labels come from final answers alone, does equally well. All these models call a step wrong if its score is below 0.5. With another threshold, the comparison could come out differently, but we haven't tested that.
+# In replies with at least two steps, the process model finds 32% of the first wrong steps, compared with at most 16% for the outcome model. The model trained on labels from *rollouts*, which need only final answers, does equally well. For all these models, a step counts as wrong if its score is below 0.5. With another threshold, the comparison could come out differently, but we haven't tested that.
 #
-# The lesson for benchmarks is that their composition matters. Over all replies, every model that recognises a blurted answer looks excellent.
+# The composition of a benchmark matters: if we count all replies, every model that recognizes a bare answer looks excellent.
 
 # %% [markdown]
 # <a id="deeper-search" name="deeper-search"></a>
 # ## Deeper: search over steps
 #
-# Best-of-$n$ scores complete replies. Beam search scores their beginnings, so it can drop a bad solution early. In every round, it continues each of four prefixes with four possible next steps, scores them all, and keeps the best four. We measure its cost by the number of tokens that it generates.
+# Best-of-$n$ scores complete replies. Beam search scores partial replies, so it can drop a bad solution early. In every round, it extends each of four prefixes by four possible next steps, scores the results, and keeps the best four.
 
 # %% tags=["aside"]
 from functools import partial
@@ -954,7 +954,7 @@ pd.DataFrame(
 )  # fmt: skip
 
 # %% [markdown]
-# The record has 100 held-out prompts and three seeds. How many complete replies could you sample with the tokens of one search?
+# The record covers 100 held-out prompts and three seeds. How many complete replies could you sample with the tokens of one search?
 
 # %% tags=["aside"]
 from postlab.course import numbers
@@ -965,7 +965,7 @@ same_cost = tokens / np.mean(recorded["reply_tokens"])
 print(f"a search draws {tokens:.0f} tokens a prompt: as many as {same_cost:.1f} whole replies")
 
 # %% [markdown]
-# The comparison below uses the nearest recorded values of $n$, one below and one above that number, on the same prompts. *cost* is the number of tokens that beam search uses, divided by the number that best-of-$n$ uses:
+# On the same prompts, we compare beam search with best-of-$n$ for the recorded values of $n$ just below and just above that number. The column *cost* gives the number of tokens that beam search uses, divided by the number that best-of-$n$ uses:
 
 # %% tags=["aside"]
 from postlab.stats import paired_difference, verdict
@@ -982,17 +982,17 @@ for n in (max(x for x in sizes if x <= same_cost), min(x for x in sizes if x > s
 pd.DataFrame(sides.values(), index=pd.Index(sides, name="n")).round(2)
 
 # %% [markdown]
-# Both comparisons are inconclusive. Beam search gets 78% of the prompts right, best-of-16 gets 79% and best-of-32 gets 81%. Neither comparison is at exactly equal cost: where *cost* is above 1, beam search used more tokens. We count only the generated tokens here, not the forward passes of the reward model.
+# Both comparisons are inconclusive. Beam search gives a right answer for 78% of the prompts, compared with 79% for best-of-16 and 81% for best-of-32. The costs aren't exactly equal: if the ratio in the column *cost* is above 1, beam search used more tokens. We count only the generated tokens here, not the forward passes of the reward model.
 #
-# Why isn't search clearly better? We haven't tested this, but some reasons are likely. Search can drop blurted replies in the first round, but best-of-$n$ can reject them as well. And since the reward model can't see wrong additions, search can't prune them. Search also uses the model's judgment in every round, so it has more chances to follow a mistake that the model scores highly.
+# Why isn't search clearly better? We haven't tested this, but we can suggest some likely reasons. Search can drop bare answers in the first round, but best-of-$n$ can reject them as well. And since the reward model can't see wrong additions, search can't prune them. Search also relies on the model's scores in every round, so there are more chances to keep a mistake that scores high.
 
 # %% [markdown]
 # <a id="deeper-credit" name="deeper-credit"></a>
 # ## Deeper: credit for each step in practice
 #
-# ### In the small world
+# ### In the toy task
 #
-# Your advantages were checked in a world of four steps. There, a reply is right only if all four steps are. So at first, the outcome rewards one sample in 81, and most groups have no right reply to learn from. By contrast, the step scores are informative in every group. But be careful with such worlds, because they are built to show the effect. With a learning rate four times as high, the outcome reward gets nearly as far in the same 60 updates:
+# The check trained a policy with your advantages on a toy task with four steps, in which a reply is right only if all four steps are. At first, only one sample in 81 earns the outcome reward, so most groups have no right reply to learn from. By contrast, the step scores are informative in every group. But be careful with toy tasks, because they are built to show an effect. With a learning rate four times as high, a policy learns nearly as much from the outcome in the same 60 updates:
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -1008,7 +1008,7 @@ pd.DataFrame(
 # %% [markdown]
 # ### In TRL's trainer
 #
-# TRL's `GRPOTrainer` has no option for step scores, but its loss accepts advantages of shape `(B, T)`. So a subclass only has to replace them after GRPO has computed them. `process.token_steps` finds the step of every token, and the checker is the oracle, which judges each step on its own:
+# TRL's `GRPOTrainer` has no option for step scores, but its loss accepts advantages of shape `(B, T)`. So a subclass only has to replace the advantages that GRPO computes. The function `process.token_steps` finds the step of every token. Our checker is the oracle, which judges each step on its own:
 
 # %% tags=["aside"]
 from trl import GRPOConfig, GRPOTrainer
@@ -1090,7 +1090,7 @@ def share_right(model):
 print(f"before {share_right(policy):.2f}, after {share_right(trainer.model.eval()):.2f}")
 
 # %% [markdown]
-# The policy learns. Whether it learns *faster* than with the outcome is the question of [section 7](#credit), and one run can't answer it.
+# The policy learns. Does it learn *faster* than with the outcome? One run can't answer that question, so [section 7](#credit) compares several.
 #
 # ### The comparison in numbers
 #
@@ -1114,9 +1114,9 @@ mended(credit).T
 # <a id="deeper-gamed" name="deeper-gamed"></a>
 # ## Deeper: a process reward that is gamed
 #
-# What happens if GRPO optimises the scores of our process reward model, without any verifier? The recorded runs compare three rewards: the **sum** of the step scores, the **lowest** step score, and the sum **only if the answer is right** (the gated sum), which brings the verifier back.
+# What happens if GRPO optimizes the scores of our process reward model without a verifier? The recorded runs compare three rewards: the **sum** of the step scores, the **lowest** step score, and the sum **only if the answer is right** (the gated sum). The gated sum needs a verifier again.
 #
-# Note what these runs don't test. All three rewards turn the step scores into *one number per reply*, so no step gets credit of its own. Credit for each step is the topic of [section 7](#credit).
+# All three rewards turn the step scores into *one number per reply*, so no step gets credit of its own (unlike in [section 7](#credit)).
 
 # %% tags=["aside"]
 from postlab.course import numbers
@@ -1125,13 +1125,13 @@ from postlab.course.week10 import curves, plot_gamed
 plot_gamed(*curves(recorded["grpo"]))
 
 # %% [markdown]
-# At first, all three rewards teach the policy to work out its sums. Greedy accuracy on held-out sums rises from 2% to at least 95% within 20 steps. Two of the three rewards do this without a verifier. Then the runs diverge:
+# With all three rewards, the policy first learns to work out its sums. Greedy accuracy on held-out sums rises from 2% to at least 95% within 20 steps. After that, the runs diverge:
 #
-# - **The sum** rewards every additional step that looks right, so the cheapest way to earn more is to add steps. In one of three seeds, the policy discovers this trick between training steps 40 and 60. The number of steps per reply and the reward rise, while the accuracy falls to zero.
-# - **The lowest score** doesn't reward extra steps, but that isn't enough. In one of three seeds, accuracy falls to 20% while the reward stays where it was, at about 0.87. This policy writes well-formed steps with wrong additions. One of its recorded answers begins with `40+59=199`. Since the reward doesn't fall, the model must score such steps about as high as right ones.
-# - **The gated sum** keeps accuracy at 97% to 98% in all three seeds. Here a verifier rejects the wrong answers.
+# - **The sum** rewards every additional step that looks right, so the easiest way to increase the sum is to add steps. For one of three seeds, the policy starts to do this between training steps 40 and 60. The reward and the number of steps per reply rise, while the accuracy falls to zero.
+# - **The lowest score** doesn't reward extra steps, but that isn't enough. For one of three seeds, accuracy falls to 20% while the reward stays at about 0.87. This policy writes well-formed steps with wrong additions. One of its recorded answers begins with `40+59=199`. Since the reward doesn't fall, the reward model must score such steps about as high as right ones.
+# - **The gated sum** keeps accuracy at 97% to 98% for all three seeds.
 #
-# The second case mirrors the null result from the beginning of this notebook: a reward model that can't see wrong additions can't teach a policy to avoid them. Which weakness the policy finds within 80 steps, if any, differs between the seeds. 'One of three' also depends on where you draw the line. The other four runs without the verifier end 3 to 8 points below their accuracy at step 20 (2 to 5 of the 64 held-out sums), and the gated runs end at most 2 points below theirs. Here is the share of held-out sums that each run gets right:
+# The failure with the lowest score matches the first result of this week: a reward model that can't see wrong additions can't teach a policy to avoid them. The seeds differ in which weakness, if any, is exploited within 80 steps. The number of hacked runs depends on where you draw the line. The other four runs without the verifier end 3 to 8 points below their accuracy at step 20 (2 to 5 of the 64 held-out sums). The gated runs end at most 2 points below their accuracy at step 20. Here is the share of held-out sums that each run gets right:
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -1149,9 +1149,9 @@ gamed = max(summed, key=lambda run: numbers(run["heldout"][-1]["steps"]).mean())
 pd.DataFrame(gamed["heldout"][-1]["answers"], columns=["asked", "said"])
 
 # %% [markdown]
-# Every addition is right, but the last one shouldn't be there: the policy adds the last number twice. The model scores whether a step looks right, not whether it belongs in the solution.
+# Every addition is right, but the last one shouldn't be there: the policy adds the last number twice. The reward model scores whether a step looks right, not whether it belongs in the solution.
 #
-# Would the doctor have caught this? We give it a log with the reward and the length, but without the accuracy:
+# Would postlab's log doctor have caught this? We give it a log with the reward and the length, but without the accuracy:
 
 # %% tags=["aside"]
 KEYS = {"proxy": "reward", "length": "completions/mean_length", "silent": "frac_reward_zero_std"}
@@ -1166,7 +1166,7 @@ def log_of(run):
 
 
 # %% [markdown]
-# It reads the log of this run and those of the gated runs:
+# Here are the log doctor's findings for this run and the gated runs:
 
 # %% tags=["aside"]
 from postlab.doctor import diagnose
@@ -1177,13 +1177,13 @@ for run in (gamed, *gates):
     print(f"{run['arm']}, seed {run['seed']}: {codes or 'nothing to report'}")
 
 # %% [markdown]
-# The doctor has nothing to report on the gated runs, and nothing to report on the run that ended at 0% either. From the reward and the length alone, it can't tell a good run from a hacked one. You need a second measure. **Always log a measure that isn't part of the reward.**
+# The log doctor reports nothing for the gated runs, but it also reports nothing for the run whose accuracy ended at 0%. The reward and the length alone aren't enough to tell a good run from a hacked one. **Always log a measure that isn't part of the reward.**
 
 # %% [markdown]
 # <a id="deeper-bug" name="deeper-bug"></a>
 # ## Deeper: a bug hunt
 #
-# A colleague has trained a process reward model of his own. After half as many steps, his loss is far below yours, and his best-of-16 accuracy is almost the same. But his model calls every right solution wrong. What is the bug?
+# A colleague has trained a process reward model of his own. After half as many training steps, his loss is far below yours, and his best-of-16 accuracy is almost the same. But his model flags every right solution as wrong. What is the bug?
 
 
 # %% tags=["aside"]
@@ -1221,7 +1221,7 @@ pd.DataFrame(
 # %% [markdown]
 # <details><summary>What is wrong?</summary>
 #
-# `max(label, 0)` turns -100 into 0, so all tokens of the prompt, and all tokens of a step except the last, are now labelled *wrong*. More than nine tokens in ten get this label whatever the solution says, so a model that answers 'wrong' almost everywhere has a small loss. The replies are still ranked in a similar order, which is why best-of-16 hardly changes. But the scores no longer mean what they should: none of the right solutions passes a threshold of 0.5, and the F1 is 0. Nothing crashes, because 0 is a valid class. Count your labels before you train.
+# `max(label, 0)` turns -100 into 0, so all tokens of the prompt, and all tokens of a step except the last, are now labeled *wrong*. More than nine tokens in ten get this label in any solution, so a model that predicts 'wrong' almost everywhere has a small loss. The replies are still ranked in a similar order, so best-of-16 hardly changes. But none of the right solutions passes a threshold of 0.5, and the F1 is 0. Nothing crashes, because 0 is a valid class. Count your labels before you train.
 #
 # </details>
 
@@ -1231,7 +1231,7 @@ one = process.step_row(prompt, replies[1], [1, 0, 0])
 [sum(x != -100 for x in process.encode_steps([one], tokenizer)[0]["labels"]), sum(x != -100 for x in colleagues_rows([one])[0]["labels"])]  # fmt: skip
 
 # %% [markdown]
-# For comparison, the table shows the number of labels and the loss for each of your two models. Don't compare the two losses with each other, because they are averages over different tokens.
+# For comparison, the table shows the number of labels and the loss for your two models. Don't compare the two losses with each other, because they are averages over different tokens.
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -1248,10 +1248,10 @@ pd.DataFrame(
 # <a id="deeper-real" name="deeper-real"></a>
 # ## Deeper: real data
 #
-# `step_rows` reads ProcessBench, PRM800K, Math-Shepherd and TRL's stepwise format, and converts them into the rows used above. The three datasets disagree about what a label is and where it belongs:
+# `step_rows` reads ProcessBench, PRM800K, Math-Shepherd and TRL's stepwise format, and converts them into the rows used above. The three datasets differ in what they label and where they store the labels:
 #
-# - **ProcessBench** has a list of steps and the position of the first wrong one. It says nothing about the steps after that one, so their labels stay `None`. Don't make them up.
-# - **PRM800K** has several candidates per step, each rated 1, 0 (neutral) or -1. It also says which candidate the annotator continued with. Its solutions end at the first wrong step.
+# - **ProcessBench** contains a list of steps and the position of the first wrong one. The dataset says nothing about later steps, so their labels stay `None`. Don't make them up.
+# - **PRM800K** has several candidates per step, each rated 1, 0 (neutral) or -1. It also records which candidate the annotator continued with. Its solutions end at the first wrong step.
 # - **Math-Shepherd** has one string with a mark after every step (the Cyrillic letters `ки`), and a second string with `+` or `-` in place of the mark. Its labels come from rollouts.
 #
 # Here is the same solution as a row of each dataset, in the format of its own files:
@@ -1284,7 +1284,7 @@ shepherd = {
 shepherd
 
 # %% [markdown]
-# The loader turns them into this:
+# The loader converts them into these steps and labels:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1313,49 +1313,49 @@ with tempfile.TemporaryDirectory() as place:
 #
 # The authors of DeepSeek-R1 report process reward models among their unsuccessful attempts ([2501.12948](https://arxiv.org/abs/2501.12948), section 4.2 of the first version). They give three reasons. First, it is hard to define a fine-grained step for general reasoning. Second, it is hard to decide whether an intermediate step is right: automatic labels may be unsatisfactory, and human labels don't scale. Third, a learned reward model leads to reward hacking, and retraining it costs resources and complicates the pipeline. They still consider such models useful for reranking replies and for guided search.
 #
-# You have met a small version of each problem this week. A step was easy to define only because our sums have commas. The labels from rollouts missed 6.5% to 9% of the wrong steps in worked solutions. And [a policy rewarded by the head](#deeper-gamed) exploited it in one of three seeds, both with the sum and with the lowest score.
+# You have seen a small version of each problem this week. A step was easy to define only because our sums have commas. In replies with several steps, the rollouts labeled 6.5% to 9% of the wrong steps as right. And [when a policy was rewarded by the head](#deeper-gamed), it exploited the head for one of three seeds, both with the sum and with the lowest score.
 #
 # ### Implicit process rewards
 #
-# The log-ratio of two language models can serve as a reward for every token. PRIME ([2502.01456](https://arxiv.org/abs/2502.01456)) trains a language model $\pi_\phi$ on *outcome* labels only. It defines the reward of a whole reply as $\beta \log \frac{\pi_\phi(y)}{\pi_\text{ref}(y)}$. This is a sum over tokens, so each token has a reward too:
+# The log-ratio of two language models can serve as a reward for every token. PRIME ([2502.01456](https://arxiv.org/abs/2502.01456)) trains a language model $\pi_\phi$ on *outcome* labels only. PRIME defines the reward of a whole reply as $\beta \log \frac{\pi_\phi(y)}{\pi_\text{ref}(y)}$. This is a sum over tokens, so each token has a reward too:
 #
 # $$r_\phi(y_t) = \beta \log \frac{\pi_\phi(y_t \mid x, y_{<t})}{\pi_\text{ref}(y_t \mid x, y_{<t})}$$
 #
-# PRIME needs no step labels. Because outcome labels are cheap, the reward model can be updated on the policy's own samples during training, which helps against reward hacking. You know the form from week 4: it's DPO's implicit reward. Section 5 showed why a language model's probabilities may well say something about steps: there, the policy's own log-probability separated right from wrong results without any label. PRIME's reward is a trained ratio to a reference, while ours is the plain log-probability of a policy that wasn't trained as a reward model. It finds slips in samples drawn at a high temperature, but it can't find an error that the policy itself considers likely.
+# PRIME needs no step labels. Because outcome labels are cheap, the reward model can be updated on the policy's own samples during training, which helps against reward hacking. You know this form from week 4 as DPO's implicit reward. Section 5 suggests why a language model's probabilities can tell you something about steps: the policy's own log-probability separated right results from wrong ones, although the policy had seen no step labels. PRIME's reward is a trained ratio to a reference, while ours is the plain log-probability of a policy that wasn't trained as a reward model. Our score can reveal slips that come from a high temperature, but not errors that are likely under the policy.
 #
 # ### Generative verifiers
 #
-# A classification head reads a solution in one pass. A generative verifier ([2408.15240](https://arxiv.org/abs/2408.15240)) is a language model that is trained by next-token prediction to answer 'Is the answer correct?' with Yes or No. The score is the probability of *Yes*. It can also write out its reasoning first, and then you can sample several such verdicts and average them. The abstract reports that best-of-n on GSM8K rises from 73% to 93.4%, compared with the other verifiers that the authors tried. For our sums, the point is that a verifier that writes out its reasoning can redo the addition, since our policy can add. By the time a head reads its one hidden state, the sum must already be done.
+# A classification head reads a solution in one pass. A generative verifier ([2408.15240](https://arxiv.org/abs/2408.15240)) is a language model that is trained by next-token prediction to answer 'Is the answer correct?' with Yes or No. The score is the probability of *Yes*. Such a verifier can also write out its reasoning first, and you can then average several sampled verdicts. According to the abstract, best-of-n on GSM8K rises from 73% to 93.4%, compared with the other verifiers that the authors tried. On our sums, a verifier that writes out its reasoning could redo the addition, since our policy can add. A head reads only one hidden state, so the sum must be computed before that state.
 #
-# If you have an endpoint or the model used by `smol`, you can try it on your own solutions. Plant a wrong digit in half of the steps, and ask for a verdict on each step. Then compute the AUC as in section 5, before you look at any best-of-n curve. We haven't recorded such a run.
+# If you have an API endpoint or the model used by `smol`, you can try such a verifier on your own solutions. Plant a wrong digit in half of the steps, and ask for a verdict on each step. Then compute the AUC as in section 5, before you look at any best-of-n curve. We haven't recorded such a run.
 
 # %% [markdown]
 # <a id="deeper-tried" name="deeper-tried"></a>
 # ## Deeper: what we tried
 #
-# What you saw this week isn't everything that we ran, and some settings were chosen after we had seen results.
+# We ran more experiments than you saw this week, and we chose some settings after we had seen results.
 #
-# **The first task failed.** In our first attempts, on training prompts, the sums had five or six terms, and the replies were sampled at higher temperatures. There, most wrong replies go wrong *inside* a worked solution, so a process reward model should be useful. It wasn't. With 2,400 solutions, 150 training steps and two learning rates, the AUC for right steps against slips was 0.43 to 0.49. Best-of-16 was right on 29% of the prompts, and the majority was right on 66%. Neither a longer run (stopped at step 300 of 500 when its loss was flat) nor eight layers instead of four changed that. These pilots have no record. [The section on mistakes inside the solutions](#deeper-hard) repeats the task with other scores but doesn't test the lesson's own recipe. A test of that recipe was planned but dropped without a record.
+# **The first task failed.** In our first attempts, we used training prompts with sums of five or six terms and sampled the replies at higher temperatures. On such sums, most errors occur *inside* a worked solution, so a process reward model should be useful. But ours wasn't. We trained on 2,400 solutions for 150 steps with two learning rates, and the AUC for right steps against slips was only 0.43 to 0.49. Best-of-16 gave a right answer for 29% of the prompts, and the majority vote for 66%. A longer run (stopped at step 300 of 500 when its loss was flat) didn't change that, and neither did a model with eight layers instead of four. These pilots have no record. [The section on mistakes inside the solutions](#deeper-hard) repeats the task with other scores. We also planned to test the lesson's own recipe there, but dropped this test without a record.
 #
-# **Then we changed the task.** With five terms at temperatures of 0.7 to 1.4, the majority of 16 was right on 95% of the prompts, which leaves little to gain. So sections 3 to 6 use short sums, where most wrong replies are blurted and even our model can see the difference. The choice of task explains most of the success in the figure of section 6.
+# **Then we changed the task.** On sums of five terms, sampled at temperatures of 0.7 to 1.4, the majority of 16 was right for 95% of the prompts, so there was little to gain. So sections 3 to 6 use short sums. Most wrong replies to short sums are bare answers, which even our model can recognize. This choice of task explains most of the success in the figure in section 6.
 #
-# **We changed the prompts after a first run.** With four terms, a temperature of 0.9 and held-out *wordings*, the policy works out twice as many sums. In a first run of seed 0, the majority of 16 was right on 96% of the prompts, while best-of-$n$ by the process model peaked at 89% for $n = 8$ and fell to 65% at $n = 64$. We switched to held-out numbers but kept the wording from training, because we wanted sums that are neither solved nor out of reach.
+# **We changed the prompts after a first run.** In that run, we used sums of four terms, a temperature of 0.9 and held-out *wordings*. With these settings, the policy works out twice as many sums. For seed 0, the majority of 16 was right for 96% of the prompts. With the process model, best-of-$n$ was right for 89% at most (at $n = 8$) and for only 65% at $n = 64$. We wanted a task that is neither already solved nor out of reach, so we switched to held-out numbers and the wording from training.
 #
-# **We looked for reward hacking.** The [runs rewarded by the head](#deeper-gamed) weren't our first attempt, either. With four terms per sum, no policy exploited its reward in 40 steps: 95% of the answers were right under both of our rewards. None of the sampled replies had an extra step, so there was nothing to reinforce. So we mixed in sums of three terms, where the policy sometimes writes an extra step, and trained for 80 steps. The record shows that reward hacking happens; it can't tell you how often it would happen elsewhere.
+# **We looked for reward hacking.** The [runs rewarded by the head](#deeper-gamed) weren't our first attempt at it. With four terms per sum, no policy exploited its reward in 40 steps: 95% of the answers were right with both of our rewards. None of the sampled replies had an extra step that the reward could reinforce. So we mixed in sums of three terms, where the policy sometimes writes an extra step, and trained for 80 steps. The record shows that reward hacking happens, but not how often it would happen elsewhere.
 #
-# The next table lists **the heads of section 5**, with the AUC of each seed:
+# The next table lists **the heads from section 5**, with the AUC for each seed:
 
 # %% tags=["aside"]
 by_seed = [", ".join(f"{x:.2f}" for x in one) for one in heads["seeds"]]
 heads.assign(seeds=by_seed).drop(columns="kind").set_index("head").round(2)
 
 # %% [markdown]
-# The *twins* column gives the share of sums in which the right step scores higher than its own planted version. The AUC compares the right step with the planted steps of all sums. The record rounds scores to three digits. For the lesson's head on sums of three and four terms, 23 to 121 of the 250 pairs tie, and ties count as half.
+# The *twins* column gives the share of sums in which the right step scores higher than the same step with a planted mistake. Scores in the record are rounded to three digits, so some pairs are tied. For the lesson's head on sums of three and four terms, 23 to 121 of the 250 pairs are ties, which count as half.
 #
-# The heads were recorded with the first settings that we tried: no size, rate or number of epochs was tuned. But we shortened the experiment while it ran. We dropped two parts: one trained all weights of the policy on planted labels, and the other trained heads on frozen states with 8,000 labels. A third part, a choice among replies, became the experiment on hard sums. None of the dropped parts has a record. So this table doesn't tell you whether training *all* weights on planted labels would have been enough. The planted mistakes are single wrong digits. In training and in the test, about half of the steps have a planted mistake; in real solutions, wrong steps are rarer.
+# The recorded heads use the first settings that we tried: we didn't tune sizes, learning rates or numbers of epochs. But we shortened the experiment while it was running. We dropped two parts: one trained all weights of the policy on planted labels, and the other trained heads on frozen states with 8,000 labels. A third part, in which the heads chose among replies, became the experiment on hard sums. None of the dropped parts has a record. So this table doesn't tell you whether training *all* weights on planted labels would have been enough. The planted mistakes are single wrong digits. In the training and test sets, about half of the steps have a planted mistake; in real solutions, wrong steps are rarer.
 
 # %% [markdown]
-# Was it the 32,000 labels that helped, or the longer training that comes with them? Every head saw its labels 30 times, so more labels also meant more optimizer steps. A control trains the heads that have fewer labels for just as many steps (`notebooks/experiments/week10_head_steps.py`):
+# Did the 32,000 labels help, or the longer training that comes with them? Every head was trained for 30 epochs, so more labels also meant more optimizer steps. As a control, we trained heads with fewer labels for just as many steps (`notebooks/experiments/week10_head_steps.py`):
 
 # %% tags=["aside"]
 from postlab.course import numbers
@@ -1371,10 +1371,10 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# Both matter. After the full number of steps, 8,000 labels reach an AUC of 0.97 to 0.99; after 937 steps, they had reached only 0.78 to 0.81. With 2,000 labels, the AUC is still only 0.65 to 0.67. And the head doesn't just remember sums: about one in twelve held-out steps (18 to 23 per seed) adds two numbers that no training row adds. With 32,000 labels, the AUC over all held-out steps is 1.00, so these steps are separated too.
+# Both matter. With 8,000 labels, the AUC rises from 0.78–0.81 after 937 steps to 0.97–0.99 after the full number of steps. With 2,000 labels, the AUC is still only 0.65 to 0.67. And the head with 32,000 labels hasn't just memorized sums: about one in twelve held-out steps (18 to 23 per seed) adds two numbers that are never added in a training row. Its AUC over all held-out steps is 1.00, so it separates these steps too.
 
 # %% [markdown]
-# **On hard sums, some comparisons were added after we had seen results.** We added the selector *digits, then log-prob* and the list of flaws after seed 0, and *vote by form* after two seeds. All of them only evaluate the same replies and scores in another way, and nothing was resampled or retrained. But the correction over nine comparisons doesn't make up for choosing them afterwards, so treat these two selectors and the list as exploratory. The planned selectors are the log-probabilities and the digit-reading head, which is used both alone and as a vote weight.
+# **On hard sums, we added some comparisons after we had seen results.** After seed 0, we added the table of first mistakes and the selector 'digits, then log-prob'. After two seeds, we added the selector 'vote by form'. These additions only evaluate the same replies and scores in another way; nothing was resampled or retrained. But correcting for nine comparisons doesn't make up for choosing some of them afterward, so treat these two selectors and the table as exploratory. The planned selectors are the log-probabilities and the digit-reading head, which is used both alone and as a vote weight.
 #
 # **To compare the forms of credit**, we used sums of five or six terms, because sums of three or four are learned within 20 steps under every reward. We chose these sums before any run, based on the accuracy of 96 samples. A first run (outcome, seed 0) used the learning rate of the earlier GRPO runs, 4e-4. We stopped it after 15 of 24 planned steps: from step 4 on, 75% to 100% of its samples were right, so all the forms would have reached the ceiling. This run has no record. The recorded runs use the profile's own rate, 1e-4, for 16 steps. A fifth arm, with credit for *the token's own step*, was planned but cut to save time, so section 7 explains this form but has no result for it. Nothing was tuned for any single form of credit.
 
@@ -1382,9 +1382,9 @@ pd.DataFrame(
 # <a id="deeper-own" name="deeper-own"></a>
 # ## Deeper: your profile's own model
 #
-# So far, we have had an oracle that knows every step. Now we work without it. The model that you trained with GRPO in week 7 under `smol`, `t4` or `rented` samples solutions to its training problems. Rollouts label their steps, and a reward model is trained on those labels. It then chooses among replies to held-out problems. The data are the same as for GRPO: GSM8K, or one-step word problems on `smol`.
+# So far, we have had an oracle that can check every step. Now we work without it. The model that you trained with GRPO in week 7 (under `smol`, `t4` or `rented`) generates solutions to its training problems. We use rollouts to label the steps and train a reward model on those labels. The reward model then chooses among replies to held-out problems. The data are the same as for GRPO, that is, GSM8K or one-step word problems on `smol`.
 #
-# We estimate that this takes about 7 minutes on two cores under `smol`, 20 minutes on a T4 (with the 1.5B model) and 10 minutes on an H100. It hasn't been run on a GPU yet. It doesn't use Unsloth, because it needs none of TRL's trainers, and Unsloth would replace the classes that the reward model is built from.
+# We estimate that this takes about 7 minutes on two cores under `smol`, 20 minutes on a T4 (with the 1.5B model) and 10 minutes on an H100. We haven't run this section on a GPU yet. It doesn't use Unsloth, which would replace the classes that the reward model is built from.
 
 # %%
 own = bool(lab.profile.base_model)  # not the embedded one
@@ -1419,7 +1419,7 @@ if own:
     fresh = fresh[: min(lab.profile.eval_prompts or 200, 60 if small else 200)]
 
 # %% [markdown]
-# The verifier looks for the last number of a reply and checks whether it is the right answer. Nothing more is needed here.
+# The verifier checks whether the last number in a reply is the right answer.
 
 # %%
 if own:
@@ -1439,7 +1439,7 @@ if own:
 # %% [markdown]
 # ### Sample solutions and label them with rollouts
 #
-# We sample four solutions per problem and split them into one step per line. Nobody has labelled these steps, so we use rollouts as in section 3: four completions from each prefix. The label of the last step is the outcome. A step counts as right if at least two of its four completions get the right answer. Most replies under `smol` are one line long, so they have only one step. For such replies, the process reward model is just an outcome reward model.
+# We sample four solutions per problem and treat each line as a step. Nobody has labeled these steps, so we use rollouts as in section 3, with four completions from each prefix. The label of the last step is the outcome. A step counts as right if at least two of its four completions get the right answer. Most replies under `smol` are one line long, so they have only one step. For such replies, the process reward model is just an outcome reward model.
 
 # %%
 if own:
@@ -1462,7 +1462,7 @@ if own:
         row["labels"] = labels
 
 # %% [markdown]
-# For each number of steps, the table shows how many solutions there are, what share of them has the right answer, and what share of their steps is labelled right. Check both shares: a model can't learn anything if all labels are the same.
+# For each number of steps, the table shows how many solutions there are, what share of them has the right answer, and what share of their steps is labeled right. Check both shares: a model can't learn anything if all labels are the same.
 
 # %%
 if own:
@@ -1473,7 +1473,7 @@ if own:
 about.groupby("steps").agg(solutions=("right", "size"), right=("right", "mean"), labels=("steps right", "mean")).round(2) if own else None  # fmt: skip
 
 # %% [markdown]
-# We also sample replies to the held-out problems now, because the policy is about to be turned into the reward model. We take one greedy answer and eight samples per problem.
+# Before the policy is turned into the reward model, we also sample replies to the held-out problems: one greedy answer and eight samples per problem.
 
 # %%
 if own:
@@ -1490,7 +1490,7 @@ if own:
 # %% [markdown]
 # ### The reward model
 #
-# As in section 4, we keep the body of the policy and replace its vocabulary layer with one that outputs two logits per token. A 4-bit model can't be merged with its adapter, so we keep GRPO's adapter and train it further, together with the new layer. The training arguments come from the profile's SFT stage, without the ones that only TRL understands.
+# As in section 4, we keep the body of the policy and replace its vocabulary layer with one that outputs two logits per token. A 4-bit model can't be merged with its adapter, so we keep GRPO's adapter and train it further, together with the new layer. The training arguments come from the profile's SFT stage, except for those that only TRL accepts.
 
 # %%
 if own:
@@ -1600,7 +1600,7 @@ if own:
 plot_choice(pd.DataFrame(curves), of=8) if own else None
 
 # %% [markdown]
-# How much does the reward model add? The table shows paired differences in points on the same problems, with eight replies to each. The greedy answer costs only one reply, so a gain over greedy is what seven more replies and a reward model give you together. The gain over the majority is what the reward model itself adds.
+# How much does the reward model add? The table shows paired differences in points on the same problems, with eight replies to each. The greedy answer costs only one reply, so a gain over it shows what seven more replies and a reward model add together. The gain over the majority shows what the reward model itself adds.
 
 # %%
 if own:
@@ -1625,7 +1625,7 @@ if own:
 pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 
 # %% [markdown]
-# If an interval contains zero, the comparison is *inconclusive*. If the reward model doesn't beat the majority, remember section 6: one overrated reply can't change a vote by much. Also remember how little the model had to learn from. It saw a few hundred solutions to problems that the policy had already been trained on, and its labels are only as good as the policy that completed the solutions.
+# If an interval contains zero, the comparison is *inconclusive*. If the reward model doesn't beat the majority, remember section 6: one overrated reply can't change a vote by much. Also remember how little training data the model had: a few hundred solutions to problems that the policy had already been trained on. And the labels are only as good as the policy that wrote the rollouts.
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>
@@ -1635,7 +1635,7 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# At an earlier token, a causal model hasn't read the whole step yet. If all tokens have the label, the model learns to predict from the beginning of a step whether it will be right, and long steps count more than short ones. If the label is one token too late, the model has already seen how the next step begins, which leaks information. The prompt and the padding must be labelled -100.
+# At an earlier token, a causal model hasn't read the whole step yet. If all tokens have the label, the model learns to predict from the beginning of a step whether it will be right, and long steps count more than short ones. If the label is one token too late, the model has already seen how the next step begins, which leaks information. The prompt and the padding must be labeled -100.
 #
 # *A likely follow-up:* How would you notice that -100 had become 0? I'd count the labels per row. A loss that falls quickly isn't a sign of success, because the extra labels are all the same and easy to predict.
 #
@@ -1665,7 +1665,7 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# I'd compare them at equal cost, including the forward passes of the reward model. Voting works if answers can be compared and wrong answers are spread over many values. If answers can't be compared, as in free text, I'd rerank. If both are possible, a weighted vote is a good default. Search helps if mistakes happen early and the reward model sees them; otherwise it amplifies the model's errors. I'd also look at the curve over n: if best-of-n falls, the reward model is being overoptimised.
+# I'd compare them at equal cost, including the forward passes of the reward model. Voting works if answers can be compared and wrong answers are spread over many values. If answers can't be compared, as in free text, I'd rerank. If both are possible, a weighted vote is a good default. Search helps if mistakes happen early and the reward model sees them; otherwise it amplifies the model's errors. I'd also look at the curve over n: if best-of-n falls, the reward model is being overoptimized.
 #
 # *A likely follow-up:* When does a majority vote fail? It fails if one wrong answer is more common than the right one. Then more samples make the vote more confident in the wrong answer.
 #
@@ -1685,7 +1685,7 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 # <a id="papers" name="papers"></a>
 # ## Readings
 #
-# **Papers.** *Labels and models:* Lightman et al. 2023, *Let's verify step by step* ([2305.20050](https://arxiv.org/abs/2305.20050)): section 2 on labels, section 3 on process against outcome supervision, and appendix F on aggregation. Uesato et al. 2022 ([2211.14275](https://arxiv.org/abs/2211.14275)): a reward model trained on outcome labels alone came to agree with process labels. Wang et al. 2023, *Math-Shepherd* ([2312.08935](https://arxiv.org/abs/2312.08935)): section 3.3 on labels from rollouts. Zheng et al. 2024, *ProcessBench* ([2412.06559](https://arxiv.org/abs/2412.06559)): section 3 defines the measure. Zhang et al. 2025 ([2501.07301](https://arxiv.org/abs/2501.07301)): the weaknesses of Monte Carlo labels and of best-of-n as an evaluation. Zhang et al. 2024, *Generative verifiers* ([2408.15240](https://arxiv.org/abs/2408.15240)).
+# **Papers.** *Labels and models:* Lightman et al. 2023, *Let's verify step by step* ([2305.20050](https://arxiv.org/abs/2305.20050)): section 2 on labels, section 3 comparing process and outcome supervision, and appendix F on aggregation. Uesato et al. 2022 ([2211.14275](https://arxiv.org/abs/2211.14275)): a reward model trained on outcome labels alone came to agree with process labels. Wang et al. 2023, *Math-Shepherd* ([2312.08935](https://arxiv.org/abs/2312.08935)): section 3.3 on labels from rollouts. Zheng et al. 2024, *ProcessBench* ([2412.06559](https://arxiv.org/abs/2412.06559)): section 3 defines the measure. Zhang et al. 2025 ([2501.07301](https://arxiv.org/abs/2501.07301)): the weaknesses of Monte Carlo labels and of best-of-n as an evaluation. Zhang et al. 2024, *Generative verifiers* ([2408.15240](https://arxiv.org/abs/2408.15240)).
 #
 # *Choosing and searching:* Wang et al. 2022, *self-consistency* ([2203.11171](https://arxiv.org/abs/2203.11171)). Snell et al. 2024 ([2408.03314](https://arxiv.org/abs/2408.03314)): search compared with best-of-n at equal compute.
 #
