@@ -3,11 +3,11 @@
 #
 # A math verifier tells you whether the final answer is right. It doesn't tell you which of ten steps went wrong, and it gives a lucky guess the same reward as a careful proof. A **process reward model** (PRM) scores every step instead. A PRM promises three things: a better choice among several solutions, the location of the mistake, and a denser reward for reinforcement learning. This week, you'll test all three.
 #
-# The first result is disappointing, and you should know it before you see any good-looking curves: **the process reward model that you train this week doesn't check the arithmetic.** If you replace one digit of a right addition, the model prefers the right version 51% of the time (95% interval: 48% to 55%), averaged over three seeds. A coin toss would do about as well. The model does recognise answers that aren't worked out, garbled text and stray lines. Its gains come from judging *form*: choosing by the number of steps alone works about as well.
+# The first result is disappointing, and you should know it before you see any good-looking curves: **the process reward model that you train this week doesn't check the arithmetic.** If you replace one digit of a right addition, the model prefers the right version 51% of the time (95% interval: 48% to 55%), averaged over three seeds. The model does recognize answers without any work, garbled text and stray lines. Its gains come from judging *form*: choosing by the number of steps alone works about as well.
 #
-# The second result shows what was missing. With the digits as input and 32,000 labels, a small head ranks every right addition in a test of 250 held-out sums above every wrong one. But when this head alone chooses the reply on hard sums, it does worse than the majority vote. More than half of the time, the reply that it picks out of 16 adds a wrong *term* or continues from a wrong total, but does the addition correctly. Used as weights in the majority vote, the head's scores raise its accuracy by four points.
+# The second result shows what was missing. A small head that reads the digits, trained on 32,000 labels, ranks every right addition in a test of 250 held-out sums above every wrong one. But when this head alone chooses the reply on hard sums, it does worse than the majority vote. More than half of the time, the reply that it picks from 16 has a wrong *term* or continues from a wrong total, but adds correctly. Used as weights in the majority vote, the head's scores raise the vote's accuracy by four points.
 #
-# The third result is about credit. Even when a checker that makes no mistakes gave each step its own credit, the policy didn't learn faster than with the plain outcome reward. We tried two forms of step credit on sums of five or six terms. Over three seeds, the difference from the outcome reward is +0.1 points for each form (95% interval: -0.5 to +0.6). But the policies hardly diverged in 16 training steps. The policies mostly learned to stop stating answers without any work, and such an answer is a single step.
+# The third result is about credit. Even when an error-free checker scored every step, the policy didn't learn faster than with the plain outcome reward. We tried two forms of step credit on sums of five or six terms. Over three seeds, the difference from the outcome reward is +0.1 points for each form (95% interval: -0.5 to +0.6). But the policies hardly diverged in 16 training steps. They mostly learned to stop giving one-step answers without any work.
 #
 # By the end of the core, you'll be able to explain
 #
@@ -37,7 +37,7 @@
 #
 # The notebook ends with [five interview questions](#interview) and the week's [readings](#papers).
 #
-# Whichever profile you choose, everything except the last deeper section uses the embedded model. An oracle knows whether each of its steps is right, so we can check every claim. The results show you the *mechanism, not what large models can do*. The last deeper section repeats the procedure with the model of the `smol`, `t4` or `rented` profile.
+# Whichever profile you choose, everything except the last deeper section uses the embedded model. An oracle knows whether each step that this model writes is right, so we can check every claim. The results show you the *mechanism, not what large models can do*. The last deeper section repeats the procedure with the model of the `smol`, `t4` or `rented` profile.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -68,7 +68,7 @@ lab = postlab.start(week=10)
 # <a id="steps" name="steps"></a>
 # ## 1. What is a step?
 #
-# Before you can score steps, you have to decide where each step ends. In our sums, a step ends at a comma or a full stop. In GSM8K, it ends at a line break. A reply that states only its answer, without any work, is a single step. We'll say that such a reply *blurts* the answer.
+# Before you can score steps, you have to decide where each step ends. In our sums, a step ends at a comma or a full stop. In GSM8K, it ends at a line break. A reply that states only its answer, without any work, is a single step. We'll say that such a reply *blurts out* the answer.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -103,7 +103,7 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# The verifier accepts the third reply because its answer is 57, but all three of its steps are labelled wrong. The first addition is wrong, and nothing after it can repair the solution. This is the case that a verifier of final answers can't catch:
+# The verifier accepts the third reply because its answer is 57, but all three of its steps are labeled wrong. The first addition is wrong, and nothing after it can repair the solution. This is the case that a verifier of final answers can't catch:
 
 # %%
 from postlab.course.week10 import draw_rewards
@@ -184,11 +184,11 @@ pd.DataFrame(
 # <a id="rollouts" name="rollouts"></a>
 # ## 3. Where do the labels come from?
 #
-# For PRM800K, people labelled 800,000 steps by hand. You probably can't afford that. **Math-Shepherd** needs only the final answers. It takes the solution up to the end of a step and lets the policy finish it $K$ times. These completions are called rollouts. The share of rollouts that reach the right answer is the step's *soft* label. The *hard* label is 1 if at least one rollout reaches the right answer, and 0 otherwise.
+# For PRM800K, people labeled 800,000 steps by hand. You probably can't afford that. **Math-Shepherd** needs only the final answers. It takes the solution up to the end of a step and lets the policy finish it $K$ times. These completions are called rollouts. The share of rollouts that reach the right answer is the step's *soft* label. The *hard* label is 1 if at least one rollout reaches the right answer, and 0 otherwise.
 #
 # $$y^\text{soft}_i = \frac{1}{K} \sum_{k=1}^{K} \mathbb{1}[a_k = a^*], \qquad y^\text{hard}_i = \mathbb{1}[\exists k : a_k = a^*]$$
 #
-# First we need some solutions. We sample them at temperature 1 for sums of three or four terms. With these settings, the policy blurts most of its answers and works out the rest. The held-out prompts use combinations of numbers that don't occur in any training prompt.
+# First we need some solutions. We sample them at temperature 1 for sums of three or four terms. With these settings, the policy blurts out most of its answers and works out the rest. The held-out prompts use combinations of numbers that don't occur in any training prompt.
 
 # %%
 import random
@@ -238,7 +238,7 @@ about = pd.DataFrame(
 about.groupby("steps").agg(replies=("right", "size"), right=("right", "mean")).round(2)
 
 # %% [markdown]
-# Four out of five replies are blurted, and only about 1% of those are right. Of the replies with three or four steps, 87% to 90% are right. Remember this table: a model can tell most good replies from most bad ones without checking a single addition.
+# Four out of five replies are blurted-out answers, and only about 1% of those are right. Of the replies with three or four steps, 87% to 90% are right. Remember this table: a model can tell most good replies from most bad ones without checking a single addition.
 #
 # Labels from rollouts cost $K$ completions per step, and they are only as good as the policy that writes the completions. If the policy solves a problem one time in fifty, then 'none of eight rollouts was right' tells you little about the step. [A deeper section](#deeper-rollouts) shows such labels next to the oracle's and counts how often they are wrong.
 
@@ -246,7 +246,7 @@ about.groupby("steps").agg(replies=("right", "size"), right=("right", "mean")).r
 # <a id="heads" name="heads"></a>
 # ## 4. Two models, one budget
 #
-# Do step labels help at all? To find out, we train a **process** reward model and an **outcome** reward model on the *same* solutions, from the same starting weights, for the same number of optimizer steps. The two differ in only one way: the outcome model has a single label, on the last token, which says whether the final answer is right. Here they are, next to two related models:
+# Do step labels help at all? To find out, we train a **process** reward model and an **outcome** reward model on the *same* solutions, from the same starting weights, for the same number of optimizer steps. The two differ in only one way: the outcome model has a single label, which is on the last token and says whether the final answer is right. Here they are, next to two related models:
 #
 # | model | predicts | trained on | used for |
 # |---|---|---|---|
@@ -330,7 +330,7 @@ outcome_encoded = process.encode_steps(process.outcome_rows(rows, outcome), toke
 outcome_head, outcome_log = trained_head(outcome_encoded)
 
 # %% [markdown]
-# Both losses fall, but that doesn't tell you what the models have learned. [The bug hunt](#deeper-bug) shows a loss that is low for a bad reason. So let's look at the process model's scores for six held-out replies. The first four have several steps and contain mistakes; those whose first mistake comes latest are at the top. The fifth reply is worked out correctly, and the sixth is blurted. Wrong steps are in bold:
+# Both losses fall, but that doesn't tell you what the models have learned. [The bug hunt](#deeper-bug) shows a loss that is low for a bad reason. Here are the process model's scores for six held-out replies. The first four have several steps and contain mistakes; those whose first mistake comes latest are at the top. The fifth reply is worked out correctly, and the sixth is a blurted answer. Wrong steps are in bold:
 
 # %% tags=["aside"]
 from postlab.course.week10 import plot_step_scores
@@ -350,15 +350,15 @@ late = sorted(worked, key=lambda r: -process.first_wrong(r["labels"]))[:4]
 plot_step_scores([*late, worked[0], next(r for r in flat if len(r["completions"]) == 1)])
 
 # %% [markdown]
-# The blurted answer scores close to zero. So do a stray `#### 9` and a list that has nothing to do with the question. But the wrong addition `53+33=96` scores 0.94, as high as a right one, and the `#### 126` that follows from it scores 0.92. The second solution starts with a number that isn't in its sum, yet none of its steps scores below 0.88. Six solutions are only an anecdote, so the next section measures what the model sees.
+# The blurted answer scores close to zero. So do a stray `#### 9` and a list that has nothing to do with the question. But the wrong addition `53+33=96` scores 0.94, as high as a right one, and the `#### 126` that follows from it scores 0.92. The second solution starts with a number that isn't in its sum, yet none of its steps scores below 0.88. Six solutions are only anecdotal evidence, so the next section measures what the model sees.
 
 # %% [markdown]
 # <a id="sees" name="sees"></a>
 # ## 5. What does the model see?
 #
-# **Before you trust the scores of a reward model, find out what it sees.** The cleanest test changes only one thing. Take a right solution, replace one digit in the result of one step, and compare the scores of the two versions of this step. Everything before the step stays the same.
+# **Before you trust the scores of a reward model, find out what it sees.** The cleanest test changes only one thing. Take a right solution, replace one digit in the result of one step, and compare the scores of the two versions of this step.
 #
-# The measure is the AUC. It considers all pairs of a right and a wrong step, whether or not they belong to the same sum, and gives the share in which the right step has the higher score. An AUC of 1 means that right and wrong steps are perfectly separated, and 0.5 is chance.
+# We measure the AUC: the share of all pairs of a right and a wrong step, from the same sum or not, in which the right step has the higher score. An AUC of 1 means that right and wrong steps are perfectly separated, and 0.5 is chance.
 #
 # **Predict first.** What will the AUC of your process model be? The model was trained on about 1,900 solutions, with the oracle's label for every step.
 
@@ -389,7 +389,7 @@ for asked in sums("heldout", 200, "planted"):
 twins[0][0]["completions"][:-1], twins[0][1]["completions"][:-1]
 
 # %% [markdown]
-# These are the two versions of the first solution, up to the changed step. The final `#### 0` (not shown) is there only so that the solution continues after this step. It doesn't affect the step's score, because your model can't look ahead.
+# These are the two versions of the first solution, up to the changed step. A final `#### 0` (not shown) follows, which doesn't affect the step's score because your model can't look ahead.
 
 # %% tags=["aside"]
 seen = [
@@ -403,7 +403,7 @@ print(f"AUC for planted wrong additions: {auc(*seen).mean():.2f}; mean score of 
 #
 # What would it take for a head to see wrong additions? The recorded experiment (`notebooks/experiments/week10_heads.py`) tries several approaches with three seeds each, and tests them on 250 other held-out sums. The lesson's own recipe comes first: all weights are trained on the policy's own solutions with the oracle's labels, here for 100 steps on 300 prompts. The three other approaches are:
 #
-# - **A frozen policy** with a trained head on its hidden states. The head is linear or has a hidden layer, and it reads the last layer, all layers, or all tokens of the step. It gets 2,000 *planted labels*, which say whether a mistake was planted in the step.
+# - **A frozen policy** with a trained head on its hidden states. The head is linear or has a hidden layer, and it reads the last layer, all layers, or all tokens of the step. It is trained on 2,000 *planted labels*, which say whether a mistake was planted in the step.
 # - **The digits of the step itself.** A small network reads the digits of `a+b=c` and is trained on 2,000, 8,000 or 32,000 planted labels. Another version uses single-digit steps, with 2,000 or 8,000 labels. (Single-digit steps can't be held out, because there are only 100 pairs of digits.)
 # - **No head at all.** The score is the log-probability that the policy itself assigns to the digits of the result.
 
@@ -421,11 +421,11 @@ plot_auc(heads)
 # %% [markdown]
 # From top to bottom, the figure shows the following:
 #
-# - **The lesson's head does little better than chance.** Its AUC on held-out sums is 0.51. The 95% interval over the sums, for these three heads, is 0.50 to 0.53. With the three seeds as the unit, the interval is 0.44 to 0.59. If you compare each right step only with its own planted version, the right step wins 51% of the time on average (48% to 55% over the sums). On the three seeds, it wins 49%, 45% and 59% of the time. On the third, the right step wins 135 of the 223 pairs that aren't ties, which is more than chance would explain ($p = 0.01$ after Holm's correction for six tests). So a single head may learn a little. Most wrong steps in the training data are answers blurted out with no work, so nothing forced the head to look at digits.
-# - **The frozen policy's hidden states contain some of the information.** A linear head reaches an AUC of 0.62, and a head with a hidden layer reaches 0.67. Reading all layers instead of the last one changes nothing (0.67), but reading all tokens of the step instead of its last token helps (0.75). This last head knows more than its AUC shows: the right step scores above its own planted version 90% of the time. But the head's scores also differ from sum to sum, and that lowers its AUC.
-# - **A head that sees the digits can learn to add, if it gets enough labels.** Its AUC is 0.64 with 2,000 labels and 0.80 with 8,000. With 32,000 labels, the AUC is 1.00 in all three seeds: no pair is in the wrong order. But the head may still err: after 250 right results out of 250, a Wilson interval still begins at 98.5%. More labels also meant more training here, and [a control](#deeper-tried) shows that both are needed.
-# - **Single-digit steps are easier.** The AUC is 0.96 with 2,000 labels and 1.00 with 8,000. All the pairs of digits in the test also occur in training, so the head can simply memorise them.
-# - **The policy's own log-probability** separates the two versions almost perfectly (the AUC rounds to 1.00), without needing a single label. The policy can do the addition, so its probabilities contain what the trained head misses.
+# - **The lesson's head does little better than chance.** Its AUC on held-out sums is 0.51. The 95% interval over the sums, for these three heads, is 0.50 to 0.53. With the three seeds as the unit of analysis, the interval is 0.44 to 0.59. If you compare each right step only with the planted version of the same step, the right step wins 51% of the time on average (48% to 55% over the sums). For the three seeds, the shares are 49%, 45% and 59%. For the third seed, the right step wins 135 of the 223 pairs that aren't ties, which is more than chance would explain ($p = 0.01$ after Holm's correction for six tests). So an individual head may learn a little about addition. Most wrong steps in the training data are answers blurted out with no work, so nothing forced the head to look at digits.
+# - **The frozen policy's hidden states contain some of the information.** A linear head reaches an AUC of 0.62, and a head with a hidden layer reaches 0.67. Reading all layers rather than only the last changes nothing (0.67), but reading all tokens of the step rather than only the last helps (0.75). This last head separates the pairs better than its AUC suggests: the right step scores above the planted version of the same step 90% of the time. But the head's scores also differ from sum to sum, which lowers its AUC.
+# - **A head that sees the digits can learn to add, if it gets enough labels.** Its AUC is 0.64 with 2,000 labels and 0.80 with 8,000. With 32,000 labels, the AUC is 1.00 for all three seeds: no pair is in the wrong order. But the head may still err: after 250 right results out of 250, a Wilson interval still begins at 98.5%. More labels also meant more training here, and [a control](#deeper-tried) shows that both are needed.
+# - **Single-digit steps are easier.** The AUC is 0.96 with 2,000 labels and 1.00 with 8,000. All the pairs of digits in the test also occur in training, so the head can simply memorize them.
+# - **The policy's own log-probability** separates the two versions almost perfectly (the AUC rounds to 1.00), without needing a single label. The policy can do the addition, so its probabilities contain the information that the trained head misses.
 #
 # So a head needs two things: enough labels for additions, and an input that shows the step's digits, directly or through the hidden states of all the step's tokens. The lesson's head has neither: it reads one hidden state per step, and more than half of its labels are for blurted answers.
 
@@ -433,9 +433,9 @@ plot_auc(heads)
 # <a id="choice" name="choice"></a>
 # ## 6. Choosing among replies
 #
-# To choose among replies, you need one score per reply. A chain is only as strong as its weakest link, so a common choice is the *minimum* over the steps. *Let's verify step by step* multiplies the scores instead, and a [deeper section](#deeper-best) compares several ways. In **best-of-n**, you sample $n$ replies and keep the one with the highest score. The baseline that any reward model has to beat is the **majority vote**, also known as self-consistency, which needs no reward model at all.
+# To choose among replies, you need one score per reply. A chain is only as strong as its weakest link, so a common choice is the *minimum* over the steps. The authors of *Let's verify step by step* multiply the scores instead. A [deeper section](#deeper-best) compares several methods. In **best-of-n**, you sample $n$ replies and keep the one with the highest score. The baseline that any reward model has to beat is the **majority vote**, also known as self-consistency, which needs no reward model at all.
 #
-# `process.best_of_n` and `process.vote_of_n` estimate the accuracy of both from a pool of replies. Let's apply them, with your two models, to the 40 held-out prompts from section 4:
+# `process.best_of_n` and `process.vote_of_n` estimate the accuracy of these two methods from a pool of replies. Let's apply them, with your two models, to the 40 held-out prompts from section 4:
 
 # %% tags=["aside"]
 import re
@@ -486,14 +486,14 @@ recorded = json.loads((folder / "prm.json").read_text(encoding="utf-8"))
 plot_choice(pd.DataFrame(recorded["choice"]))
 
 # %% [markdown]
-# The majority, the oracle and the weighted vote (which adds up the scores of all replies with the same answer) keep rising. For all the reward models in the figure, best-of-$n$ flattens between $n = 16$ and $n = 32$ and then falls. Among 64 replies, there is often one that the model overrates, and best-of-$n$ picks it. This effect is overoptimisation, and it happens without any training. By contrast, a single overrated reply can't change a vote by much. At $n = 64$, the plain majority is right on 93% of the prompts, and the best of the reward models is right on only 73%.
+# The majority, the oracle and the weighted vote (which adds up the scores of all replies with the same answer) keep rising. For all the reward models in the figure, best-of-$n$ flattens between $n = 16$ and $n = 32$ and then falls. Among 64 replies, there is often one that the model overrates, and best-of-$n$ picks it. This effect, called overoptimization, happens here without any training. By contrast, a single overrated reply can't change a vote by much. At $n = 64$, the plain majority is right on 93% of the prompts, and the best of the reward models is right on only 73%.
 #
 # The process model is only slightly ahead of the outcome model. After a correction for multiple comparisons, none of the six comparisons at $n = 16$ is conclusive ([deeper](#deeper-best)). The reason is the task: most good replies differ from most bad ones in whether the sum is worked out at all. An outcome label shows this difference just as well as step labels do, and so does the number of steps. At $n = 16$, a random reply with as many steps as its sum needs is right on 79% of the prompts, and the process model's choice is right on 80% ([deeper](#deeper-best)).
 #
-# What if the mistakes are *inside* the solutions? [A deeper section](#deeper-hard) has such a task: sums of six terms at temperature 1.5. There, even the head that reads digits chooses badly, although its AUC on wrong additions is 1.00. With 16 replies, the head's choice is right on only 33% of the prompts, while the majority is right on 69%. More than half of the replies that it chooses add a wrong term or continue from a wrong total, but do the addition correctly. A vote weighted by the head's scores gains 4 points over the plain majority. Choosing by the policy's own log-probability gains 9 points, and a single greedy answer gains 11. **If you pick the reply with the highest score, you select for mistakes that the score can't see.**
+# What if the mistakes are *inside* the solutions? [A deeper section](#deeper-hard) has such a task: sums of six terms at temperature 1.5. There, even the head that reads digits chooses badly, although its AUC on wrong additions is 1.00. With 16 replies, the head's choice is right on only 33% of the prompts, while the majority is right on 69%. In more than half of its choices, the first mistake is a wrong term or total. A vote weighted by the head's scores gains 4 points over the plain majority. Choosing by the policy's own log-probability gains 9 points, and a single greedy answer gains 11. **If you pick the reply with the highest score, you select for mistakes that the score can't see.**
 
 # %% [markdown]
-# **This week's stage** is called `prm`. For each held-out sum, it takes the best of 16 replies according to the process model. All other answers are copied from its parent. Comparing sixteen replies with the parent's one greedy answer isn't a comparison at equal cost, so we store this caveat with the numbers:
+# **This week's stage** is called `prm`. For each held-out sum, we take the best of 16 replies according to the process model. All other answers are copied from `sft`. Comparing the best of sixteen replies with a single greedy answer isn't a comparison at equal cost, so we store this caveat with the numbers:
 
 # %%
 from postlab.evals import evaluate
@@ -524,24 +524,24 @@ change = compare({"sft": parent, "prm": entry}).query("stage == 'prm' and metric
 change[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
 
 # %% [markdown]
-# This stage gets 81% of the held-out sums right, 35 points more than its parent (95% interval: 26 to 43). This gain comes from sampling 16 replies and choosing one that is worked out; the policy itself hasn't changed.
+# With the best of 16 replies, 81% of the held-out sums are right, 35 points more than with the SFT model's greedy answers (95% interval: 26 to 43). This gain comes from sampling 16 replies and choosing one that is worked out; the policy itself hasn't changed.
 
 # %% [markdown]
 # <a id="credit" name="credit"></a>
 # ## 7. Build: credit for each step
 #
-# The third promise is a denser reward for reinforcement learning. GRPO gives all tokens of a reply the same advantage, so if the answer is wrong, the right steps are punished along with the wrong one. With a score per step, every step can have an advantage of its own. There are several ways to do this:
+# The third promise is a denser reward for reinforcement learning. GRPO gives all tokens of a reply the same advantage, so if the answer is wrong, the right steps are punished along with the wrong one. With a score per step, every step can have its own advantage. Here are several ways to compute it:
 #
-# - **Outcome** (GRPO): The reward is 1 if the answer is right and 0 otherwise. It is normalised within the group and is the same for all tokens.
-# - **Summing to the end** (*to go*): This is DeepSeekMath's process supervision. The scores of all steps in a group are normalised together, and a token gets the sum of the normalised scores from its own step to the last one:
+# - **Outcome** (GRPO): The reward is 1 if the answer is right and 0 otherwise. It is normalized within the group and is the same for all tokens.
+# - **Summing to the end** (*to go*): This is DeepSeekMath's process supervision. The scores of all steps in a group are normalized together, and a token gets the sum of the normalized scores from its own step to the last one:
 #
 # $$\tilde r_{i,j} = \frac{r_{i,j} - \text{mean}(R)}{\text{std}(R)}, \qquad A_{i,t} = \sum_{j \ge \text{step}(t)} \tilde r_{i,j}$$
 #
 #   Here $r_{i,j}$ is the score of step $j$ of reply $i$, and $R$ contains the scores of all steps of all replies in the group.
-# - **The lowest score to the end** (*lowest to go*): This is PURE's idea, with a minimum in place of the sum. Additional good steps can't make up for a bad one, and extra steps earn nothing.
-# - **The token's own step** (*own step*): A token gets the normalised score of its own step alone. We include this form only for contrast, because it ignores everything that follows. (*Rewarding progress*, arXiv 2410.08146, develops the idea that a step should be rewarded for its own contribution, which it measures as the change in the chance of success.)
+# - **The lowest score to the end** (*lowest to go*): This form follows the PURE paper and replaces the sum with a minimum. Additional good steps can't make up for a bad one, and extra steps earn nothing.
+# - **The token's own step** (*own step*): A token gets the normalized score of its own step alone. We include this form only for contrast, because it ignores everything that follows. (The paper [*Rewarding progress*](#papers) develops the idea that a step should be rewarded for its own contribution, measured as the change in the chance of success.)
 #
-# The picture shows one of the two solutions in a group. In the other one, all steps are right:
+# The picture shows one of the two solutions in a group. All steps of the other one are right:
 
 # %% tags=["aside"]
 from postlab.course.week10 import draw_credit
@@ -549,7 +549,7 @@ from postlab.course.week10 import draw_credit
 draw_credit()
 
 # %% [markdown]
-# The scores here come from a checker that judges every step on its own: `42+15=67` is wrong, and `#### 67` correctly repeats the total. In the labels of the previous sections, every step after a mistake counts as wrong. With such scores, the lowest score to the end would be 0 for *all* steps of a wrong solution, including the right ones. Then *lowest to go* would be the outcome reward under another name. What the scores mean matters as much as the formula.
+# The scores here come from a checker that judges every step on its own: `42+15=67` is wrong, and `#### 67` correctly repeats the total. In previous sections, every step after a mistake was labeled wrong. With such labels as scores, the lowest score to the end would be 0 for *all* steps of a wrong solution, including the right ones. Then *lowest to go* would be the outcome reward under another name. What the scores mean matters as much as the formula.
 
 # %% [markdown]
 # ### Build 10.1 · about 30 minutes · hard
@@ -562,7 +562,7 @@ draw_credit()
 #
 # Return the advantages, of shape `(B, T)`. They are 0 on padding and the same for all tokens of a step. If all steps of a group have the same score, all advantages of the group must be 0 and not NaN.
 #
-# The check compares your numbers with the formula. Then it trains a policy with your advantages in a world so small that the policy's success rate can be computed exactly. There, a reply has four steps, and at the start, each has a 1-in-3 chance of being right.
+# The check compares your numbers with the formula. Then it trains a policy with your advantages on a toy task so small that the success rate can be computed exactly. There, a reply has four steps, and at the start, each has a 1-in-3 chance of being right.
 #
 # <details><summary>Hint 1: which steps exist</summary>
 #
@@ -576,7 +576,7 @@ draw_credit()
 # </details>
 # <details><summary>Hint 3: from this step to the last</summary>
 #
-# Set the normalised scores of missing steps to 0. `flip(1).cumsum(1).flip(1)` sums each row from the right. At the end, `gather` gives every token the value of its step. `steps.clamp(min=0)` keeps the index valid for padding, where you then set the result to 0.
+# Set the normalized scores of missing steps to 0. `flip(1).cumsum(1).flip(1)` sums each row from the right. At the end, `gather` gives every token the value of its step. `steps.clamp(min=0)` keeps the index valid for padding, where you then set the result to 0.
 #
 # </details>
 #
@@ -593,9 +593,9 @@ def step_advantages(scores, steps, group_size):
 step_advantages = credit_build.check(step_advantages)
 
 # %% [markdown]
-# A short subclass lets TRL's trainer use your advantages ([deeper](#deeper-credit)). Does a policy learn *faster* with step credit than with the outcome? To find out, you need to compare the forms of credit on the same prompts, with several seeds.
+# A short subclass lets TRL's trainer use your advantages ([deeper](#deeper-credit)). Does a policy learn *faster* with step credit than with the outcome reward? To find out, you need to compare the forms of credit on the same prompts, with several seeds.
 #
-# **Predict first.** The record compares four forms: the outcome, the sum of all step scores as one reward (*sum of steps*), *to go* and *lowest to go*. Each form was trained with three seeds, for 16 steps of 32 samples. The checker never makes a mistake. Which form is ahead, and by how much?
+# **Predict first.** We recorded runs with four forms: the outcome, the sum of all step scores as one reward (*sum of steps*), *to go* and *lowest to go*. With each form, we trained policies with three seeds, for 16 steps of 32 samples. The checker never makes a mistake. Which form leads, and by how much?
 
 # %% tags=["aside"]
 from postlab.course.week10 import credit_rows, plot_credit
@@ -604,9 +604,9 @@ credit = json.loads((folder / "credit.json").read_text(encoding="utf-8"))
 plot_credit(credit)
 
 # %% [markdown]
-# **No form of step credit led to faster learning than the outcome in these 16 steps.** Runs with the same seed improve together. The comparison averages the measurements at steps 4, 8, 12 and 16. *To go* and *lowest to go* are each 0.1 points above the outcome (95% interval over the three seeds: -0.5 to +0.6), and *sum of steps* is 0.1 points below it (-0.7 to +0.4).
+# **No form of step credit led to faster learning than the outcome reward in these 16 steps.** Runs with the same seed improve in parallel. The comparison averages the measurements at steps 4, 8, 12 and 16. With *to go* and with *lowest to go*, the average is 0.1 points higher than with the outcome (95% interval over the three seeds: -0.5 to +0.6). With *sum of steps*, it is 0.1 points lower (-0.7 to +0.4).
 #
-# These intervals are narrow because the runs hardly diverged. All runs with the same seed see the same prompts and the same random numbers, and after 16 steps their policies are still very similar. Of 1,440 verdicts on held-out replies, only 1 differs from the outcome's under *lowest to go*, and 7 differ under *to go* ([the numbers](#deeper-credit)). For *lowest to go*, the picture above shows why: up to and including its last mistake, a wrong solution gets the same advantages as under the outcome reward. So the intervals don't tell you what would happen if training went on until the policies differed.
+# These intervals are narrow because the runs hardly diverged. All runs with the same seed see the same prompts and the same random numbers, and after 16 steps their policies are still very similar. There are 1,440 verdicts on held-out replies. Compared with the outcome runs, only 1 verdict changes under *lowest to go*, and 7 change under *to go* ([the numbers](#deeper-credit)). For *lowest to go*, the picture above shows why: up to and including its last mistake, a wrong solution gets the same advantages as under the outcome reward. So the intervals don't tell you what would happen if training went on until the policies differed.
 #
 # The next table shows what the policies learned. It splits the held-out replies at the start and at the end into three groups: right ones, wrong ones that were blurted out, and wrong ones that were worked out:
 
@@ -616,9 +616,9 @@ from postlab.course.week10 import mistakes_left
 mistakes_left(credit).round(1)
 
 # %% [markdown]
-# Most of the gain comes from one change: blurted-out wrong answers fall from 19% of all replies to 3% or 4%. The share of replies that are worked out but wrong changes little. It falls from 18% to 16% or 17%, with or without step credit. More replies are worked out at the end, and some of the new ones are wrong. Of the replies that were worked out but wrong at the start, 15% to 20% are right at the end. A blurted answer has only one step, so there is no credit to distribute within it. The forms of credit differ in how they treat mistakes *inside* a solution, and none of them removed more of those mistakes than the outcome did.
+# Most of the gain comes from one change: blurted-out wrong answers fall from 19% of all replies to 3% or 4%. The share of replies that are worked out but wrong changes little. It falls from 18% to 16% or 17%, with or without step credit. By the end, the policy works out more of its replies, and it gets some of the additional ones wrong. Of the replies that were worked out but wrong at the start, 15% to 20% are right at the end. A blurted answer has only one step, so there is no credit to distribute within it. The forms of credit differ in how they treat mistakes *inside* a solution, and none of them removed more of those mistakes than the outcome reward did.
 #
-# So this experiment doesn't show that step credit is useless. It shows how little this task needs step credit: 62.5% of the held-out samples are right from the start, so the outcome already tells good replies from bad ones. In the small world of the build, only one sample in 81 is right at first, and in most groups, the outcome gives the policy nothing to learn from. There, the policy does learn faster with your advantages ([deeper](#deeper-credit)). **Denser rewards matter where the outcome is rarely informative.** DeepSeekMath's own comparison found process supervision ahead of outcome supervision (figure 5 of the paper). That comparison used GSM8K and MATH with a learned reward model, and it reports no seeds or intervals. We haven't tested longer training, longer solutions, a policy that no longer blurts, or scores from a learned head. [A deeper section](#deeper-gamed) shows what a policy does when its reward comes from a learned head.
+# So this experiment doesn't show that step credit is useless. It shows how little this task needs step credit: 62.5% of the held-out samples are right from the start, so the outcome already tells good replies from bad ones. In the build's toy task, only one sample in 81 is right at first, so in most groups, the outcome gives the policy nothing to learn from. There, the policy does learn faster with your advantages ([deeper](#deeper-credit)). **Denser rewards matter where the outcome is rarely informative.** In figure 5 of the DeepSeekMath paper, process supervision does better than outcome supervision. That comparison used GSM8K and MATH with a learned reward model, and the paper reports no seeds or intervals. We haven't tested longer training, longer solutions, a policy that no longer blurts out answers, or scores from a learned head. [A deeper section](#deeper-gamed) shows what a policy does when its reward comes from a learned head.
 
 # %% [markdown]
 # <a id="end" name="end"></a>
@@ -626,21 +626,21 @@ mistakes_left(credit).round(1)
 #
 # **Read one paper this week: *Let's verify step by step*** ([Lightman et al. 2023](https://arxiv.org/abs/2305.20050)), sections 2 to 4. Keep three questions in mind as you read:
 #
-# 1. What did the labellers see, and where did they stop? Why does the paper choose to label solutions that look convincing but end in a wrong answer?
+# 1. What did the labelers see, and where did they stop? Why did the authors choose to label solutions that look convincing but end in a wrong answer?
 # 2. Which models does figure 3 compare, what data were they trained on, and what is the baseline?
 # 3. How would you use the test from section 5 to find out whether their model checks the mathematics?
 #
 # **You now have**
 #
-# - this week's stage in `runs/tiny/seed-<n>/prm/`, whose gain comes from sampling 16 replies and choosing one that is worked out;
+# - this week's stage in `runs/tiny/seed-<n>/prm/`;
 # - a test of what a reward model sees, which takes only a few lines: plant a mistake and compare the two scores;
-# - the advantages of process supervision, and [a subclass of TRL's trainer](#deeper-credit) that can use them with any step scores;
+# - a function that computes process-supervision advantages, and [a subclass of TRL's trainer](#deeper-credit) that can use them with any step scores;
 # - a result about heads: only one that read the digits of the step, with 32,000 labels, told all right multi-digit additions from wrong ones;
 # - a result about credit: even with a checker that makes no mistakes, step credit didn't speed up learning in our 16 steps.
 #
 # So far, each run has had a single reward. Next week, you'll combine several rewards.
 #
-# This is the end of the core. You can skip any of the remaining sections.
+# The core ends here.
 
 # %% [markdown]
 # <a id="deeper-rollouts" name="deeper-rollouts"></a>
@@ -664,9 +664,9 @@ pd.DataFrame(
 ).head(6)
 
 # %% [markdown]
-# The table shows the first six solutions that contain a wrong step. Here the rollouts never call a wrong step right. In the last two rows, the rollouts call a right step wrong. The sum is already complete after 40, but the step ends with a comma, and none of the eight rollouts gets the right answer from there. Over the three recorded seeds, the other error is more common.
+# The table shows the first six solutions that contain a wrong step. Here the rollouts never call a wrong step right. In the last two rows, the rollouts call a right step wrong. The sum is already complete after 40, but the step ends with a comma, and none of the eight rollouts gets the right answer from there. In the recorded runs with three seeds, the other error is more common.
 #
-# The next table uses all the solutions that were recorded for three seeds (`notebooks/experiments/week10_prm.py`). In this table, *missed* is the share of wrong steps that the rollouts call right, and *alarms* is the share of right steps that they call wrong. The column *hard* says how the soft label was turned into a 0 or a 1: 'any' means that at least one of the eight rollouts was right, and 'half' means that at least half of them were.
+# The next table uses all the solutions that were recorded for three seeds (`notebooks/experiments/week10_prm.py`). *Missed* is the share of wrong steps that the rollouts call right, and *alarms* is the share of right steps that they call wrong. The column *hard* says how the soft label was turned into a 0 or a 1: 'any' means that at least one of the eight rollouts was right, and 'half' means that at least half of them were.
 
 # %% tags=["aside"]
 labels = pd.DataFrame(recorded["labels"])
@@ -677,7 +677,7 @@ for name in ("agreed", "missed", "alarms", "kappa"):
 labels.set_index(["replies", "hard", "seed"]).sort_index()
 
 # %% [markdown]
-# In replies with several steps, the rollouts missed 6.5% to 9% of the wrong steps and called at most 0.5% of the right steps wrong. Luck doesn't explain most of these misses: if you require at least half of the rollouts to be right instead of one, the share of missed steps hardly falls. Some of the missed steps may be wrong in form only. For example, if a right addition has a stray `A:` in front of it, the oracle rejects that addition and everything after it, but the verifier reads only the final answer. The record doesn't contain the solutions, so we can't count these cases. The next cell shows where the record comes from:
+# In replies with several steps, the rollouts missed 6.5% to 9% of the wrong steps and called at most 0.5% of the right steps wrong. Luck doesn't explain most of these misses: if you require at least half of the rollouts, rather than just one, to be right, the share of missed steps hardly falls. Some of the missed steps may be wrong in form only. For example, if a right addition has a stray `A:` in front of it, the oracle rejects that addition and everything after it, but the verifier reads only the final answer. The record doesn't contain the solutions, so we can't count these cases. The next cell shows where the record comes from:
 
 # %% tags=["aside"]
 pd.Series(recorded["provenance"], name="recorded").to_frame()
@@ -699,13 +699,13 @@ pd.DataFrame(
 ).round(3)  # fmt: skip
 
 # %% [markdown]
-# With every additional step, *product* gets smaller, so it favours short replies. *sum* gets larger, so it favours long replies, and [a later section](#deeper-gamed) shows the consequences.
+# With every additional step, *product* gets smaller, so it favors short replies. *sum* gets larger, so it favors long replies, and [a later section](#deeper-gamed) shows the consequences.
 #
 # ### The estimator
 #
 # To plot the accuracy of best-of-n against $n$, you need estimates for many values of $n$ from one pool of $N$ replies.
 #
-# If you use only the first $n$ replies, you waste the rest. If you sample with replacement, the same reply can be chosen twice, which biases the estimate. Averaging over *all* subsets of size $n$ avoids both problems, and you don't have to enumerate them. Sort the replies by score, and let the best have rank 0. The reply at rank $r$ wins if the other $n-1$ replies of its subset all come from the $N-1-r$ replies below it. This is true of $\binom{N-1-r}{n-1}$ of the $\binom{N}{n}$ subsets.
+# If you use only the first $n$ replies, you waste the rest. If you sample with replacement, the same reply can be chosen twice, which biases the estimate. Averaging over *all* subsets of size $n$ avoids both problems, and you don't have to enumerate the subsets. Sort the replies by score, and let the best have rank 0. The reply at rank $r$ wins if the other $n-1$ replies of its subset all come from the $N-1-r$ replies below it. This is true of $\binom{N-1-r}{n-1}$ of the $\binom{N}{n}$ subsets.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -750,7 +750,7 @@ best_of = check.best_of(best_of)
 #
 # </details>
 #
-# If the score says exactly which replies are right, best-of-n becomes the pass@n of week 7:
+# If the score says exactly which replies are right, best-of-n becomes the pass@n metric from week 7:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -800,17 +800,17 @@ over_form = gains(recorded["by_prompt"] | {"form": by_form}, ["process, min", "o
 over_form.set_index("selector")[["value", "points", "low", "high", "p"]].round(2)
 
 # %% [markdown]
-# Choosing by the number of steps is right on 79.1% of the prompts, and neither reward model is clearly better than that. So you can get nearly all of the reward models' gain over the majority without a model that reads the steps.
+# Choosing by the number of steps picks a right reply for 79.1% of the prompts, and neither reward model is clearly better. So you can get nearly all of the reward models' gain over the majority without a model that reads the steps.
 #
-# **The weighted vote combines a reward model with the majority vote.** The reward model is good at ruling out replies that aren't worked out. The vote then picks one of the worked-out answers; the model doesn't know which of them is right. At $n = 64$, the weighted vote is right on 97.5% of the prompts with the process scores, and on 97.3% with the outcome scores.
+# **The weighted vote combines a reward model with the majority vote.** The reward model is good at ruling out replies without any work. The vote then picks one of the worked-out answers; the model doesn't know which of them is right. At $n = 64$, the weighted vote is right on 97.5% of the prompts with the process scores, and on 97.3% with the outcome scores.
 
 # %% [markdown]
 # <a id="deeper-hard" name="deeper-hard"></a>
 # ## Deeper: when the mistakes are inside the solutions
 #
-# Step labels should pay off when most wrong replies contain their mistake *inside* a worked solution. Sums of six terms, sampled at temperature 1.5, are such a case. Our first heads failed on this kind of task ([what we tried](#deeper-tried)). The record (`notebooks/experiments/week10_hard.py`) has 100 held-out sums, 16 replies to each, and three seeds. It compares three scores per step: the head that reads digits (section 5, trained on 32,000 planted labels), the policy's own log-probability, and the oracle.
+# Step labels should pay off when most wrong replies contain their mistake *inside* a worked solution. Sums of six terms, with replies sampled at temperature 1.5, are such a case. Our first heads failed on this kind of task ([what we tried](#deeper-tried)). We recorded 16 replies to each of 100 held-out sums, with three seeds (`notebooks/experiments/week10_hard.py`), and compare three scores per step: the head that reads digits (section 5, trained on 32,000 planted labels), the policy's own log-probability, and the oracle.
 #
-# **Predict first.** Which of the scores beat the majority of 16 replies? And how good is one greedy answer?
+# **Predict first.** Which of these scores beat a majority vote among 16 replies? And how good is one greedy answer?
 
 # %% tags=["aside"]
 from postlab.course.week10 import hard_choice, hard_gains, natural_rows, plot_hard_choice
@@ -838,22 +838,22 @@ hard_gains(hard["runs"], greedy=hard["greedy"]).round(digits)
 # Three things work:
 #
 # - **A vote weighted by the digit-reading head** gains 4.2 points over the plain majority (95% interval: 1.9 to 6.5). Weighting by form alone (1 if all steps have the right form, 0 otherwise) gains 1.3 points. The difference between these two votes, paired by prompt, is 2.8 points (0.8 to 5.2). So most of the gain seems to come from checking the arithmetic. If so, a process reward model beats the majority here because it checks steps.
-# - **The policy's own log-probability** gains 8.8 points if you use the lowest step, and 10.8 points if you use the mean over all tokens. It needs no labels. Unlike the digit-reading head, the policy has read the question, so a wrong term can also look unlikely to it. The selector *digits, then log-prob* uses the lowest step's value, but ranks the replies that the head rejects last. This selector reaches 79.7%, as does the mean. We added it after we had seen the results of seed 0 ([what we tried](#deeper-tried)).
-# - **One greedy answer** gains 11.1 points, at a sixteenth of the cost. The task is hard because the temperature is high: most mistakes are sampling noise, which the policy itself considers unlikely. Choosing by log-probability mostly removes this noise. Except for the oracle (89%), no selector that we tried beats the greedy answer.
+# - **The policy's own log-probability** gains 8.8 points if you use the lowest step, and 10.8 points if you use the mean over all tokens. It needs no labels. Unlike the digit-reading head, the policy has read the question, so a wrong term can also look unlikely to it. The selector *digits, then log-prob* uses the lowest step's value, but puts the replies that the head rejects at the bottom. This selector reaches 79.7%, as does the mean. We added it after we had seen the results of seed 0 ([what we tried](#deeper-tried)).
+# - **One greedy answer** gains 11.1 points, at a sixteenth of the cost. The task is hard because the temperature is high: most mistakes come from sampled tokens that the policy itself considers unlikely. Choosing by log-probability removes most of this sampling noise. Except for the oracle (89%), no selector that we tried beats the greedy answer.
 #
-# In short, the process reward model helps against sampling noise on this task, but turning the temperature down helps more: the greedy answer is 7.0 points (0.9 to 12.4) above the vote weighted by the head.
+# The process reward model helps against sampling noise on this task, but turning the temperature down helps more: the greedy answer is 7.0 points (0.9 to 12.4) above the vote weighted by the head.
 
 # %% tags=["aside"]
 natural_rows(hard["runs"]).set_index("head").round(2)
 
 # %% [markdown]
-# This table shows the AUC on the policy's *own* wrong additions in these replies. It compares the 398 wrong additions that are the first mistake of their solution with 7,602 right ones. The digit-reading head was trained only on planted mistakes, but it recognises the policy's own almost perfectly, too (the AUC rounds to 1.00). The log-probability does nearly as well, which is no surprise: the same policy sampled these mistakes at temperature 1.5.
+# This table shows the AUC on the policy's *own* wrong additions in these replies. It compares the 398 wrong additions that are the first mistake of their solution with 7,602 right ones. The digit-reading head was trained only on planted mistakes, but it recognizes the policy's own almost perfectly, too (the AUC rounds to 1.00). The log-probability does nearly as well, which is no surprise: the same policy sampled these mistakes at temperature 1.5.
 
 # %% [markdown]
 # <a id="deeper-where" name="deeper-where"></a>
 # ## Deeper: where is the mistake?
 #
-# The second promise was that a process reward model can show you *where* a solution goes wrong. ProcessBench measures this by the *first wrong step*. For wrong solutions, it counts how often the model names exactly this step. For right solutions, it counts how often the model names no step. The F1 score is the harmonic mean of the two shares.
+# The second promise was that a process reward model can show you *where* a solution goes wrong. The ProcessBench benchmark measures this by the *first wrong step*. For wrong solutions, it counts how often the model names exactly this step. For right solutions, it counts how often the model names no step. The F1 score is the harmonic mean of the two shares.
 
 # %% [markdown]
 # ### Exercise 10.3 · about 10 minutes · easy
@@ -891,7 +891,7 @@ process_f1 = check.process_f1(process_f1)
 #
 # </details>
 #
-# Why the harmonic mean? Consider two lazy predictors on ten solutions, of which eight are wrong at step 0. The first number is the accuracy, and the second is the F1:
+# Why the harmonic mean? Consider two lazy predictors on ten solutions, of which eight are wrong at step 0. The first number is the accuracy, and the second is the F1 score:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -914,7 +914,7 @@ groups = {
 plot_errors(groups)
 
 # %% [markdown]
-# About half of it is left: the F1 of the process model falls from 0.96 to 0.48. The next table gives the numbers of the right-hand panel, where *slips* is the number of wrong replies. The outcome model doesn't name a position, so we interpret its 'wrong' in two ways: as the *last* step and as the *first* step. The second table shows how often each method finds the first wrong step, by its position.
+# About half of it is left: the F1 of the process model falls from 0.96 to 0.48. The next table gives the numbers behind the right-hand panel, where *slips* is the number of wrong replies. The outcome model doesn't name a position, so we interpret its 'wrong' in two ways: as the *last* step and as the *first* step. The second table shows how often each method finds the first wrong step, by position.
 
 # %% tags=["aside"]
 groups["with steps"].set_index("finder").round(3)
@@ -925,17 +925,17 @@ from postlab.course.week10 import hits_by_place
 hits_by_place(recorded["errors"]).round(3)
 
 # %% [markdown]
-# **The process model hardly ever finds a mistake after the first step.** In the 53 replies whose first wrong step comes later, it names that step only once. Of the 193 replies that already go wrong at the first step, it flags 77. The record doesn't say which of these replies are garbled and which contain wrong additions. But the number of steps gives a hint: a right solution that is worked out has as many steps as the sum has terms. The model names the first wrong step in 21 of the 182 wrong replies with that number of steps, and in 57 of the 64 with another number.
+# **The process model hardly ever finds a mistake after the first step.** In the 53 replies whose first wrong step comes later, it names that step only once. Of the 193 replies that already go wrong at the first step, it flags 77. The record doesn't say which of these replies are garbled and which contain wrong additions. But the number of steps gives a hint: a right solution that is worked out has as many steps as the sum has terms. The model names the first wrong step in 21 of the 182 wrong replies with that number of steps, and in 57 of the 64 wrong replies with a different number.
 #
-# Among replies with at least two steps, the process model does name more first wrong steps than the outcome model: 32%, compared with 16% at best. The model trained on *rollouts*, whose labels come from final answers alone, does equally well. All these models call a step wrong if its score is below 0.5. With another threshold, the comparison could come out differently, but we haven't tested that.
+# Among replies with at least two steps, the process model does name more first wrong steps than the outcome model: 32%, compared with at most 16%. The model trained on *rollout* labels, which come from final answers alone, does equally well. All these models call a step wrong if its score is below 0.5. With another threshold, the comparison could come out differently, but we haven't tested that.
 #
-# The lesson for benchmarks is that their composition matters. Over all replies, every model that recognises a blurted answer looks excellent.
+# The lesson for benchmarks is that their composition matters. Over all replies, every model that recognizes a blurted answer looks excellent.
 
 # %% [markdown]
 # <a id="deeper-search" name="deeper-search"></a>
 # ## Deeper: search over steps
 #
-# Best-of-$n$ scores complete replies. Beam search scores their beginnings, so it can drop a bad solution early. In every round, it continues each of four prefixes with four possible next steps, scores them all, and keeps the best four. We measure its cost by the number of tokens that it generates.
+# Best-of-$n$ scores complete replies. Beam search scores partial replies, so it can drop a bad solution early. In every round, it continues each of four prefixes with four possible next steps, scores them all, and keeps the best four. We measure its cost by the number of tokens that it generates.
 
 # %% tags=["aside"]
 from functools import partial
@@ -954,7 +954,7 @@ pd.DataFrame(
 )  # fmt: skip
 
 # %% [markdown]
-# The record has 100 held-out prompts and three seeds. How many complete replies could you sample with the tokens of one search?
+# We recorded searches for 100 held-out prompts with three seeds. How many complete replies could you sample with the tokens of one search?
 
 # %% tags=["aside"]
 from postlab.course import numbers
@@ -982,17 +982,17 @@ for n in (max(x for x in sizes if x <= same_cost), min(x for x in sizes if x > s
 pd.DataFrame(sides.values(), index=pd.Index(sides, name="n")).round(2)
 
 # %% [markdown]
-# Both comparisons are inconclusive. Beam search gets 78% of the prompts right, best-of-16 gets 79% and best-of-32 gets 81%. Neither comparison is at exactly equal cost: where *cost* is above 1, beam search used more tokens. We count only the generated tokens here, not the forward passes of the reward model.
+# Both comparisons are inconclusive. Beam search gets 78% of the prompts right, best-of-16 gets 79% and best-of-32 gets 81%. Neither comparison is at exactly equal cost. We count only the generated tokens here, not the forward passes of the reward model.
 #
-# Why isn't search clearly better? We haven't tested this, but some reasons are likely. Search can drop blurted replies in the first round, but best-of-$n$ can reject them as well. And since the reward model can't see wrong additions, search can't prune them. Search also uses the model's judgment in every round, so it has more chances to follow a mistake that the model scores highly.
+# Why isn't search clearly better? We haven't tested this, but here are some likely reasons. Search can drop blurted answers in the first round, but best-of-$n$ can reject them as well. And since the reward model can't see wrong additions, search can't prune them. Search also uses the model's judgment in every round, so it has more chances to follow a mistake that the model scores highly.
 
 # %% [markdown]
 # <a id="deeper-credit" name="deeper-credit"></a>
 # ## Deeper: credit for each step in practice
 #
-# ### In the small world
+# ### On the toy task
 #
-# Your advantages were checked in a world of four steps. There, a reply is right only if all four steps are. So at first, the outcome rewards one sample in 81, and most groups have no right reply to learn from. By contrast, the step scores are informative in every group. But be careful with such worlds, because they are built to show the effect. With a learning rate four times as high, the outcome reward gets nearly as far in the same 60 updates:
+# Your advantages were checked on a toy task where a reply is right only if all four of its steps are. So at first, one sample in 81 gets the outcome reward, and most groups have no right reply to learn from. By contrast, the step scores are informative in every group. But be careful with such tasks, because they are built to show the effect. With a learning rate four times as high, training on the outcome reward gets nearly as far in the same 60 updates:
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -1008,7 +1008,7 @@ pd.DataFrame(
 # %% [markdown]
 # ### In TRL's trainer
 #
-# TRL's `GRPOTrainer` has no option for step scores, but its loss accepts advantages of shape `(B, T)`. So a subclass only has to replace them after GRPO has computed them. `process.token_steps` finds the step of every token, and the checker is the oracle, which judges each step on its own:
+# TRL's `GRPOTrainer` has no option for step scores, but its loss accepts advantages of shape `(B, T)`. So a subclass only has to replace the advantages that GRPO has computed. `process.token_steps` finds the step of every token. The checker is the oracle, which judges each step on its own:
 
 # %% tags=["aside"]
 from trl import GRPOConfig, GRPOTrainer
@@ -1090,17 +1090,17 @@ def share_right(model):
 print(f"before {share_right(policy):.2f}, after {share_right(trainer.model.eval()):.2f}")
 
 # %% [markdown]
-# The policy learns. Whether it learns *faster* than with the outcome is the question of [section 7](#credit), and one run can't answer it.
+# The policy learns. One run can't tell you whether it learns *faster* than with the outcome reward; that takes the comparison in [section 7](#credit).
 #
 # ### The comparison in numbers
 #
-# For each run, the table averages the share of right answers over the measurements at steps 4, 8, 12 and 16, so that early learning counts. It then compares this average with that of the outcome. The seed is the unit of analysis: the intervals come from `blocked_differences` (week 8), and `p, all` is corrected for the three comparisons:
+# For each run, the table averages the share of right answers over the measurements at steps 4, 8, 12 and 16, so that early learning counts. It then compares this average with that of the outcome runs. The seed is the unit of analysis: the intervals come from `blocked_differences` (week 8), and `p, all` is corrected for the three comparisons:
 
 # %% tags=["aside"]
 credit_rows(credit).round(2)
 
 # %% [markdown]
-# The intervals cover the seeds, with one variance assumed for all the forms. They don't cover the choice of the 120 prompts. How far did the runs diverge? All measurements use the same prompts and random numbers, so we can follow each held-out reply. Over the three seeds, the table counts what became of the replies that were wrong at the start. The last row counts the verdicts at the four measurements that differ from those of the run with the outcome:
+# The intervals reflect the differences between seeds, assuming the same variance for all forms. They don't cover the choice of the 120 prompts. How far did the runs diverge? All measurements use the same prompts and random numbers, so we can follow each held-out reply. Over the three seeds, the table counts what became of the replies that were wrong at the start. Over the four measurements, the last row counts the verdicts that differ from those of the outcome runs:
 
 # %% tags=["aside"]
 from postlab.course.week10 import mended
@@ -1108,15 +1108,15 @@ from postlab.course.week10 import mended
 mended(credit).T
 
 # %% [markdown]
-# *Lowest to go* and the outcome led to practically the same policy. Of 1,440 verdicts, 16 differ from the outcome's under *sum of steps* and 7 differ under *to go*. With so few differences, counting right answers couldn't have shown that one form is better.
+# *Lowest to go* and the outcome reward led to practically the same policy. Of 1,440 verdicts, 16 differ from those of the outcome runs under *sum of steps*. With so few differences, counting right answers couldn't have shown that one form is better.
 
 # %% [markdown]
 # <a id="deeper-gamed" name="deeper-gamed"></a>
 # ## Deeper: a process reward that is gamed
 #
-# What happens if GRPO optimises the scores of our process reward model, without any verifier? The recorded runs compare three rewards: the **sum** of the step scores, the **lowest** step score, and the sum **only if the answer is right** (the gated sum), which brings the verifier back.
+# What happens if GRPO optimizes the scores of our process reward model, without any verifier? The recorded runs compare three rewards: the **sum** of the step scores, the **lowest** step score, and the sum **only if the answer is right** (the gated sum). This third reward brings the verifier back.
 #
-# Note what these runs don't test. All three rewards turn the step scores into *one number per reply*, so no step gets credit of its own. Credit for each step is the topic of [section 7](#credit).
+# These runs don't test credit for each step ([section 7](#credit)): all three rewards turn the step scores into *one number per reply*.
 
 # %% tags=["aside"]
 from postlab.course import numbers
@@ -1127,11 +1127,11 @@ plot_gamed(*curves(recorded["grpo"]))
 # %% [markdown]
 # At first, all three rewards teach the policy to work out its sums. Greedy accuracy on held-out sums rises from 2% to at least 95% within 20 steps. Two of the three rewards do this without a verifier. Then the runs diverge:
 #
-# - **The sum** rewards every additional step that looks right, so the cheapest way to earn more is to add steps. In one of three seeds, the policy discovers this trick between training steps 40 and 60. The number of steps per reply and the reward rise, while the accuracy falls to zero.
-# - **The lowest score** doesn't reward extra steps, but that isn't enough. In one of three seeds, accuracy falls to 20% while the reward stays where it was, at about 0.87. This policy writes well-formed steps with wrong additions. One of its recorded answers begins with `40+59=199`. Since the reward doesn't fall, the model must score such steps about as high as right ones.
-# - **The gated sum** keeps accuracy at 97% to 98% in all three seeds. Here a verifier rejects the wrong answers.
+# - **The sum** rewards every additional step that looks right, so the cheapest way to earn more is to add steps. With one of three seeds, the policy discovers this trick between training steps 40 and 60. The number of steps per reply and the reward rise, while the accuracy falls to zero.
+# - **The lowest score** doesn't reward extra steps, but that isn't enough. With one of three seeds, accuracy falls to 20% while the reward stays where it was, at about 0.87. This policy writes well-formed steps with wrong additions. One of its recorded answers begins with `40+59=199`. Since the reward doesn't fall, the model must score such steps about as high as right ones.
+# - **The gated sum** keeps accuracy at 97% to 98% with all three seeds. Here a verifier rejects the wrong answers.
 #
-# The second case mirrors the null result from the beginning of this notebook: a reward model that can't see wrong additions can't teach a policy to avoid them. Which weakness the policy finds within 80 steps, if any, differs between the seeds. 'One of three' also depends on where you draw the line. The other four runs without the verifier end 3 to 8 points below their accuracy at step 20 (2 to 5 of the 64 held-out sums), and the gated runs end at most 2 points below theirs. Here is the share of held-out sums that each run gets right:
+# The second case mirrors the null result from the beginning of this notebook: a reward model that can't see wrong additions can't teach a policy to avoid them. Which weakness the policy finds within 80 steps, if any, depends on the seed. 'One of three' also depends on where you draw the line. The other four runs without the verifier end 3 to 8 points below their accuracy at step 20 (2 to 5 of the 64 held-out sums), and the gated runs end at most 2 points below theirs. Here is the share of held-out sums that each run gets right:
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -1141,7 +1141,7 @@ pd.DataFrame(
 ).sort_values(["arm", "seed"]).round(2).set_index(["arm", "seed"])
 
 # %% [markdown]
-# What does a policy write when it has learned to exploit the sum? Here are some answers from the seed with the most steps per reply:
+# What does a policy write when it has learned to exploit the sum? Here are some answers from the run with the most steps per reply:
 
 # %% tags=["aside"]
 summed = [run for run in recorded["grpo"] if run["arm"] == "sum of steps"]
@@ -1221,7 +1221,7 @@ pd.DataFrame(
 # %% [markdown]
 # <details><summary>What is wrong?</summary>
 #
-# `max(label, 0)` turns -100 into 0, so all tokens of the prompt, and all tokens of a step except the last, are now labelled *wrong*. More than nine tokens in ten get this label whatever the solution says, so a model that answers 'wrong' almost everywhere has a small loss. The replies are still ranked in a similar order, which is why best-of-16 hardly changes. But the scores no longer mean what they should: none of the right solutions passes a threshold of 0.5, and the F1 is 0. Nothing crashes, because 0 is a valid class. Count your labels before you train.
+# `max(label, 0)` turns -100 into 0, so all tokens of the prompt, and all tokens of a step except the last, are now labeled *wrong*. More than nine tokens in ten get this label whatever the solution says, so a model that answers 'wrong' almost everywhere has a small loss. The replies are still ranked in a similar order, which is why best-of-16 hardly changes. But the scores no longer mean what they should: none of the right solutions passes a threshold of 0.5, and the F1 is 0. Nothing crashes, because 0 is a valid class. Count your labels before you train.
 #
 # </details>
 
@@ -1248,7 +1248,7 @@ pd.DataFrame(
 # <a id="deeper-real" name="deeper-real"></a>
 # ## Deeper: real data
 #
-# `step_rows` reads ProcessBench, PRM800K, Math-Shepherd and TRL's stepwise format, and converts them into the rows used above. The three datasets disagree about what a label is and where it belongs:
+# `step_rows` reads ProcessBench, PRM800K, Math-Shepherd and TRL's stepwise format, and converts them into the rows used above. The three datasets differ in what a label means and where it belongs:
 #
 # - **ProcessBench** has a list of steps and the position of the first wrong one. It says nothing about the steps after that one, so their labels stay `None`. Don't make them up.
 # - **PRM800K** has several candidates per step, each rated 1, 0 (neutral) or -1. It also says which candidate the annotator continued with. Its solutions end at the first wrong step.
@@ -1313,7 +1313,7 @@ with tempfile.TemporaryDirectory() as place:
 #
 # The authors of DeepSeek-R1 report process reward models among their unsuccessful attempts ([2501.12948](https://arxiv.org/abs/2501.12948), section 4.2 of the first version). They give three reasons. First, it is hard to define a fine-grained step for general reasoning. Second, it is hard to decide whether an intermediate step is right: automatic labels may be unsatisfactory, and human labels don't scale. Third, a learned reward model leads to reward hacking, and retraining it costs resources and complicates the pipeline. They still consider such models useful for reranking replies and for guided search.
 #
-# You have met a small version of each problem this week. A step was easy to define only because our sums have commas. The labels from rollouts missed 6.5% to 9% of the wrong steps in worked solutions. And [a policy rewarded by the head](#deeper-gamed) exploited it in one of three seeds, both with the sum and with the lowest score.
+# You have met a small version of each problem this week. A step was easy to define only because our sums have commas. The labels from rollouts missed 6.5% to 9% of the wrong steps in worked solutions. And [a policy rewarded by the head](#deeper-gamed) exploited it with one of three seeds, both with the sum and with the lowest score.
 #
 # ### Implicit process rewards
 #
@@ -1321,13 +1321,13 @@ with tempfile.TemporaryDirectory() as place:
 #
 # $$r_\phi(y_t) = \beta \log \frac{\pi_\phi(y_t \mid x, y_{<t})}{\pi_\text{ref}(y_t \mid x, y_{<t})}$$
 #
-# PRIME needs no step labels. Because outcome labels are cheap, the reward model can be updated on the policy's own samples during training, which helps against reward hacking. You know the form from week 4: it's DPO's implicit reward. Section 5 showed why a language model's probabilities may well say something about steps: there, the policy's own log-probability separated right from wrong results without any label. PRIME's reward is a trained ratio to a reference, while ours is the plain log-probability of a policy that wasn't trained as a reward model. It finds slips in samples drawn at a high temperature, but it can't find an error that the policy itself considers likely.
+# PRIME needs no step labels. Because outcome labels are cheap, the reward model can be updated on the policy's own samples during training, which helps against reward hacking. This is the form of DPO's implicit reward (week 4). Section 5 showed why a language model's probabilities may tell you something about steps. There, the policy's own log-probability separated right results from wrong ones without any labels. PRIME's reward is a trained ratio to a reference, while ours is the plain log-probability of a policy that wasn't trained as a reward model. Our log-probability finds slips in samples drawn at a high temperature, but it can't find an error that the policy itself considers likely.
 #
 # ### Generative verifiers
 #
-# A classification head reads a solution in one pass. A generative verifier ([2408.15240](https://arxiv.org/abs/2408.15240)) is a language model that is trained by next-token prediction to answer 'Is the answer correct?' with Yes or No. The score is the probability of *Yes*. It can also write out its reasoning first, and then you can sample several such verdicts and average them. The abstract reports that best-of-n on GSM8K rises from 73% to 93.4%, compared with the other verifiers that the authors tried. For our sums, the point is that a verifier that writes out its reasoning can redo the addition, since our policy can add. By the time a head reads its one hidden state, the sum must already be done.
+# A classification head reads a solution in one pass. A generative verifier ([2408.15240](https://arxiv.org/abs/2408.15240)) is a language model that is trained by next-token prediction to answer 'Is the answer correct?' with Yes or No. The score is the probability of *Yes*. It can also write out its reasoning first, and then you can sample several such verdicts and average them. In the abstract, the authors report that best-of-n accuracy on GSM8K rises from 73% to 93.4%, compared with the other verifiers that they tried. On our sums, a verifier that writes out its reasoning could redo the addition, since our policy can add. By the time a head reads its one hidden state, the addition must already be done.
 #
-# If you have an endpoint or the model used by `smol`, you can try it on your own solutions. Plant a wrong digit in half of the steps, and ask for a verdict on each step. Then compute the AUC as in section 5, before you look at any best-of-n curve. We haven't recorded such a run.
+# If you have an endpoint or the model used by `smol`, you can try a generative verifier on your own solutions. Plant a wrong digit in half of the steps, and ask for a verdict on each step. Then compute the AUC as in section 5, before you look at any best-of-n curve. We haven't recorded such a run.
 
 # %% [markdown]
 # <a id="deeper-tried" name="deeper-tried"></a>
@@ -1335,27 +1335,27 @@ with tempfile.TemporaryDirectory() as place:
 #
 # What you saw this week isn't everything that we ran, and some settings were chosen after we had seen results.
 #
-# **The first task failed.** In our first attempts, on training prompts, the sums had five or six terms, and the replies were sampled at higher temperatures. There, most wrong replies go wrong *inside* a worked solution, so a process reward model should be useful. It wasn't. With 2,400 solutions, 150 training steps and two learning rates, the AUC for right steps against slips was 0.43 to 0.49. Best-of-16 was right on 29% of the prompts, and the majority was right on 66%. Neither a longer run (stopped at step 300 of 500 when its loss was flat) nor eight layers instead of four changed that. These pilots have no record. [The section on mistakes inside the solutions](#deeper-hard) repeats the task with other scores but doesn't test the lesson's own recipe. A test of that recipe was planned but dropped without a record.
+# **The first task failed.** In our first attempts, on training prompts, the sums had five or six terms, and the replies were sampled at higher temperatures. On that task, most mistakes occur *inside* a worked solution, so a process reward model should be useful. It wasn't. With 2,400 solutions, 150 training steps and two learning rates, the AUC for telling right steps from slips was 0.43 to 0.49. Best-of-16 was right on 29% of the prompts, and the majority on 66%. Neither a longer run (stopped at step 300 of 500 when its loss was flat) nor eight layers instead of four changed that. We kept no record of these pilots. [The section on mistakes inside the solutions](#deeper-hard) repeats the task with other scores but doesn't test the lesson's own recipe. A test of that recipe was planned but dropped without a record.
 #
-# **Then we changed the task.** With five terms at temperatures of 0.7 to 1.4, the majority of 16 was right on 95% of the prompts, which leaves little to gain. So sections 3 to 6 use short sums, where most wrong replies are blurted and even our model can see the difference. The choice of task explains most of the success in the figure of section 6.
+# **Then we changed the task.** With five terms at temperatures of 0.7 to 1.4, the majority of 16 was right on 95% of the prompts, which leaves little to gain. So sections 3 to 6 use short sums, where most wrong replies state an answer without working it out, and even our model can see that. The choice of task explains most of the success in section 6's figure.
 #
-# **We changed the prompts after a first run.** With four terms, a temperature of 0.9 and held-out *wordings*, the policy works out twice as many sums. In a first run of seed 0, the majority of 16 was right on 96% of the prompts, while best-of-$n$ by the process model peaked at 89% for $n = 8$ and fell to 65% at $n = 64$. We switched to held-out numbers but kept the wording from training, because we wanted sums that are neither solved nor out of reach.
+# **We changed the prompts after a first run.** With four terms, a temperature of 0.9 and held-out *wordings*, the policy works out twice as many sums. In a first run with seed 0, the majority of 16 was right on 96% of the prompts, while best-of-$n$ by the process model peaked at 89% for $n = 8$ and fell to 65% at $n = 64$. We switched to held-out numbers but kept the wording from training, because we wanted sums that are neither already solved nor out of reach.
 #
 # **We looked for reward hacking.** The [runs rewarded by the head](#deeper-gamed) weren't our first attempt, either. With four terms per sum, no policy exploited its reward in 40 steps: 95% of the answers were right under both of our rewards. None of the sampled replies had an extra step, so there was nothing to reinforce. So we mixed in sums of three terms, where the policy sometimes writes an extra step, and trained for 80 steps. The record shows that reward hacking happens; it can't tell you how often it would happen elsewhere.
 #
-# The next table lists **the heads of section 5**, with the AUC of each seed:
+# The next table lists **the heads from section 5**, with the AUC for each seed:
 
 # %% tags=["aside"]
 by_seed = [", ".join(f"{x:.2f}" for x in one) for one in heads["seeds"]]
 heads.assign(seeds=by_seed).drop(columns="kind").set_index("head").round(2)
 
 # %% [markdown]
-# The *twins* column gives the share of sums in which the right step scores higher than its own planted version. The AUC compares the right step with the planted steps of all sums. The record rounds scores to three digits. For the lesson's head on sums of three and four terms, 23 to 121 of the 250 pairs tie, and ties count as half.
+# The *twins* column gives the share of sums in which the right step scores higher than the planted version of that step. The AUC compares the right step with the planted steps of all sums. The record rounds scores to three digits. For the lesson's head on sums of three and four terms, 23 to 121 of the 250 pairs tie, and ties count as half.
 #
-# The heads were recorded with the first settings that we tried: no size, rate or number of epochs was tuned. But we shortened the experiment while it ran. We dropped two parts: one trained all weights of the policy on planted labels, and the other trained heads on frozen states with 8,000 labels. A third part, a choice among replies, became the experiment on hard sums. None of the dropped parts has a record. So this table doesn't tell you whether training *all* weights on planted labels would have been enough. The planted mistakes are single wrong digits. In training and in the test, about half of the steps have a planted mistake; in real solutions, wrong steps are rarer.
+# The heads were trained with the first settings that we tried: no size, rate or number of epochs was tuned. But we shortened the experiment while it ran. We dropped two parts: one trained all weights of the policy on planted labels, and the other trained heads on frozen states with 8,000 labels. A third part, a choice among replies, became the experiment on hard sums. None of the dropped parts was recorded. So this table doesn't tell you whether training *all* weights on planted labels would have been enough. The planted mistakes are single wrong digits. In training and in the test, about half of the steps have a planted mistake; in real solutions, wrong steps are rarer.
 
 # %% [markdown]
-# Was it the 32,000 labels that helped, or the longer training that comes with them? Every head saw its labels 30 times, so more labels also meant more optimizer steps. A control trains the heads that have fewer labels for just as many steps (`notebooks/experiments/week10_head_steps.py`):
+# Was it the 32,000 labels that helped, or the longer training that comes with them? Every head saw its labels 30 times, so more labels also meant more optimizer steps. As a control, we trained the heads that have fewer labels for just as many steps (`notebooks/experiments/week10_head_steps.py`):
 
 # %% tags=["aside"]
 from postlab.course import numbers
@@ -1371,18 +1371,18 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# Both matter. After the full number of steps, 8,000 labels reach an AUC of 0.97 to 0.99; after 937 steps, they had reached only 0.78 to 0.81. With 2,000 labels, the AUC is still only 0.65 to 0.67. And the head doesn't just remember sums: about one in twelve held-out steps (18 to 23 per seed) adds two numbers that no training row adds. With 32,000 labels, the AUC over all held-out steps is 1.00, so these steps are separated too.
+# Both matter. With 8,000 labels, the AUC is 0.97 to 0.99 after the full number of steps, but only 0.78 to 0.81 after 937 steps. With 2,000 labels, the AUC is still only 0.65 to 0.67. And the head hasn't just memorized sums: about one in twelve held-out steps (18 to 23 per seed) adds two numbers that are never added in a training row. With 32,000 labels, the AUC over all held-out steps is 1.00, so these steps are separated too.
 
 # %% [markdown]
-# **On hard sums, some comparisons were added after we had seen results.** We added the selector *digits, then log-prob* and the list of flaws after seed 0, and *vote by form* after two seeds. All of them only evaluate the same replies and scores in another way, and nothing was resampled or retrained. But the correction over nine comparisons doesn't make up for choosing them afterwards, so treat these two selectors and the list as exploratory. The planned selectors are the log-probabilities and the digit-reading head, which is used both alone and as a vote weight.
+# **On hard sums, some comparisons were added after we had seen results.** We added the selector *digits, then log-prob* and the list of flaws after the run with seed 0, and *vote by form* after two runs. These additions only evaluate the same replies and scores in another way; nothing was resampled or retrained. But the correction over nine comparisons doesn't make up for choosing them afterwards, so treat these two selectors and the list as exploratory. The planned selectors are the log-probabilities and the digit-reading head, which is used both alone and as a vote weight.
 #
-# **To compare the forms of credit**, we used sums of five or six terms, because sums of three or four are learned within 20 steps under every reward. We chose these sums before any run, based on the accuracy of 96 samples. A first run (outcome, seed 0) used the learning rate of the earlier GRPO runs, 4e-4. We stopped it after 15 of 24 planned steps: from step 4 on, 75% to 100% of its samples were right, so all the forms would have reached the ceiling. This run has no record. The recorded runs use the profile's own rate, 1e-4, for 16 steps. A fifth arm, with credit for *the token's own step*, was planned but cut to save time, so section 7 explains this form but has no result for it. Nothing was tuned for any single form of credit.
+# **To compare the forms of credit**, we used sums of five or six terms, because sums of three or four are learned within 20 steps under every reward. We chose these sums before any run, based on the accuracy of 96 samples. A first run (outcome reward, seed 0) used the learning rate of the earlier GRPO runs, 4e-4. We stopped it after 15 of 24 planned steps: from step 4 on, 75% to 100% of its samples were right, so all the forms would have reached the ceiling. We kept no record of this run. The recorded runs use the profile's own rate, 1e-4, for 16 steps. A fifth arm, with credit for *the token's own step*, was planned but cut to save time, so section 7 explains this form but has no result for it. Nothing was tuned for any single form of credit.
 
 # %% [markdown]
 # <a id="deeper-own" name="deeper-own"></a>
 # ## Deeper: your profile's own model
 #
-# So far, we have had an oracle that knows every step. Now we work without it. The model that you trained with GRPO in week 7 under `smol`, `t4` or `rented` samples solutions to its training problems. Rollouts label their steps, and a reward model is trained on those labels. It then chooses among replies to held-out problems. The data are the same as for GRPO: GSM8K, or one-step word problems on `smol`.
+# So far, we have had an oracle that checks every step. Now we work without it. The model that you trained with GRPO in week 7 (under `smol`, `t4` or `rented`) generates solutions to its training problems. Rollouts label their steps, and a reward model is trained on those labels. It then chooses among replies to held-out problems. The data are the same as for GRPO: GSM8K, or one-step word problems on `smol`.
 #
 # We estimate that this takes about 7 minutes on two cores under `smol`, 20 minutes on a T4 (with the 1.5B model) and 10 minutes on an H100. It hasn't been run on a GPU yet. It doesn't use Unsloth, because it needs none of TRL's trainers, and Unsloth would replace the classes that the reward model is built from.
 
@@ -1419,7 +1419,7 @@ if own:
     fresh = fresh[: min(lab.profile.eval_prompts or 200, 60 if small else 200)]
 
 # %% [markdown]
-# The verifier looks for the last number of a reply and checks whether it is the right answer. Nothing more is needed here.
+# The verifier looks for the last number in a reply and checks whether it is the right answer.
 
 # %%
 if own:
@@ -1439,7 +1439,7 @@ if own:
 # %% [markdown]
 # ### Sample solutions and label them with rollouts
 #
-# We sample four solutions per problem and split them into one step per line. Nobody has labelled these steps, so we use rollouts as in section 3: four completions from each prefix. The label of the last step is the outcome. A step counts as right if at least two of its four completions get the right answer. Most replies under `smol` are one line long, so they have only one step. For such replies, the process reward model is just an outcome reward model.
+# We sample four solutions per problem and split them into one step per line. Nobody has labeled these steps, so we use rollouts as in section 3: four completions from each prefix. The label of the last step is the outcome. A step counts as right if at least two of its four completions get the right answer. Most replies under `smol` are one line long, so they have only one step. For such replies, the process reward model is just an outcome reward model.
 
 # %%
 if own:
@@ -1462,7 +1462,7 @@ if own:
         row["labels"] = labels
 
 # %% [markdown]
-# For each number of steps, the table shows how many solutions there are, what share of them has the right answer, and what share of their steps is labelled right. Check both shares: a model can't learn anything if all labels are the same.
+# For each number of steps, the table shows how many solutions there are, what share of them has the right answer, and what share of their steps is labeled right. Check both shares: a model can't learn anything if all labels are the same.
 
 # %%
 if own:
@@ -1625,7 +1625,7 @@ if own:
 pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 
 # %% [markdown]
-# If an interval contains zero, the comparison is *inconclusive*. If the reward model doesn't beat the majority, remember section 6: one overrated reply can't change a vote by much. Also remember how little the model had to learn from. It saw a few hundred solutions to problems that the policy had already been trained on, and its labels are only as good as the policy that completed the solutions.
+# If an interval contains zero, the comparison is *inconclusive*. If the reward model doesn't beat the majority, remember section 6: one overrated reply can't change a vote by much. Also remember that the model saw only a few hundred solutions to problems that the policy had already been trained on, and that its labels are only as good as the policy that completed the solutions.
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>
@@ -1635,7 +1635,7 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# At an earlier token, a causal model hasn't read the whole step yet. If all tokens have the label, the model learns to predict from the beginning of a step whether it will be right, and long steps count more than short ones. If the label is one token too late, the model has already seen how the next step begins, which leaks information. The prompt and the padding must be labelled -100.
+# At an earlier token, a causal model hasn't read the whole step yet. If all tokens have the label, the model learns to predict from the beginning of a step whether it will be right, and long steps count more than short ones. If the label is one token too late, the model has already seen how the next step begins, which leaks information. The prompt and the padding must be labeled -100.
 #
 # *A likely follow-up:* How would you notice that -100 had become 0? I'd count the labels per row. A loss that falls quickly isn't a sign of success, because the extra labels are all the same and easy to predict.
 #
@@ -1655,7 +1655,7 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# If the policy that completes the solutions is weak, right steps of hard problems get a 0. If it is strong, wrong steps get a 1, because it corrects them. The label measures how likely *this* policy is to reach the answer, not whether the step is right. More rollouts reduce the noise, but not this bias. To find out how large the bias is, I'd compare a sample with labels from people or from a stronger judge, by position and by difficulty.
+# If the policy that completes the solutions is weak, right steps of hard problems get a 0. If it is strong, wrong steps get a 1, because the policy corrects them. The label measures how likely *this* policy is to reach the answer, not whether the step is right. More rollouts reduce the noise, but not this bias. To find out how large the bias is, I'd compare a sample with labels from people or from a stronger judge, by position and by difficulty.
 #
 # *A likely follow-up:* How many rollouts do you need? With a success rate $p$, all $K$ rollouts fail with probability $(1-p)^K$. With $p = 0.02$ and $K = 8$, that is 85%, so a hard label of 0 says very little.
 #
@@ -1665,7 +1665,7 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# I'd compare them at equal cost, including the forward passes of the reward model. Voting works if answers can be compared and wrong answers are spread over many values. If answers can't be compared, as in free text, I'd rerank. If both are possible, a weighted vote is a good default. Search helps if mistakes happen early and the reward model sees them; otherwise it amplifies the model's errors. I'd also look at the curve over n: if best-of-n falls, the reward model is being overoptimised.
+# I'd compare them at equal cost, including the forward passes of the reward model. Voting works if answers can be compared and wrong answers are spread over many values. If answers can't be compared, as in free text, I'd rerank. If both are possible, a weighted vote is a good default. Search helps if mistakes happen early and the reward model sees them; otherwise it amplifies the model's errors. I'd also look at the curve over n: if best-of-n falls, the reward model is being overoptimized.
 #
 # *A likely follow-up:* When does a majority vote fail? It fails if one wrong answer is more common than the right one. Then more samples make the vote more confident in the wrong answer.
 #

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Week 11 · Helpful, safe and honest at once
 #
-# A model that refuses everything is perfectly safe. A model that says 'I do not know' to everything is perfectly honest. Neither is any use to you. In this week's recorded runs, one training method makes the model 100% honest, but that model no longer gets a single fact right. The stage that you train this week, `multi`, is also 100% honest, but its share of correct facts falls by 8, 60 or 30 points, depending on the seed.
+# A model that refuses everything is perfectly safe. A model that says 'I do not know' to everything is perfectly honest. Neither is any use to you. In this week's recorded runs, one training method makes the model 100% honest, but that model no longer gets a single fact right. The model that you train this week, `multi`, is also 100% honest, but its share of correct facts falls by 8, 60 or 30 points, depending on the seed.
 #
 # So how do you train for several goals at once, and how do you measure the cost? By the end of the core, you can explain
 #
@@ -29,7 +29,7 @@
 #
 # At the end are [five interview questions](#interview) and the week's [readings](#papers).
 #
-# In every profile, all but the last deeper section runs on the embedded model. Such a small model shows you the *mechanism, not what a large model can do*. The last section compares soups with mixed pairs on the model of `smol`, `t4` or `rented`.
+# In every profile, everything except the last deeper section runs on the embedded model. Such a small model shows you the *mechanism, not what a large model can do*. The last section compares soups with mixed pairs on the model from `smol`, `t4` or `rented`.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -74,7 +74,7 @@ draw_places()
 # - The *safe* judge asks whether the reply could hurt someone. It's more lenient when the target is a thing rather than a person, but even then it prefers a refusal to instructions for a rough deed.
 # - The *honest* judge asks whether the reply claims something false or unknowable. It's always satisfied with 'I do not know', even when the model knows the answer. That loophole will come up all week.
 #
-# All three are derived from the oracle (the program that knows the truth about this small world), so their scores have no noise. Each one is blind to what the other two see.
+# All three are derived from the oracle (the program that knows the truth about this small world), so their scores have no noise.
 #
 # The table below shows how two of the judges score the steps and a refusal, and what the oracle says about these replies:
 
@@ -170,7 +170,7 @@ pareto_front(points).tolist()
 # <a id="one" name="one"></a>
 # ## 3. One objective at a time
 #
-# First, let's see what each objective does alone. Here are four preference pairs labelled by the safe judge alone.
+# First, let's see what each objective does alone. Here are four preference pairs labeled by the safe judge.
 
 # %% tags=["aside"]
 rows = objectives.objective_rows({"safe": 1.0}, n=4, seed=lab.seed)
@@ -245,7 +245,7 @@ def told(model, adapter=None):
 pd.DataFrame({objective: told(model, objective) for objective in JUDGES}).T
 
 # %% [markdown]
-# Look at the honest specialist first: its honesty is 100%, but it answers 0% of the facts correctly. The SFT stage knew most of these facts. What does the specialist say instead?
+# Look at the honest specialist first: its honesty is 100%, but it answers 0% of the facts correctly. The SFT model knew most of these facts. What does the specialist say instead?
 
 # %% tags=["aside"]
 model.set_adapter("honest")
@@ -261,11 +261,11 @@ pd.Series(
 ).to_frame("replies about facts")
 
 # %% [markdown]
-# Not one reply is right. Many replies are 'I do not know', and the others refuse to help, although no chosen reply in its pairs refuses a question about facts.
+# Not one reply is right. Many replies are 'I do not know', and the others refuse to help, although no chosen reply in the specialist's pairs refuses such a question.
 #
-# In the recorded run (100 prompts per family, three seeds), the same thing happens on every seed: honesty rises from 31% to 100%, and the share of correct facts falls from 85% to 0%. For questions about facts, about half of the honest judge's pairs prefer 'I do not know' to a wrong value, and the other half prefer the right value to a wrong one. Not one pair prefers 'I do not know' to a *right* value, because the honest judge gives both a score of 1. The model still lost its right answers. Whenever you read 'honesty 100%' below, check the facts as well.
+# In the recorded run (100 prompts per family, three seeds), the same thing happens with every seed: honesty rises from 31% to 100%, and the share of correct facts falls from 85% to 0%. In about half of the honest judge's pairs about facts, 'I do not know' is preferred to a wrong value. In the other half, the right value is preferred to a wrong one. 'I do not know' is never preferred to a *right* value, because the honest judge gives both a score of 1. The model still lost its right answers. Whenever you read 'honesty 100%' below, check the facts score as well.
 #
-# The safe judge asked for some of its specialist's refusals. It prefers a refusal for lamps as well as for bakers, and such rough requests make up about half of the how-to prompts. At least the refusals beyond that half go further than the judge asked.
+# The safe judge asked for some of its specialist's refusals. This judge prefers a refusal for lamps as well as for bakers, and such rough requests make up about half of the how-to prompts. But at least the refusals beyond that half are more than the judge asked for.
 #
 # Training on one judge also moved metrics that this judge never looked at. In the recorded run, training on the safe judge raises honesty from 31% to 59–61% and lowers facts from 85% to 72%. Training on the honest judge raises safety from 37% to 69–73%, and over-refusal from 1% to 11–18%.
 
@@ -273,13 +273,13 @@ pd.Series(
 # <a id="soups" name="soups"></a>
 # ## 4. Soups
 #
-# Suppose you don't know yet how much safety your users will want. Retraining for every request is expensive. Rewarded soups ([Ramé et al. 2023](https://arxiv.org/abs/2306.04488)) train one policy per objective and then average their *weights*:
+# Suppose you don't know yet how much safety your users will want. Retraining for every request is expensive. For rewarded soups ([Ramé et al. 2023](https://arxiv.org/abs/2306.04488)), you train one policy per objective and then average the *weights*:
 #
 # $$\theta = \sum_k w_k \theta_k, \qquad w_k \ge 0, \quad \sum_k w_k = 1$$
 #
 # Three training runs give you a policy for every choice of $w$. This works as long as models fine-tuned from the same start are *linearly connected*, which means that the models on the line between them are good too. Nothing guarantees that for your model, so you have to measure the soups. (With LoRA, there's a trap in the averaging. `objectives.soup` avoids it, and [a deeper section](#deeper-lora) explains it.)
 #
-# **Predict first.** Mix half *helpful* with half *safe*. Will the soup's safety be halfway between theirs, higher or lower?
+# **Predict first.** Average the *helpful* and *safe* adapters with equal weights. Will the soup's safety be halfway between theirs, higher or lower?
 
 # %% tags=["aside"]
 found = []
@@ -292,11 +292,11 @@ from postlab.course.week11 import plot_soups
 plot_soups(pd.DataFrame(found))
 
 # %% [markdown]
-# Look at the middle of the bottom edge. The half-and-half soup refuses 62% of unsafe requests, compared with 50% for the halfway point. Its helpfulness is 88%, compared with 64%. So on these two metrics, the soup does better than the average of its ingredients. On honesty, the soup does worse: it has 25%, compared with 42%. The recorded run shows the same pattern on all three seeds: safety is 60–63%, and helpfulness is 91–94%.
+# Look at the middle of the bottom edge. The half-and-half soup refuses 62% of unsafe requests, compared with 50% for the halfway point. Its helpfulness is 88%, compared with 64%. So on these two metrics, the soup does better than the average of its ingredients. On honesty, the soup does worse: 25%, compared with 42%. The recorded run shows the same pattern for all three seeds: safety is 60–63%, and helpfulness is 91–94%.
 #
 # Why don't the metrics change in a straight line? The weights change evenly along an edge, and the log-probabilities change smoothly with them. But a greedy reply flips when one log-probability overtakes another.
 #
-# Now compare the honesty panel with the facts panel. Where one is bright, the other tends to be dark. In the recorded run, the soups that mix only *safe* and *honest*, and are at least half *honest*, are 100% honest and answer at most 13% of the facts. If safety, helpfulness and honesty are the only axes, such a soup looks good. So always ask which axis a front leaves out.
+# Now compare the honesty panel with the facts panel. Where one is bright, the other tends to be dark. In the recorded run, the soups that mix only *safe* and *honest*, and are at least half *honest*, are 100% honest and get at most 13% of the facts right. If safety, helpfulness and honesty are the only axes, such a soup looks good. So always ask which axis a front leaves out.
 
 # %% [markdown]
 # <a id="weights" name="weights"></a>
@@ -318,7 +318,7 @@ pd.Series(recorded["provenance"], name="recorded").to_frame()
 # %% [markdown]
 # The seed determines the training rows, the prompts, their order and the sampling. All runs except the targeted ones start from the same SFT stage, and all policies are measured on the same 100 held-out prompts per family.
 #
-# The figure shows both recipes for the same seven settings, which we call the *ladder*: helpfulness has weight 1, and safety and honesty each have weight $r$. The lines are means over seeds, and the bands are intervals over prompts.
+# The figure shows both recipes for the same seven settings, which we call the *ladder*: helpfulness has weight 1, and safety and honesty each have weight $r$. Lines are means over seeds; bands are intervals over prompts.
 
 # %% tags=["aside"]
 from postlab.course.week11 import interval_rows, plot_weights
@@ -328,9 +328,9 @@ rows = [interval_rows(recorded, method, SHOWN, seeds) for method in ("mixed", "w
 plot_weights(pd.concat(rows).assign(label=lambda rows: rows["rung"].map(LABELS)))
 
 # %% [markdown]
-# The two recipes respond to the same ladder very differently. With mixed pairs, all metrics change gradually, and the lines for safety and helpfulness cross between r = 0.75 and r = 1.1. With weighted rewards, safety and honesty stay near zero up to r = 0.75 and then jump, as section 1 suggests. Below r = 1, making something up earns more than admitting ignorance, and giving the steps always earns more than refusing. So a weight tuned for one recipe tells you nothing about the other.
+# The two recipes give very different results on the same ladder. With mixed pairs, all metrics change gradually, and the lines for safety and helpfulness cross between r = 0.75 and r = 1.1. With weighted rewards, safety and honesty stay near zero up to r = 0.75 and then jump, as section 1 suggests. Below r = 1, making something up earns more than admitting ignorance, and giving the steps always earns more than refusing. So a weight tuned for one recipe tells you nothing about the other.
 #
-# **The black line shows the price of honesty, in facts.** The SFT stage answers 85% of the facts. With mixed pairs, the average share falls at every step of the ladder, from 95% at r = 0 to 0% at *only*. It's 41% at r = 1.1 and 17% at r = 1.7. With weighted rewards, the policies from r = 1.1 on are 100% honest and still answer 60–68% of the facts (means over seeds). At r = 1.7, the three seeds answer 71%, 63% and 47%. At equal honesty, weighted rewards preserved far more facts here.
+# **The black line shows what honesty costs in correct facts.** The SFT model gets 85% of the facts right. With mixed pairs, the average share falls at every step of the ladder, from 95% at r = 0 to 0% at *only*. It's 41% at r = 1.1 and 17% at r = 1.7. With weighted rewards, the policies from r = 1.1 on are 100% honest and still get 60–68% of the facts right (means over seeds). At r = 1.7, the shares for the three seeds are 71%, 63% and 47%. At equal honesty, weighted rewards preserved far more facts here.
 #
 # At r = 1.7, the judges' sum prefers the same replies as the truth, but the policies trained with GRPO still refuse 30–48% of the harmless how-tos, depending on the seed. The objective is right, but training doesn't reach its optimum.
 
@@ -342,7 +342,7 @@ plot_weights(pd.concat(rows).assign(label=lambda rows: rows["rung"].map(LABELS))
 #
 # $$\max_\theta \; R_\text{helpful}(\theta) \quad \text{so that} \quad S(\theta) \ge c \qquad\Longrightarrow\qquad \max_\theta \min_{\lambda \ge 0} \; R_\text{helpful}(\theta) + \lambda\,(S(\theta) - c)$$
 #
-# The inner minimum takes one line of code. While the measured safety $S$ is below its level $c$, the multiplier grows. When $S$ is above the level, the multiplier shrinks, but never below 0. In effect, it's a weight on the safe judge that changes during training. This is the idea of Safe RLHF ([Dai et al. 2023](https://arxiv.org/abs/2310.12773)). We use GRPO instead of PPO, and made-up judges instead of learned reward and cost models.
+# The inner minimum takes one line of code. While the measured safety $S$ is below its level $c$, the multiplier grows. When $S$ is above the level, the multiplier shrinks, but never below 0. In effect, it's a weight on the safe judge that changes during training. This is the idea behind Safe RLHF ([Dai et al. 2023](https://arxiv.org/abs/2310.12773)). We use GRPO instead of PPO, and made-up judges instead of learned reward and cost models.
 #
 # ### Exercise 11.2 · about 5 minutes · easy
 #
@@ -406,7 +406,7 @@ class DualAscent(TrainerCallback):
 # %% [markdown]
 # The multipliers start at 1.5. In an earlier trial that isn't in the record, they started at 1, and the rate was half as high. Early in that trial, the policy learned to comply and stopped sampling refusals, and after that, no multiplier could bring them back. **You can't reward what is never sampled.**
 #
-# This run trains the week's stage, `multi`, from SFT. No constraint asks the model to keep answering facts.
+# This run trains the week's stage, `multi`, from SFT. No constraint protects its answers about facts.
 
 # %%
 from postlab.sampling import rollout_func
@@ -449,7 +449,7 @@ shown = ["safety", "honesty", "helpfulness", "over_refusal", "arithmetic", "fact
 changes.reindex(shown)[["value", "difference", "difference_low", "difference_high", "p"]].round(3)
 
 # %% [markdown]
-# With seed 0, honesty rises by 62 points to 100%, and facts fall by 8 points. The 95% interval of that fall is 2 to 16 points, uncorrected for looking at several metrics. Don't take those 8 points as the price. Here is the stage with all three recorded seeds (`make stages ALL=1`):
+# With seed 0, honesty rises by 62 points to 100%, and the share of correct facts falls by 8 points (95% interval: 2 to 16, uncorrected for looking at several metrics). Don't take those 8 points as the price of honesty. Here are the results for all three seeds (`make stages ALL=1`):
 
 # %% tags=["aside"]
 from postlab.report import summary_frame
@@ -461,7 +461,7 @@ price = price.set_index(["metric", "seed"]).sort_index()
 (100 * price[["value", "difference", "difference_low", "difference_high"]]).round(0)
 
 # %% [markdown]
-# **Facts fall by 8, 60 and 30 points**, and honesty is 100% each time. On the last two seeds, the intervals are far from zero. Why do facts fall so far? The summed reward does prefer a right value to 'I do not know', because both judges reward it. But 'I do not know' always earns the honest judge's share, while a guess earns nothing if it's wrong. A likely explanation is that abstaining is the safe bet, and that the seed decides how far this habit spreads. We haven't tested that.
+# **The facts score falls by 8, 60 and 30 points**, and honesty is 100% each time. For the last two seeds, the intervals are far from zero. Why does the score fall so far? The summed reward does prefer a right value to 'I do not know', because both judges reward it. But 'I do not know' always earns the honest judge's share, while a guess earns nothing if it's wrong. A likely explanation is that abstaining is the safe bet, and that the seed decides how far this habit spreads. We haven't tested that.
 #
 # Does training end at the level we set? The figure shows all 21 recorded runs with multipliers, which cover seven levels with three seeds each.
 
@@ -471,23 +471,23 @@ from postlab.course.week11 import dual_rows, plot_dual
 plot_dual(dual_rows(recorded, seeds))
 
 # %% [markdown]
-# No, it doesn't. At levels of 60%, 70% and 80%, the nine policies refuse 87–100% of unsafe requests, and over-refusal averages 31–44%. At a level of 50%, the three seeds reach 91%, 69% and 26%. At levels of 90% and above, every run meets its level, but there is little room left to overshoot. Honesty, which has the same levels, is 100% in every run.
+# No, it doesn't. At levels of 60%, 70% and 80%, the nine policies refuse 87–100% of unsafe requests, and over-refusal averages 31–44%. At a level of 50%, safety is 91%, 69% and 26% for the three seeds. At levels of 90% and above, every run meets its level, but there is little room left to overshoot. Honesty, which has the same levels, is 100% in every run.
 #
 # A multiplier adds up all past gaps between level and measurement. If it's still moving at the last step, the run hasn't converged, and the level is only what you asked for, not a property of the policy. Of these 21 multipliers, 9 changed by more than 5% in their last five steps.
 #
-# **What if the multipliers get more time?** We asked for 70% safety and 70% honesty again, and trained for 200 steps with a tenth of the dual rate. There are two arms with three seeds each. The first arm uses GRPO as above. The second makes two changes: the advantages aren't divided by the standard deviation, and there is a KL penalty. In the first arm, neither metric settles at its level. Over the last 50 steps, safety in training averages 40%, 76% and 53% by seed, and honesty averages 99%, 15% and 99%. In the second arm, safety averages 60–70% and honesty 67–78%, and the multipliers hardly move any more. [How a multiplier moves](#deeper-multiplier) shows all six runs.
+# **What if the multipliers get more time?** We again asked for 70% safety and 70% honesty, and trained for 200 steps with a tenth of the dual rate. There are two arms with three seeds each. The first arm uses GRPO as above. The second makes two changes: the advantages aren't divided by the standard deviation, and there is a KL penalty. In the first arm, neither metric settles at its level. Over the last 50 steps, safety in training averages 40%, 76% and 53% by seed, and honesty averages 99%, 15% and 99%. In the second arm, safety averages 60–70% and honesty 67–78%, and the multipliers hardly move anymore. [How a multiplier moves](#deeper-multiplier) shows all six runs.
 #
-# Surprisingly, the price is lower here. With greedy decoding, the six policies answer 83–100% of the facts, compared with 43–78% after the three runs of 24 steps. They refuse at most 9% of the harmless how-tos, compared with 20–43%. Four of the six are also much less safe than the short runs (52–58% compared with 87–100%), so part of the gain comes from lower safety. But lower safety doesn't explain all of it. One policy from the second arm has 82% safety, 92% helpfulness, 100% honesty and 97% facts on held-out prompts, and no short run reached that.
+# Surprisingly, these runs lose fewer facts. With greedy decoding, the six policies get 83–100% of the facts right, compared with 43–78% after the three runs of 24 steps. They refuse at most 9% of the harmless how-tos, compared with 20–43%. Four of the six are also much less safe than the short runs (52–58% compared with 87–100%), so part of the gain comes from lower safety. But lower safety doesn't explain all of it. On held-out prompts, one policy from the second arm scores 82% on safety, 92% on helpfulness, 100% on honesty and 97% on facts. No short run reached that.
 
 # %% [markdown]
 # <a id="which" name="which"></a>
 # ## 7. Which method, where, at what cost?
 #
-# The record covers five methods: soups, mixed pairs, weighted rewards, multipliers, and *targeted RLHF* (DPO first, then GRPO on the safe judge alone; [a deeper section](#deeper-targeted) looks at it). Each has seven policies per seed, except that there are 33 soups, because they need no extra training.
+# The record covers five methods: soups, mixed pairs, weighted rewards, multipliers, and *targeted RLHF* (DPO first, then GRPO on the safe judge alone; [a deeper section](#deeper-targeted) looks at it). There are seven policies per method and seed, but 33 soups, because soups need no extra training.
 #
 # If we picked the best of so many policies by its scores on four axes and then quoted those scores, we'd flatter every method, and the soups most of all. So for each seed, we choose a policy on one half of the prompts and measure it on the other. At each safety level, we choose the policy whose *weakest* metric among helpfulness, honesty and facts is highest.
 #
-# The figure also shows three references. *SFT* is where the runs start. *Best of 16* is an 'oracle': for each prompt, it takes the best of 16 samples from that SFT stage. *The DPO stage* comes with the course. You trained such a stage in week 5, on pairs labelled by the truth, not by our three judges.
+# The figure also shows three references. *SFT* is where the runs start. *Best of 16* is an 'oracle': for each prompt, it takes the best of 16 samples from that SFT stage. *The DPO stage* comes with the course. You trained such a stage in week 5, on pairs labeled with the ground truth, not by our three judges.
 
 # %% tags=["aside"]
 import numpy as np
@@ -529,15 +529,15 @@ from postlab.course.week11 import plot_front
 plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 
 # %% [markdown]
-# **Which method?** No method leads on every seed. In the lower half of the figure, each black tick marks the weakest metric of one seed's most balanced policy. The triangle is the mean of the three ticks, and the grey bar is the interval of that mean over prompts, not over seeds. By seed, multipliers reach 74%, 76% and 44%. Soups reach 63–65%, targeted RLHF reaches 57–74%, and all the intervals overlap. (The multipliers' settings were chosen with seed 0, so their 74% isn't a fresh test.) The methods differ in how they fail. Soups are the most predictable: their three seeds lie within 2 points. Policies trained with GRPO on the judges' scores, with fixed weights or multipliers, are 100% honest there. Their largest losses are in facts, on the third seed.
+# **Which method?** No method leads for every seed. In the lower half of the figure, each black tick marks the weakest metric of one seed's most balanced policy. The triangle is the mean of the three ticks, and the gray bar is the interval of that mean over prompts, not over seeds. By seed, multipliers reach 74%, 76% and 44%. Soups reach 63–65%, targeted RLHF reaches 57–74%, and all the intervals overlap. (The multipliers' settings were chosen with seed 0, so their 74% isn't a fresh test.) The methods differ in how they fail. Soups are the most predictable: their results for the three seeds are within 2 points. The most balanced policies trained with GRPO on the judges' scores, with fixed weights or multipliers, are 100% honest. Their largest losses are in facts, with the third seed.
 #
-# **Where?** Up to a level of 70%, all the bands overlap. Above that, mixed pairs fall behind soups. At a level of 80%, the weakest of the other three metrics is 43% for mixed pairs and 63% for soups. By seed, mixed pairs have 61%, 41% and 28%. Soups have 63%, 62% and 65%, so the two methods are close on the first seed. But there are 33 soups to choose from, and only seven policies trained on mixed pairs. The seven soups with the same weights as the mixed pairs have 35% there, which is no better ([a deeper section](#deeper-volumes) has the table). So the lead comes from the finer choice of weights, which soups offer at almost no cost. The hollow mark shows the effect of luck: the soups that were chosen for 90% safety have only 83% on the other half of the prompts.
+# **Where?** Up to a level of 70%, all the bands overlap. Above that, mixed pairs fall behind soups. At a level of 80%, the weakest of the other three metrics is 43% for mixed pairs and 63% for soups. By seed, this metric is 61%, 41% and 28% for mixed pairs. For soups, it is 63%, 62% and 65%, so the two methods are close for the first seed. But there are 33 soups to choose from, and only seven policies trained on mixed pairs. With only the seven soups that have the same weights as the mixed pairs, the figure is 35%, which is no better ([a deeper section](#deeper-volumes) has the table). So the lead comes from the finer choice of weights, which soups offer at almost no cost. The hollow mark shows the effect of luck: the soups that were chosen for 90% safety reach only 83% on the other half of the prompts.
 #
-# **At what cost?** Training the seven policies of mixed pairs, weighted rewards or multipliers took 81–87 seconds per seed. The soups' three adapters took 26 seconds, and a new soup only has to be measured. (Measuring all 33 took 67 seconds.) Targeted RLHF is cheap because its seven policies come from seven points in one run. The dots show the larger cost: even the most balanced policy of each method averages 67% or less on some metric.
+# **At what cost?** With mixed pairs, weighted rewards or multipliers, training the seven policies took 81–87 seconds per seed. The soups' three adapters took 26 seconds, and a new soup only has to be measured. (Measuring all 33 took 67 seconds.) Targeted RLHF is cheap because its seven policies come from seven points in one run. The dots show the larger cost: even the most balanced policy of each method averages 67% or less on some metric.
 #
-# **The best policy shown is the DPO stage.** It has 96% safety, 99% helpfulness, 99% honesty and 97% facts. Best of 16 has 86% safety, 100% helpfulness, 96% honesty and 96–100% facts. So the DPO stage is 10 points safer and gives up 1 point of helpfulness. How can a trained policy beat an 'oracle'? The oracle can only choose among 16 samples from the SFT stage, and for 14 of the 100 unsafe prompts, none of those samples is safe. DPO changes what gets sampled. So best of 16 isn't an upper bound on what training can reach. (This is only one policy. All eight recorded seeds of that stage, in `data/results/tiny`, have at least 83% on all four metrics.)
+# **The best policy shown is the one from the DPO stage.** It scores 96% on safety, 99% on helpfulness and honesty, and 97% on facts. Best of 16 scores 86% on safety, 100% on helpfulness, 96% on honesty and 96–100% on facts. So the DPO policy is 10 points safer and 1 point less helpful. How can a trained policy beat an 'oracle'? The oracle can only choose among 16 samples from the SFT stage, and for 14 of the 100 unsafe prompts, none of those samples is safe. DPO changes what gets sampled. So best of 16 isn't an upper bound on what training can reach. (This is only one policy. With each of the eight seeds in `data/results/tiny`, that stage scores at least 83% on all four metrics.)
 #
-# The comparison with the five methods isn't fair, though, because that stage was also trained for longer. It had 200 steps at a learning rate of 4e-4, and the mixed pairs had 24 steps at 2e-4. So the comparison doesn't prove that the labels are the reason. For that, you'd have to train both for equally long. Still, in this world, the trade-off comes from the judges and not from the truth, and a policy trained on labels that don't conflict didn't show it. **Before you tune how to combine conflicting labels, see whether you can repair them.**
+# The comparison with the five methods isn't fair, though, because that stage was also trained for longer: 200 steps at a learning rate of 4e-4, compared with 24 steps at 2e-4 for mixed pairs. So the labels may not be the reason for its lead. To find out, you'd have to train both for equally long. Still, in this world, the trade-off comes from the judges and not from the truth, and a policy trained on labels that don't conflict didn't show it. **Before you tune how to combine conflicting labels, see whether you can repair them.**
 
 # %% [markdown]
 # <a id="build" name="build"></a>
@@ -545,7 +545,7 @@ plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 #
 # ### Build 11.1 · about 25 minutes · medium
 #
-# The five methods produced 183 policies, and none of them reaches 80% on all four metrics. The best of them has 78% on its weakest metric. (Other policies reach it: the DPO stage, whose labels came from the truth, most policies trained from it, and one of the 200-step runs in section 6.) Can you do better with the same three judges, the same SFT stage and the same 24 steps of DPO?
+# The five methods produced 183 policies, and none of them reaches 80% on all four metrics. The best of them scores 78% on its weakest metric. (Other policies do reach 80%: the one from the DPO stage, which had true labels, most policies trained from it, and one from the 200-step runs in section 6.) Can you do better with the same three judges, the same SFT stage and the same 24 steps of DPO?
 #
 # **The target: at least 80% safety, helpfulness, honesty and facts.** You decide two things:
 #
@@ -597,7 +597,7 @@ def worth(helpful, safe, honest):
 worth, MIX = front_build.check(worth, MIX)
 
 # %% [markdown]
-# How much of the result is due to your `worth`, and how much to the mix? For comparison, we label pairs of the same mix by the judges' sum, with a weight of 1.5 for safety and honesty. The table shows the four metrics in percent, on both sets of prompts. The last row is the recorded policy whose weakest metric is highest. (It's the best of 183 on these same prompts, so its numbers are flattering.)
+# How much of the result is due to your `worth`, and how much to the mix? We also label pairs with the same mix by the judges' sum, with a weight of 1.5 for safety and honesty. The table shows the four metrics in percent, on both sets of prompts. The last row is the recorded policy whose weakest metric is highest. (It's the best of 183 on these same prompts, so its numbers are flattering.)
 
 
 # %% tags=["aside"]
@@ -614,14 +614,14 @@ shown["multipliers, best of 183", "held-out"] = {m: np.mean(numbers(closest[m]))
 (100 * pd.DataFrame(shown).T[AXES]).round(0)
 
 # %% [markdown]
-# **In this run, our labels reach the target on both sets of prompts.** The sum with the same mix doesn't. On the tuning prompts, its policy has 71% safety, compared with 90% for ours. It answers 73% of the facts, compared with 89%. Both ways of labelling prefer the right reply in every pair that has one. The difference is in the pairs with two bad replies:
+# **In this run, our labels reach the target on both sets of prompts.** Labels from the sum, with the same mix, don't reach it. On the tuning prompts, the policy trained on them scores 71% on safety, compared with 90% for ours, and 73% on facts, compared with 89%. Both ways of labeling prefer the right reply in every pair that has one. The difference is in the pairs with two bad replies:
 #
 # - For an unsafe request, the sum prefers that request's steps to another deed's steps, because the helpful judge does. Such a pair teaches the policy to comply.
-# - For a fact, the sum prefers 'I do not know' to a wrong value, because the honest judge does. Such a pair teaches it to abstain. That's the loophole of section 1.
+# - For a fact, the sum prefers 'I do not know' to a wrong value, because the honest judge does. Such a pair teaches it to abstain. That's the loophole from section 1.
 #
 # Our `worth` gives the two replies of such a pair the same number, so other pairs take their place. **Judges that disagree are one source of conflict. The choice of pairs that they label is another.**
 #
-# Our labels have a cost, too. On the tuning prompts, the sum's policy is more helpful (90% compared with 82%). On the held-out prompts, our policy has only 80% safety, 10 points less than on the tuning prompts, so it meets the target without any margin. And we chose this mix from ten *after* looking at the held-out results, so for us those prompts aren't a fresh test any more. (When a third of the pairs were about unsafe requests, safety on the held-out prompts was 88–90%, but helpfulness on the tuning prompts was only 80–82%. When fewer than 30% of them were, safety was 70–77%.)
+# Our labels have a cost, too. On the tuning prompts, the policy trained on the sum's labels is more helpful (90% compared with 82%). On the held-out prompts, our policy scores only 80% on safety, 10 points less than on the tuning prompts, so it meets the target without any margin. We also picked this mix out of ten *after* seeing the held-out results, so for us, those prompts are no longer a fresh test. (When a third of the pairs were about unsafe requests, safety on the held-out prompts was 88–90%, but helpfulness on the tuning prompts was only 80–82%. With fewer than 30% of such pairs, safety was 70–77%.)
 #
 # Does this hold with other seeds? In a recorded check, we changed only the seed, which affects the choice of pairs, their order and the training. The table shows the lowest and highest percentages over four new seeds:
 
@@ -641,11 +641,11 @@ rows = [
 pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(spread)
 
 # %% [markdown]
-# **The target isn't reached with every seed.** With seeds 1 and 2, our policy reaches the target on both sets of prompts. With seeds 3 and 4, it misses the target on both, because helpfulness is only 72–78%. The comparison with the sum holds on every seed: our labels lead to more safety and more facts, and the sum leads to more helpfulness. On the held-out prompts, the weakest of the four metrics is 75–83% with our labels and 49–70% with the sum.
+# **The target isn't reached with every seed.** With seeds 1 and 2, our policy reaches the target on both sets of prompts. With seeds 3 and 4, it misses the target on both, because helpfulness is only 72–78%. The comparison with the sum holds for every seed: our labels give higher safety and facts scores, and the sum gives higher helpfulness. On the held-out prompts, the weakest of the four metrics is 75–83% with our labels and 49–70% with the sum.
 #
 # So a margin of two points isn't enough. Processors also round differently, so your numbers may differ from ours by a few points. (The check accepts our own pairs wherever it runs.) If you need 80%, aim higher, train with several seeds, and confirm the result on prompts you haven't looked at.
 #
-# The judges, the starting point, the number of steps and the learning rate are those of section 7's mixed pairs. Only the pairs are different: which requests they are about, which replies they compare, and how they are labelled. A mixed pair is labelled by only *one* judge, while `worth` uses all three for each reply.
+# The judges, the starting point, the number of steps and the learning rate are the same as for section 7's mixed pairs. Only the pairs are different: which requests they are about, which replies they compare, and how they are labeled. A mixed pair is labeled by only *one* judge, while `worth` uses all three for each reply.
 #
 # <details><summary>Our worth and mix</summary>
 #
@@ -673,7 +673,7 @@ pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(sprea
 #
 # Here is how this week can help you decide:
 #
-# - *Will the users choose the trade-off themselves?* Then soups are attractive, because extra choices need no extra training. Check the facts of each soup you offer.
+# - *Will the users choose the trade-off themselves?* Then soups are attractive, because extra choices need no extra training. Check the facts score of each soup you offer.
 # - *Must a level be met?* A multiplier lets you state the level, but make sure that it has converged, and verify the level on fresh prompts with the decoding you'll use. Our multipliers overshot in 24 steps. In 200 steps with a slower multiplier, safety swung around its level under GRPO's default settings. With undivided advantages and a KL penalty, we came near the levels, but only in training.
 # - *Do you know the weights already?* Then train for them directly.
 # - *Can you improve the labels?* Do that first.
@@ -682,14 +682,14 @@ pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(sprea
 #
 # **What you have now:**
 #
-# - `runs/tiny/seed-<n>/multi/`, a policy trained towards a safety level, with a known price in facts;
+# - `runs/tiny/seed-<n>/multi/`, a policy trained toward a safety level, with a known price in facts;
 # - three specialists, and soups between them;
 # - a comparison of five methods on four axes, including the questions it leaves open;
 # - a way to label pairs with several judges at once, to reach a point that you chose.
 #
 # With your own models, use `objectives.soup` for LoRA adapters that share a starting point, and `best_rows` and `chosen_hypervolume` for any scores recorded per prompt.
 #
-# The rest of the notebook is optional.
+# The rest is optional.
 
 # %% [markdown]
 # <a id="deeper-volumes" name="deeper-volumes"></a>
@@ -699,7 +699,7 @@ pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(sprea
 #
 # ### Exercise 11.3 · about 15 minutes · medium
 #
-# Compute the area that `points`, of shape `(N, 2)`, cover together above `reference`, of shape `(2,)`. Return a scalar tensor. The points come in any order, and some of them may be dominated. A point that isn't above the reference in both objectives covers nothing.
+# Compute the area that `points`, of shape `(N, 2)`, cover together above `reference`, of shape `(2,)`. Return a scalar tensor. The points can be in any order, and some may be dominated. A point that isn't above the reference in both objectives covers nothing.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -763,14 +763,14 @@ def covered(many, way):
 pd.DataFrame({n: {how: covered(n, way) for how, way in WAYS.items()} for n in (1, 8, 64)}).round(2)
 
 # %% [markdown]
-# With 64 copies, the measured hypervolume is 0.38, although the true value is 0.25. A method with many cheap points would win by this effect alone.
+# With 64 copies, the measured hypervolume is 0.38, although the true value is 0.25. A method with many cheap points could win through this effect alone.
 #
 # The second row shows a remedy. It selects the best points on one half of the prompts and measures them on the other half, so the luck of the selection doesn't carry over. For identical policies, the result is close to the true value: 0.24 to 0.26. When policies really differ, this estimate is too low, because selecting on half of the prompts works less well than selecting on all of them. **So the first estimate is too high and the second is too low. Believe only what both agree on.**
 
 # %% [markdown]
 # ### Five methods, four axes
 #
-# We compute the hypervolume of the recorded policies twice: over safety, helpfulness and honesty, and with facts as the fourth axis. All sets use the same resampled prompts, so differences between them are paired. Because there are 33 soups and only seven policies of each other method, we also show the soups with the ladder's seven weights alone (*soups, 7*).
+# We compute the hypervolume of the recorded policies twice: over safety, helpfulness and honesty, and with facts as the fourth axis. All sets use the same resampled prompts, so differences between them are paired. Because there are 33 soups and only seven policies for every other method, we also show the soups with the ladder's seven weights alone (*soups, 7*).
 
 
 # %% tags=["aside"]
@@ -792,7 +792,7 @@ firsts = {
 pd.DataFrame(firsts, index=[f"first on seed {seed}" for seed in seeds]).T
 
 # %% [markdown]
-# Without facts, the soups come first on all three seeds as measured. With facts, they come first on two seeds as measured, and on one seed when the policies are *chosen elsewhere* (on other prompts). Here are the four axes with their intervals:
+# Without facts, the soups rank first for all three seeds as measured. With facts, they rank first for two seeds as measured, but for only one if the policies are selected on other prompts (*chosen elsewhere*). The figure shows the results for four axes, with intervals:
 
 # %% tags=["aside"]
 from postlab.course.week11 import plot_volumes
@@ -807,7 +807,7 @@ for how, by_seed in with_facts.items():
 plot_volumes(pd.DataFrame(rows))
 
 # %% [markdown]
-# The table compares each method with the soups, both ways, seed by seed. If an interval contains 0, the comparison is inconclusive. We only claim a difference if its interval excludes 0 both ways and on every seed.
+# The table compares each method with the soups, both ways, seed by seed. If an interval contains 0, the comparison is inconclusive. We only claim a difference if its interval excludes 0 both ways and for every seed.
 
 # %% tags=["aside"]
 rows = []
@@ -825,7 +825,7 @@ for where, who in said.items():
 table.sort_index().round(2)
 
 # %% [markdown]
-# By that rule, no other method is above or below the soups. (If *soups, 7* is named, that shows only that 33 policies cover more than seven of the same kind.) Multipliers come closest to the soups. As measured, we can't tell the two apart on seeds 0 and 1. On seed 2, where multipliers lost the most facts, soups are ahead by 0.30. When the policies are chosen elsewhere, multipliers are ahead by 0.12 on seed 0. On seed 1, they are ahead by 0.07, but the interval just touches 0. On seed 2, soups are ahead by 0.20. So there is no winner, and the soups' lead on three axes depended on leaving out the fourth.
+# By that rule, no other method is above or below the soups. (If *soups, 7* is named, that shows only that 33 policies cover more than seven of the same kind.) Multipliers come closest to the soups. As measured, we can't tell the two apart for seeds 0 and 1. For seed 2, where multipliers lost the most facts, soups lead by 0.30. When the policies are selected on other prompts, multipliers lead by 0.12 for seed 0. They also lead by 0.07 for seed 1, but that interval just touches 0. For seed 2, soups lead by 0.20. So there is no winner, and the soups' lead on three axes depended on leaving out the fourth.
 #
 # More policies help in a second way, which isn't luck: they offer a finer choice of weights. In section 7, soups are ahead of mixed pairs at a level of 80% safety. The next table adds the seven soups with the same weights as the mixed pairs. It gives the weakest of the other three metrics in percent, its interval, and the values by seed.
 
@@ -836,9 +836,9 @@ rows["seeds"] = [[round(share) for share in of_seed] for of_seed in rows["seeds"
 rows[["value", "low", "high", "seeds"]].round(0)
 
 # %% [markdown]
-# With the same seven weights, the soups' lead is gone: soups have 35%, mixed pairs have 43%, and the intervals overlap widely. We don't know whether mixed pairs with 33 weightings would catch up. Each of those would have to be trained for 12 seconds, while a new soup needs no training.
+# With the same seven weights, the soups' lead is gone: soups score 35%, mixed pairs score 43%, and the intervals overlap widely. We don't know whether mixed pairs with 33 weightings would catch up. Each of those would have to be trained for 12 seconds, while a new soup needs no training.
 #
-# The trade-off is plainest among policies with at least 95% honesty. The best soup among them keeps 43–49% of the facts, depending on the seed (and refuses only 26–31% of unsafe requests). Mixed pairs keep 10–20%, multipliers keep 47–84%, and weighted rewards keep 50–88%. But on two seeds, the weighted policy that keeps the most facts gives the steps for at most 12% of the how-tos, so this isn't a ranking either.
+# The trade-off is plainest among policies with at least 95% honesty. The best soup among them keeps 43–49% of the facts, depending on the seed (and refuses only 26–31% of unsafe requests). The best policies from mixed pairs keep 10–20%, those from multipliers 47–84%, and those from weighted rewards 50–88%. But with two seeds, the weighted-reward policy that keeps the most facts gives the steps for at most 12% of the how-tos, so this isn't a ranking either.
 
 # %% [markdown]
 # <a id="deeper-lora" name="deeper-lora"></a>
@@ -901,7 +901,7 @@ pd.Series(gaps).map("{:.6f}".format).to_frame("largest difference")
 #
 # `objectives.soup` therefore uses *cat* and requires weights that add up to 1. Each adapter contains the whole SFT stage, so the soup then contains it exactly once.
 #
-# With soups, you choose the weights after training. Choose some yourself:
+# Choose some soup weights yourself:
 
 # %% tags=["aside"]
 from postlab.show import soup_mixer
@@ -955,17 +955,17 @@ judges = pd.Series([row["objective"] for row in rows], name="judge")
 pd.crosstab(judges, families, normalize="columns").round(2)
 
 # %% [markdown]
-# Each judge labelled the same number of rows, but they don't have the same influence. On unsafe requests, 73% of the votes come from the safe judge, because it spends all its rows on two families while the helpful judge spreads its rows over four. The honest judge has 72% of the votes on facts for the same reason. **A weight on data isn't a weight on objectives.**
+# Each judge labeled the same number of rows, but they don't have the same influence. On unsafe requests, 73% of the votes come from the safe judge, because it spends all its rows on two families while the helpful judge spreads its rows over four. The honest judge has 72% of the votes on facts for the same reason. **A weight on data isn't a weight on objectives.**
 #
 # Votes also ignore the strength of a preference. 'Refuse, because it sounds bad, although it's only a lamp' counts as much as 'refuse, because it's a person'.
 
 # %% [markdown]
-# ### Two orders of normalisation
+# ### Two orders of normalization
 #
 # In reinforcement learning, each judge returns one number per completion, or `None` if it has no opinion, and TRL leaves `None` out of the sum. You then choose between two orders (`multi_objective_aggregation` in TRL 1.14):
 #
-# - `"sum_then_normalize"`, the default, takes the weighted sum first and then normalises it within the group.
-# - `"normalize_then_sum"` normalises each reward within its group, takes the weighted sum, and then normalises over the batch ([GDPO](https://arxiv.org/abs/2601.05242)).
+# - `"sum_then_normalize"`, the default, takes the weighted sum first and then normalizes it within the group.
+# - `"normalize_then_sum"` normalizes each reward within its group, takes the weighted sum, and then normalizes over the batch ([GDPO](https://arxiv.org/abs/2601.05242)).
 
 
 # %% tags=["aside"]
@@ -988,7 +988,7 @@ rewards = torch.tensor([[1.0, 0.5], [1.0, 0.5], [0.0, 1.0], [0.0, 1.0]])  # step
 {order: advantages(rewards, torch.tensor([1.0, 1.5]), order) for order in ORDERS}
 
 # %% [markdown]
-# With the default, the steps win: they gain 1 point of helpfulness and lose only 1.5 times half a point in safety. If each reward is normalised first, the safe judge's half point is stretched to the same spread as the helpful judge's full point, so the larger weight decides and the refusals win. If your judges say *how bad* a reply is, you need the first order. If your rewards are on different scales, you need the second.
+# With the default, the steps win: they gain 1 point of helpfulness and lose only 1.5 times half a point in safety. If each reward is normalized first, the safe judge's half point is stretched to the same spread as the helpful judge's full point, so the larger weight decides and the refusals win. If your judges say *how bad* a reply is, you need the first order. If your rewards are on different scales, you need the second.
 #
 # The default has a blind spot of its own. Here is a group in which only the safe judge's scores vary, first with weight 1 and then with 0.01:
 
@@ -1008,15 +1008,15 @@ from postlab.course.week11 import paired_rows
 paired_rows(recorded, ("weighted", 4), ("apart", 0), SHOWN, seeds).round(2)
 
 # %% [markdown]
-# As expected, over-refusal rises by 21 and 33 points on two seeds. On the third seed, the change (+4 points) is inconclusive. Honesty doesn't change, because it's already at 100% with both orders. Facts don't fall: they are 86%, 96% and 49% by seed, compared with 71%, 63% and 47% for the default.
+# As expected, over-refusal rises by 21 and 33 points with two seeds. With the third, the change (+4 points) is inconclusive. Honesty doesn't change, because it's already at 100% with both orders. The facts score doesn't fall: it is 86%, 96% and 49% for the three seeds, compared with 71%, 63% and 47% with the default.
 #
-# > **The roadmap says** DAPO is *Decoupled Alignment and Policy Optimization*, which separates alignment from optimisation for safety. **The evidence says** it's *Decoupled Clip and Dynamic sAmpling Policy Optimization* ([2503.14476](https://arxiv.org/abs/2503.14476)). Its main ingredients are a higher upper clip, replacing zero-variance groups with new ones, and a token-level loss. None of it is about safety. Week 8 tests these ingredients.
+# > **The roadmap says** DAPO is *Decoupled Alignment and Policy Optimization*, which separates alignment from optimization for safety. **The evidence says** it's *Decoupled Clip and Dynamic sAmpling Policy Optimization* ([2503.14476](https://arxiv.org/abs/2503.14476)). Its main ingredients are a higher upper clip, replacing zero-variance groups with new ones, and a token-level loss. None of it is about safety. Week 8 tests these ingredients.
 
 # %% [markdown]
 # <a id="deeper-multiplier" name="deeper-multiplier"></a>
 # ## Deeper: how a multiplier moves
 #
-# You can follow a toy problem by hand. Maximise $1 - x^2$ subject to $x \ge 0.5$. For a given $\lambda$, the best response is $x = \lambda / 2$.
+# You can follow a toy problem by hand. Maximize $1 - x^2$ subject to $x \ge 0.5$. For a given $\lambda$, the best response is $x = \lambda / 2$.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1027,7 +1027,7 @@ for _ in range(8):
 track
 
 # %% [markdown]
-# The multiplier converges to 1, where $x$ is exactly 0.5. This toy problem responds at once to each change of $\lambda$. A policy needs many steps, so the multiplier overshoots unless its rate is small.
+# The multiplier converges to 1, where $x$ is exactly 0.5. Unlike a policy, this toy problem responds at once to each change of $\lambda$.
 #
 # Does week 8's doctor find anything in the log of your run?
 
@@ -1054,13 +1054,13 @@ table = pd.DataFrame({metric: 100 * one.mean(axis=1) for metric, one in held.ite
 table.set_index(pd.Index([100 * level for level in recorded["levels"]], name="level"))
 
 # %% [markdown]
-# At a level of 50%, the average safety of 62% looks close to the level, but it's an average of 91%, 69% and 26%. At every level, the policies lose facts: the average falls from 85% to 56–64%. The seed matters more than the level: seed 0 keeps 61–84% of the facts, seed 1 keeps 64–74%, and seed 2 only 35–47%.
+# At a level of 50%, the average safety of 62% looks close to the level, but it's an average of 91%, 69% and 26%. At every level, the policies lose facts: the average falls from 85% to 56–64%. The seed matters more than the level: the policies keep 61–84% of the facts with seed 0, 64–74% with seed 1, and only 35–47% with seed 2.
 #
 # ### With time to converge
 #
-# The runs above stop after 24 steps. The next figure shows runs of 200 steps on three seeds. The dual rate is 0.02 instead of 0.2, and the running means cover about ten batches. The levels are 70% safety and 70% honesty.
+# The runs above stop after 24 steps. The next figure shows runs of 200 steps with three seeds. The dual rate is 0.02 instead of 0.2, and the running means cover about ten batches. The levels are 70% safety and 70% honesty.
 #
-# The two columns differ in two settings. On the left (*switch* in the tables), GRPO divides the advantages by the group's standard deviation, as above. On the right (*dial*), the advantages aren't divided, and a KL penalty keeps the policy near SFT. Make a guess: on which side can the policy stay near 70%?
+# The two columns differ in two settings. On the left (labeled *switch* in the tables), GRPO divides the advantages by the group's standard deviation, as above. On the right (*dial*), the advantages aren't divided, and a KL penalty keeps the policy near SFT. Make a guess: on which side can the policy stay near 70%?
 
 # %% tags=["aside"]
 from postlab.course.week11 import (
@@ -1081,13 +1081,13 @@ plot_constraint(rows, level=100 * constraint["settings"]["level"])
 constraint_held(rows).unstack("seed").round(1)
 
 # %% [markdown]
-# **On the left, nothing settles.** On every seed, safety climbs above 90%, falls to 21–35%, and rises again. Over the last 50 steps it averages 40%, 76% and 53%, while its multiplier moves by 5–24%.
+# **On the left, nothing settles.** With every seed, safety climbs above 90%, falls to 21–35%, and rises again. Over the last 50 steps, the safety multiplier moves by 5–24%.
 #
-# Honesty doesn't stay at its level on any seed, either. On seeds 0 and 2 it averages 99%, and its multiplier keeps falling, to about 0.8. Below 1, making something up pays more than admitting ignorance, but these policies hardly ever sample a made-up answer any more. In section 6, we couldn't reward a reply that is never sampled, and here the policy can't return to one. On seed 1, the policy did return to making things up: honesty fell from 99% to 6%, and it averages 15%. (The mean over the three seeds is 71%, close to the level, so don't trust such a mean without looking at each seed.)
+# Honesty doesn't stay at its level with any seed, either. With seeds 0 and 2, it averages 99%, and its multiplier keeps falling, to about 0.8. Below 1, making something up pays more than admitting ignorance, but these policies hardly ever sample a made-up answer anymore. In section 6, we couldn't reward replies that were never sampled; here, the policy can't return to them. With seed 1, the policy did return to making things up: honesty fell from 99% to 6%, and it averages 15%. (The mean over the three seeds is 71%, close to the level, so don't trust such a mean without looking at each seed.)
 #
-# **On the right, both metrics come close to the level.** By seed, safety averages 60%, 70% and 66%, and honesty averages 67%, 75% and 78%. The means over seeds are 66% for safety and 73% for honesty, and their standard deviations are 5 and 6 points. The multipliers have flattened out, at about 2.0 for safety and 1.4–1.5 for honesty, and moved by 2–5% in these 50 steps. The running mean of safety still swings between 44% and 84%. Part of that is noise, because a batch contains about one unsafe request with eight samples.
+# **On the right, both metrics come close to the level.** The means over seeds are 66% for safety and 73% for honesty, with standard deviations of 5 and 6 points. The multipliers have flattened out, at about 2.0 for safety and 1.4–1.5 for honesty, and moved by 2–5% in these 50 steps. The running mean of safety still swings between 44% and 84%. Part of that is noise, because a batch contains about one unsafe request with eight samples.
 #
-# **Why do the two sides differ?** A likely reason is the division by the standard deviation. For half of the rough deeds, such as trapping somebody, the sum prefers a refusal if λ is above 4/3, and compliance if it's below. The division leaves only the sign of this preference: [within a group](#deeper-weights), a small preference pushes as hard as a large one. So the policy has no reason to settle at 70%, whatever λ is. If the advantages aren't divided, a small preference gives only a small push, and the KL penalty pushes back harder the further the policy is from SFT. For each λ there can then be a share at which the two pushes balance. But these runs don't isolate that reason, because the columns differ in both settings.
+# **Why do the two sides differ?** A likely reason is the division by the standard deviation. For half of the rough deeds, such as trapping somebody, the sum prefers a refusal if λ is above 4/3, and compliance if it's below. The division leaves only the sign of this preference: [within a group](#deeper-weights), a small preference pushes as hard as a large one. So the policy has no reason to settle at 70%, whatever λ is. If the advantages aren't divided, a small preference gives only a small push, and the KL penalty pushes back harder the further the policy is from SFT. So for each λ, the two forces may balance at some share of refusals. But these runs don't isolate that reason, because the columns differ in both settings.
 #
 # The next table shows the six policies on held-out prompts, once with four samples per prompt and once with greedy decoding. Each entry gives the lowest and highest percentages over three seeds:
 
@@ -1095,15 +1095,15 @@ constraint_held(rows).unstack("seed").round(1)
 constraint_ends(constraint, SHOWN).groupby(["arm", "decoded"]).agg(spread)
 
 # %% [markdown]
-# The level applies to what the multiplier sees: samples at temperature 1 on training prompts. On held-out prompts, the right-hand policies have 52–84% safety and 72–84% honesty with sampling. The highest safety, 84%, belongs to the seed that averaged 70% in training. With greedy decoding, honesty is 88–100%. Greedy decoding always takes the likelier reply, so a policy that admits ignorance 70% of the time on *every* question would be 100% honest. So when you state a level, name its decoding and its prompts too.
+# The level applies to what the multiplier sees: samples at temperature 1 on training prompts. On held-out prompts, the right-hand policies score 52–84% on safety and 72–84% on honesty with sampling. The policy with the highest safety, 84%, averaged 70% in training. With greedy decoding, honesty is 88–100%. Greedy decoding always takes the likelier reply, so a policy that admits ignorance 70% of the time on *every* question would be 100% honest. So when you state a level, name its decoding and its prompts too.
 #
-# The price is lower than after 24 steps, as section 6 showed: with greedy decoding, the six policies answer 83–100% of the facts and refuse at most 9% of the harmless how-tos. Did these policies lose their facts first and recover them later? That's unlikely. At step 24, the running mean of facts in training is 88–98% in all six runs, and its lowest value after that is 76% (seed 1 on the left). At step 24, the left-hand runs differ from the short ones only in the slower multiplier (its rate and its running mean) and in their prompts. So the facts are probably preserved by the slower multiplier, not by the extra steps. Over-refusal is a different matter: in the left-hand run of seed 1, it rose to 64% at step 37 before it fell to 5%.
+# Section 6 showed that the six policies keep more facts than those trained for 24 steps. Did they lose their facts first and recover them later? That's unlikely. At step 24, the running mean of facts in training is 88–98% in all six runs, and its lowest value after that is 76% (seed 1 on the left). At step 24, the left-hand runs differ from the short ones only in the slower multiplier (its rate and its running mean) and in their prompts. So the facts are probably preserved by the slower multiplier, not by the extra steps. Over-refusal is a different matter: in the left-hand run of seed 1, it rose to 64% at step 37 before it fell to 5%.
 
 # %% [markdown]
 # <a id="deeper-targeted" name="deeper-targeted"></a>
 # ## Deeper: targeted RLHF
 #
-# The roadmap's recipe is DPO first, then RL on safety alone. We call the number of RL steps the *dose*. In the recorded runs, GRPO trains on the safe judge, using unsafe requests and requests that only sound unsafe. There are two starting points. One is this week's DPO on pairs mixed at r = 0.5, which leans towards helpfulness. The other is the shipped DPO stage, the kind you made in week 5, with pairs labelled by the oracle.
+# The roadmap's recipe is DPO first, then RL on safety alone. We call the number of RL steps the *dose*. In the recorded runs, GRPO trains on the safe judge, using unsafe requests and requests that only sound unsafe. There are two starting points. One is this week's DPO on pairs mixed at r = 0.5, which leans toward helpfulness. The other is the shipped DPO stage, trained like yours in week 5 on pairs labeled by the oracle.
 #
 # **Predict first.** The shipped stage already refuses nearly all unsafe requests. What can more training on safety still change?
 
@@ -1128,9 +1128,9 @@ parts = {
 pd.concat(parts).round(2)
 
 # %% [markdown]
-# Starting from mixed pairs, safety rises by 42–58 points and helpfulness falls by 64–76 points. The shipped stage could gain only 4 points of safety (from 96% to 100%), and its helpfulness changes by −3 (inconclusive), −58 and −19 points. On seed 1, its safety was already at 100% after 4 steps, when helpfulness was still 99% and facts were 95%. The later steps couldn't add safety. So stop when you reach the target, not at a fixed dose.
+# In the runs from mixed pairs, safety rises by 42–58 points and helpfulness falls by 64–76 points. The shipped stage could gain only 4 points of safety (from 96% to 100%), and its helpfulness changes by −3 (inconclusive), −58 and −19 points. With seed 1, safety was already at 100% after 4 steps, when helpfulness was still 99% and facts were 95%. The later steps couldn't add safety. So stop when you reach the target, not at a fixed dose.
 #
-# The other price is facts. Starting from mixed pairs, the share falls from 70–75% to 8%, 3% and 17%. Starting from the shipped stage, it goes from 97% to 93%, 61% and 94%. In the runs from mixed pairs, *honesty rises* at the same time, from 40–62% to 88–100%, although the honest judge wasn't used: a model that declines more and more can look honest.
+# Correct facts are lost, too. In the runs from mixed pairs, their share falls from 70–75% to 8%, 3% and 17%. In those from the shipped stage, it falls from 97% to 93%, 61% and 94%. In the runs from mixed pairs, *honesty rises* at the same time, from 40–62% to 88–100%, although the honest judge wasn't used: a model that declines more and more can look honest.
 
 # %% [markdown]
 # <a id="deeper-best" name="deeper-best"></a>
@@ -1149,7 +1149,7 @@ frame.loc["one sample, greedy"] = pd.Series(means_of(starts["sft"]["metrics"], S
 frame.round(1)
 
 # %% [markdown]
-# At r = 1.7, which lies between 4/3 and 2, the judges' sum picks replies as good as the oracle's. At the other rungs it doesn't, and more training wouldn't help, because the objective itself asks for something else. Picking by the sum doesn't lose facts: at r = 1.7, the picks answer 96–100% of them, depending on the seed. So the loss of facts came from training; the sum didn't ask for it.
+# At r = 1.7, which lies between 4/3 and 2, the judges' sum picks replies as good as the oracle's. At the other rungs it doesn't, and more training wouldn't help, because the objective itself asks for something else. Picking by the sum doesn't lose facts: at r = 1.7, 96–100% of the picks about facts are right, depending on the seed. So the loss of facts came from training; the sum didn't ask for it.
 #
 # **So what you see in a front has three parts:** what the judges' sum asks for, what the method makes of it, and what luck adds when you measure.
 
@@ -1157,15 +1157,15 @@ frame.round(1)
 # <a id="deeper-tried" name="deeper-tried"></a>
 # ## Deeper: what we tried
 #
-# The record contains the final settings. The settings below, all tried with seed 0 only, didn't work or were discarded:
+# These settings, all tried with seed 0 only, didn't work or were discarded:
 #
-# - After DPO for 60 steps at a learning rate of 4e-4 on the safe judge's pairs, the policy refused everything, even harmless how-tos and facts. With 24 steps at 2e-4, the specialist still answers.
-# - GRPO hadn't settled after 24 steps at a learning rate of 4e-4. Training for 40 steps at 6e-4 took more time than we had, so the runs above use 24 steps at 6e-4.
+# - After DPO for 60 steps at a learning rate of 4e-4 on the safe judge's pairs, the policy refused everything, even harmless how-tos and facts. After 24 steps at 2e-4, the specialist still answers some of these requests.
+# - GRPO hadn't converged after 24 steps at a learning rate of 4e-4. Training for 40 steps at 6e-4 took more time than we had, so the runs above use 24 steps at 6e-4.
 # - Multipliers with a rate of 1, or with a rate of 0.25 over 40 steps, kept growing while the policy was still learning. These multipliers reached 12 and 5.7, and over-refusal rose to 55% at a level of 80%.
 # - Multipliers that began at 1 with a rate of 0.1 left safety at 0–17% at all seven levels, as section 6 explains. The final values, a start of 1.5 and a rate of 0.2, were chosen by looking at levels of 60% and 90% with seed 0, so seed 0 isn't a fresh test of them.
-# - With the other runs' learning rate, and after DPO on equally mixed pairs, targeted RLHF made the policy refuse everything by the third dose. That's why we use a third of the learning rate and a start that leans towards helpfulness.
+# - With the other runs' learning rate, and after DPO on equally mixed pairs, targeted RLHF made the policy refuse everything by the third dose. That's why we use a third of the learning rate and a start that leans toward helpfulness.
 #
-# The runs of 200 steps in [How a multiplier moves](#deeper-multiplier) used one combination of settings per column. We haven't tried each of their two changes alone, more steps, other KL weights, a constraint on facts, or a judge that penalises abstaining when the answer is known. Any of these may change the picture.
+# The runs of 200 steps in [How a multiplier moves](#deeper-multiplier) used one combination of settings per column. We haven't tried each of their two changes alone, more steps, other KL weights, a constraint on facts, or a judge that penalizes abstaining when the answer is known.
 
 # %% [markdown]
 # <a id="deeper-own" name="deeper-own"></a>
@@ -1173,9 +1173,9 @@ frame.round(1)
 #
 # The judges above were made up. Real language models face the same conflict: a *careful* policy refuses harmful requests and admits when nobody can know the answer, while a *helpful* policy does what it's asked. In `everyday`, each such request has a look-alike that deserves the opposite reply. A policy that learns one habit without reading the request loses points on the look-alikes.
 #
-# Under `smol`, `t4` or `rented`, you train three policies from the SFT stage of week 3: one on the careful half of the suite's pairs, one on the helpful half, and one on both halves mixed, all with the same number of steps. Then you average the first two with three different weights. If you have the stages of weeks 5 and 9, you average those as well. Which works better: mixing the data or mixing the weights?
+# Under `smol`, `t4` or `rented`, you train three policies from week 3's SFT stage: one on the careful half of the suite's pairs, one on the helpful half, and one on both halves mixed, all with the same number of steps. Then you average the first two with three different weights. If you have the stages of weeks 5 and 9, you average those as well. Which works better: mixing the data or mixing the weights?
 #
-# We estimate that this takes about 14 minutes on the two cores of `smol`, 40 on a T4 and 10 on an H100, but we haven't measured it, nor run any of it on a GPU yet. On a GPU, restart the kernel and run only the first cell and the cells below, because Unsloth has to be imported before TRL, and the sections above have imported TRL.
+# We estimate that this takes about 14 minutes on two cores with `smol`, 40 on a T4 and 10 on an H100. We haven't measured these times or run any of it on a GPU. On a GPU, restart the kernel and run only the first cell and the cells below, because Unsloth has to be imported before TRL, and the sections above import TRL.
 
 # %%
 own = bool(lab.profile.base_model)  # not the embedded one
@@ -1196,9 +1196,9 @@ else:
 pd.DataFrame({side: row[side][-1]["content"] for side in ("prompt", "chosen", "rejected")} for row in sets["mixed"][:4]) if own else None  # fmt: skip
 
 # %% [markdown]
-# Before you train: no pair in the careful half shows a request that deserves help. Will a policy trained on that half still be able to distinguish a harmful request from its look-alike?
+# Note that no pair in the careful half shows a request that deserves help. Will a policy trained on that half still be able to distinguish a harmful request from its look-alike?
 #
-# The trainer is the one from week 5 with the profile's own arguments, batches of eight pairs and fewer steps. The policy trained on both halves is this week's stage, `multi`. Like every stage, it's evaluated on the whole suite.
+# The trainer is the one from week 5 with the profile's own arguments, batches of eight pairs and fewer steps. The policy trained on both halves is this week's stage, `multi`. It's evaluated on the whole suite.
 
 # %%
 if own:
@@ -1323,7 +1323,7 @@ if own:
 plot_own_front(points) if own else None
 
 # %% [markdown]
-# The large marks are on the front of all the policies. As [the section on luck](#deeper-volumes) shows, being there is partly luck, and with so few prompts the crosses overlap. So we test only the comparisons that we planned: the half-and-half soup against the policy trained on the mixture, and both against SFT. All of them answer the same prompts, and the counter-metrics appear beside the two axes:
+# The large markers show the policies on the overall Pareto front. As [the section on luck](#deeper-volumes) shows, being on it is partly luck, and with so few prompts, the crosses overlap. So we test only the comparisons that we planned: the half-and-half soup against the policy trained on the mixture, and both against SFT. All of them answer the same prompts, and the counter-metrics appear beside the two axes:
 
 # %%
 if own:
@@ -1354,7 +1354,7 @@ pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# You can, if you know the weights. There are three limits. Optimising a linear sum finds only the convex part of the front. Normalising within groups cancels the weight in groups where only one of the rewards varies. And every new weight needs a new training run. So ask who will choose the weights, and when.
+# You can, if you know the weights. There are three limits. Optimizing a linear sum finds only the convex part of the front. Normalizing within groups cancels the weight in groups where only one of the rewards varies. And every new weight needs a new training run. So ask who will choose the weights, and when.
 #
 # *Likely follow-up: your product team will change its mind every week. What now?* Train one policy per objective and offer soups, or train one policy that takes the weights as an input. Either way, measure every setting you offer, including its counter-metrics.
 #
@@ -1376,7 +1376,7 @@ pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 #
 # You can't tell. With more noisy points, the best one scores higher by luck alone. Select on one half of the prompts and measure on the other half, compare equal numbers of policies, pair the resamples and repeat with other seeds.
 #
-# *Likely follow-up: it still leads. What else could be wrong?* The choice of axes. A metric that can be raised by abstaining, such as honesty, needs its counter-metric as another axis. In this week's record, soups came first on all three seeds as measured. With facts as a fourth axis, they were clearly ahead of every other method on only one seed.
+# *Likely follow-up: it still leads. What else could be wrong?* The choice of axes could be. A metric that can be raised by abstaining, such as honesty, needs its counter-metric as another axis. In this week's record, soups ranked first for all three seeds as measured. With facts as a fourth axis, they were clearly ahead of every other method for only one seed.
 #
 # </details>
 #
@@ -1390,7 +1390,7 @@ pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 #
 # </details>
 #
-# **5.** Research taste: a paper shows soups on the front of three rewards, above everything that was trained. What do you ask for?
+# **5.** Research taste: a paper shows soups on the front of three rewards, above every trained policy. What do you ask for?
 #
 # <details><summary>Answer</summary>
 #
@@ -1402,4 +1402,4 @@ pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 
 # %% [markdown]
 # <a id="papers" name="papers"></a>
-# **Papers.** Ramé et al. 2023, *Rewarded soups* ([2306.04488](https://arxiv.org/abs/2306.04488)): section 2 explains why averaging weights may work, and section 3 shows fronts. Dai et al. 2023, *Safe RLHF* ([2310.12773](https://arxiv.org/abs/2310.12773)): section 3 describes the two sets of labels and the multiplier, whose logarithm they update. Bai et al. 2022 ([2204.05862](https://arxiv.org/abs/2204.05862)) mix helpful and harmless data. *GDPO*, 2026 ([2601.05242](https://arxiv.org/abs/2601.05242)), shows what you lose when you normalise a sum of rewards. Zhang and Golovin 2020 ([2006.04655](https://arxiv.org/abs/2006.04655)) write the hypervolume as a mean over directions.
+# **Papers.** Ramé et al. 2023, *Rewarded soups* ([2306.04488](https://arxiv.org/abs/2306.04488)): section 2 explains why averaging weights may work, and section 3 shows fronts. Dai et al. 2023, *Safe RLHF* ([2310.12773](https://arxiv.org/abs/2310.12773)): section 3 describes the two sets of labels and the multiplier, whose logarithm they update. Bai et al. 2022 ([2204.05862](https://arxiv.org/abs/2204.05862)) mix helpful and harmless data. The *GDPO* paper, 2026 ([2601.05242](https://arxiv.org/abs/2601.05242)), shows what you lose when you normalize a sum of rewards. Zhang and Golovin 2020 ([2006.04655](https://arxiv.org/abs/2006.04655)) write the hypervolume as a mean over directions.
