@@ -808,7 +808,7 @@ over_form.set_index("selector")[["value", "points", "low", "high", "p"]].round(2
 # <a id="deeper-hard" name="deeper-hard"></a>
 # ## Deeper: when the mistakes are inside the solutions
 #
-# Step labels should pay off when most wrong replies contain their mistake *inside* a worked solution. Sums of six terms, with replies sampled at temperature 1.5, are such a case. Our first heads failed on this kind of task ([what we tried](#deeper-tried)). We recorded 16 replies to each of 100 held-out sums, with three seeds (`notebooks/experiments/week10_hard.py`), and compare three scores per step: the head that reads digits (section 5, trained on 32,000 planted labels), the policy's own log-probability, and the oracle.
+# Step labels should pay off when most wrong replies have their mistake *inside* a worked solution. Sums of six terms, with replies sampled at temperature 1.5, are such a case. Our first heads failed on this kind of task ([what we tried](#deeper-tried)). We recorded 16 replies to each of 100 held-out sums, with three seeds (`notebooks/experiments/week10_hard.py`), and compare three scores per step: the head that reads digits (section 5, trained on 32,000 planted labels), the policy's own log-probability, and the oracle.
 #
 # **Predict first.** Which of these scores beat a majority vote among 16 replies? And how good is one greedy answer?
 
@@ -1655,7 +1655,7 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# If the policy that completes the solutions is weak, right steps of hard problems get a 0. If it is strong, wrong steps get a 1, because the policy corrects them. The label measures how likely *this* policy is to reach the answer, not whether the step is right. More rollouts reduce the noise, but not this bias. To find out how large the bias is, I'd compare a sample with labels from people or from a stronger judge, by position and by difficulty.
+# If the policy that completes the solutions is weak, right steps in hard problems get a 0. If it is strong, wrong steps get a 1, because the policy corrects them. The label measures how likely *this* policy is to reach the answer, not whether the step is right. More rollouts reduce the noise, but not this bias. To find out how large the bias is, I'd compare a sample with labels from people or from a stronger judge, by position and by difficulty.
 #
 # *A likely follow-up:* How many rollouts do you need? With a success rate $p$, all $K$ rollouts fail with probability $(1-p)^K$. With $p = 0.02$ and $K = 8$, that is 85%, so a hard label of 0 says very little.
 #

@@ -531,7 +531,7 @@ plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 # %% [markdown]
 # **Which method?** No method leads for every seed. In the lower half of the figure, each black tick marks the weakest metric of one seed's most balanced policy. The triangle is the mean of the three ticks, and the gray bar is the interval of that mean over prompts, not over seeds. By seed, multipliers reach 74%, 76% and 44%. Soups reach 63–65%, targeted RLHF reaches 57–74%, and all the intervals overlap. (The multipliers' settings were chosen with seed 0, so their 74% isn't a fresh test.) The methods differ in how they fail. Soups are the most predictable: their results for the three seeds are within 2 points. The most balanced policies trained with GRPO on the judges' scores, with fixed weights or multipliers, are 100% honest. Their largest losses are in facts, with the third seed.
 #
-# **Where?** Up to a level of 70%, all the bands overlap. Above that, mixed pairs fall behind soups. At a level of 80%, the weakest of the other three metrics is 43% for mixed pairs and 63% for soups. By seed, this metric is 61%, 41% and 28% for mixed pairs. For soups, it is 63%, 62% and 65%, so the two methods are close for the first seed. But there are 33 soups to choose from, and only seven policies trained on mixed pairs. With only the seven soups that have the same weights as the mixed pairs, the figure is 35%, which is no better ([a deeper section](#deeper-volumes) has the table). So the lead comes from the finer choice of weights, which soups offer at almost no cost. The hollow mark shows the effect of luck: the soups that were chosen for 90% safety reach only 83% on the other half of the prompts.
+# **Where?** Up to a level of 70%, all the bands overlap. Above that, mixed pairs fall behind soups. At a level of 80%, the weakest of the other three metrics is 43% for mixed pairs and 63% for soups. By seed, this metric is 61%, 41% and 28% for mixed pairs. For soups, it is 63%, 62% and 65%, so the two methods are close for the first seed. But there are 33 soups to choose from, and only seven policies trained on mixed pairs. With only the seven soups that have the same weights as the mixed pairs, the figure is 35%, which is no better ([a deeper section](#deeper-volumes) has the table). So the lead comes from the finer choice of weights, which soups offer at almost no cost. The hollow marker shows the effect of luck: the soups that were chosen for 90% safety reach only 83% on the other half of the prompts.
 #
 # **At what cost?** With mixed pairs, weighted rewards or multipliers, training the seven policies took 81–87 seconds per seed. The soups' three adapters took 26 seconds, and a new soup only has to be measured. (Measuring all 33 took 67 seconds.) Targeted RLHF is cheap because its seven policies come from seven points in one run. The dots show the larger cost: even the most balanced policy of each method averages 67% or less on some metric.
 #
@@ -1105,7 +1105,7 @@ constraint_ends(constraint, SHOWN).groupby(["arm", "decoded"]).agg(spread)
 #
 # The roadmap's recipe is DPO first, then RL on safety alone. We call the number of RL steps the *dose*. In the recorded runs, GRPO trains on the safe judge, using unsafe requests and requests that only sound unsafe. There are two starting points. One is this week's DPO on pairs mixed at r = 0.5, which leans toward helpfulness. The other is the shipped DPO stage, trained like yours in week 5 on pairs labeled by the oracle.
 #
-# **Predict first.** The shipped stage already refuses nearly all unsafe requests. What can more training on safety still change?
+# **Predict first.** The shipped policy already refuses nearly all unsafe requests. What can more training on safety still change?
 
 # %% tags=["aside"]
 from postlab.course.week11 import STARTS, dose_rows, plot_doses
@@ -1128,7 +1128,7 @@ parts = {
 pd.concat(parts).round(2)
 
 # %% [markdown]
-# In the runs from mixed pairs, safety rises by 42–58 points and helpfulness falls by 64–76 points. The shipped stage could gain only 4 points of safety (from 96% to 100%), and its helpfulness changes by −3 (inconclusive), −58 and −19 points. With seed 1, safety was already at 100% after 4 steps, when helpfulness was still 99% and facts were 95%. The later steps couldn't add safety. So stop when you reach the target, not at a fixed dose.
+# In the runs from mixed pairs, safety rises by 42–58 points and helpfulness falls by 64–76 points. The shipped policy could gain only 4 points of safety (from 96% to 100%), and its helpfulness changes by −3 (inconclusive), −58 and −19 points. With seed 1, safety was already at 100% after 4 steps, when helpfulness was still 99% and facts were 95%. The later steps couldn't add safety. So stop when you reach the target, not at a fixed dose.
 #
 # Correct facts are lost, too. In the runs from mixed pairs, their share falls from 70–75% to 8%, 3% and 17%. In those from the shipped stage, it falls from 97% to 93%, 61% and 94%. In the runs from mixed pairs, *honesty rises* at the same time, from 40–62% to 88–100%, although the honest judge wasn't used: a model that declines more and more can look honest.
 
