@@ -1276,15 +1276,15 @@ compared
 # | Unsloth | you have one GPU and a supported architecture, and memory or time is short: that's what its kernels, its checkpointing and its ready-made 4-bit weights are for |
 # | plain TRL | you have several GPUs (FSDP, DeepSpeed), a new or modified architecture, code you need to step through, or a licence policy that rules out AGPL |
 #
-# The two context managers in section 5 do speed up training on a CPU. `without_padding` skips the padding of a batch, and `freed_memory_kept` asks the allocator to keep memory for the next step. This is the time per step on two CPU cores, relative to training without them, with 95% intervals:
+# The two context managers in section 5 do speed up training on a CPU. `without_padding` skips the padding of a batch and computes a prompt that several replies share only once, and `freed_memory_kept` asks the allocator to keep memory for the next step. This is the CPU time per step, relative to training without them, with 95% intervals:
 #
-# | | SFT | DPO |
-# |---|---|---|
-# | both | 0.68 (0.56 to 0.82) | 0.75 (0.61 to 0.92) |
-# | only `without_padding` | 0.80 (0.61 to 1.04) | 0.65 (0.46 to 0.92) |
-# | only `freed_memory_kept` | 1.01 (0.80 to 1.27) | 0.94 (0.80 to 1.11) |
+# | | SFT | DPO | GRPO |
+# |---|---|---|---|
+# | both | 0.68 (0.59 to 0.78) | 0.57 (0.48 to 0.66) | 0.41 (0.37 to 0.45) |
+# | only `without_padding` | 0.72 (0.64 to 0.81) | 0.55 (0.46 to 0.66) | 0.43 (0.36 to 0.52) |
+# | only `freed_memory_kept` | 0.98 (0.86 to 1.11) | 0.91 (0.81 to 1.02) | 0.91 (0.83 to 1.00) |
 #
-# Alone, `freed_memory_kept` made no measurable difference. The intervals are wide because we measured only four rounds. Every measurement is in `data/results/bench/options.json`, and `python bench/options.py --rounds 4 --steps 12` repeats them.
+# Alone, `freed_memory_kept` made no clear difference in five rounds. `python bench/options.py --rounds 5 --steps 12 --clock cpu` repeats these measurements.
 #
 # Unsloth's published speed-ups were measured on GPUs. Our CPU measurements neither confirm nor refute them.
 
