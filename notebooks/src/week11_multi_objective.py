@@ -449,7 +449,7 @@ shown = ["safety", "honesty", "helpfulness", "over_refusal", "arithmetic", "fact
 changes.reindex(shown)[["value", "difference", "difference_low", "difference_high", "p"]].round(3)
 
 # %% [markdown]
-# With seed 0, honesty rises by 62 points to 100%, and the share of correct facts falls by 8 points (95% interval: 2 to 16, uncorrected for looking at several metrics). Don't take those 8 points as the price of honesty. Here are the results for all three seeds (`make stages ALL=1`):
+# With seed 0, honesty rises by 62 points to 100%. The share of correct facts falls by 8 points (95% interval: 2 to 16, uncorrected for looking at several metrics). Don't take those 8 points as the price of honesty. Here are the results for all three seeds (`make stages ALL=1`):
 
 # %% tags=["aside"]
 from postlab.report import summary_frame
