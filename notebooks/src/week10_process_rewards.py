@@ -7,7 +7,7 @@
 #
 # The second result shows what was missing. A small head that reads the digits and is trained on 32,000 labels ranks every right addition in 250 held-out sums above every wrong one. But on hard sums, choosing the reply that this head scores highest works worse than the majority vote. More than half of the time, the chosen reply adds a wrong *term* or continues from a wrong total, but the additions are correct. If you use the head's scores as weights in the majority vote, the accuracy of the vote rises by four points.
 #
-# The third result is about credit. Even when a checker that makes no mistakes gave each step its own credit, the policy didn't learn faster than with the plain outcome reward. We tried two forms of step credit on sums of five or six terms. Over three seeds, the difference from the outcome reward is +0.1 points for each form (95% interval: -0.5 to +0.6). But the policies hardly diverged in 16 training steps. The policies mostly learned to stop stating answers without any work, and such an answer is a single step.
+# The third result is about credit. Even when an error-free checker scored every step, the policy didn't learn faster than with the plain outcome reward. We tried two forms of step credit on sums of five or six terms. Over three seeds, the difference from the outcome reward is +0.1 points for each form (95% interval: -0.5 to +0.6). But the policies hardly diverged in 16 training steps. They mostly learned to stop giving one-step answers without any work.
 #
 # By the end of the core, you'll be able to explain
 #
@@ -593,9 +593,9 @@ def step_advantages(scores, steps, group_size):
 step_advantages = credit_build.check(step_advantages)
 
 # %% [markdown]
-# A short subclass lets TRL's trainer use your advantages ([deeper](#deeper-credit)). Does a policy learn *faster* with step credit than with the outcome? To find out, you need to compare the forms of credit on the same prompts, with several seeds.
+# A short subclass lets TRL's trainer use your advantages ([deeper](#deeper-credit)). Does a policy learn *faster* with step credit than with the outcome reward? To find out, you need to compare the forms of credit on the same prompts, with several seeds.
 #
-# **Predict first.** The record compares four forms: the outcome, the sum of all step scores as one reward (*sum of steps*), *to go* and *lowest to go*. Each form was trained with three seeds, for 16 steps of 32 samples. The checker never makes a mistake. Which form is ahead, and by how much?
+# **Predict first.** We recorded runs with four forms: the outcome, the sum of all step scores as one reward (*sum of steps*), *to go* and *lowest to go*. With each form, we trained policies with three seeds, for 16 steps of 32 samples. The checker never makes a mistake. Which form leads, and by how much?
 
 # %% tags=["aside"]
 from postlab.course.week10 import credit_rows, plot_credit
@@ -604,9 +604,9 @@ credit = json.loads((folder / "credit.json").read_text(encoding="utf-8"))
 plot_credit(credit)
 
 # %% [markdown]
-# **No form of step credit led to faster learning than the outcome in these 16 steps.** Runs with the same seed improve together. The comparison averages the measurements at steps 4, 8, 12 and 16. *To go* and *lowest to go* are each 0.1 points above the outcome (95% interval over the three seeds: -0.5 to +0.6), and *sum of steps* is 0.1 points below it (-0.7 to +0.4).
+# **No form of step credit led to faster learning than the outcome reward in these 16 steps.** Runs with the same seed improve in parallel. The comparison averages the measurements at steps 4, 8, 12 and 16. With *to go* and with *lowest to go*, the average is 0.1 points higher than with the outcome (95% interval over the three seeds: -0.5 to +0.6). With *sum of steps*, it is 0.1 points lower (-0.7 to +0.4).
 #
-# These intervals are narrow because the runs hardly diverged. All runs with the same seed see the same prompts and the same random numbers, and after 16 steps their policies are still very similar. Of 1,440 verdicts on held-out replies, only 1 differs from the outcome's under *lowest to go*, and 7 differ under *to go* ([the numbers](#deeper-credit)). For *lowest to go*, the picture above shows why: up to and including its last mistake, a wrong solution gets the same advantages as under the outcome reward. So the intervals don't tell you what would happen if training went on until the policies differed.
+# These intervals are narrow because the runs hardly diverged. All runs with the same seed see the same prompts and the same random numbers, and after 16 steps their policies are still very similar. There are 1,440 verdicts on held-out replies. Compared with the outcome runs, only 1 verdict changes under *lowest to go*, and 7 change under *to go* ([the numbers](#deeper-credit)). For *lowest to go*, the picture above shows why: up to and including its last mistake, a wrong solution gets the same advantages as under the outcome reward. So the intervals don't tell you what would happen if training went on until the policies differed.
 #
 # The next table shows what the policies learned. It splits the held-out replies at the start and at the end into three groups: right ones, wrong ones that were blurted out, and wrong ones that were worked out:
 
@@ -616,9 +616,9 @@ from postlab.course.week10 import mistakes_left
 mistakes_left(credit).round(1)
 
 # %% [markdown]
-# Most of the gain comes from one change: blurted-out wrong answers fall from 19% of all replies to 3% or 4%. The share of replies that are worked out but wrong changes little. It falls from 18% to 16% or 17%, with or without step credit. More replies are worked out at the end, and some of the new ones are wrong. Of the replies that were worked out but wrong at the start, 15% to 20% are right at the end. A blurted answer has only one step, so there is no credit to distribute within it. The forms of credit differ in how they treat mistakes *inside* a solution, and none of them removed more of those mistakes than the outcome did.
+# Most of the gain comes from one change: blurted-out wrong answers fall from 19% of all replies to 3% or 4%. The share of replies that are worked out but wrong changes little. It falls from 18% to 16% or 17%, with or without step credit. By the end, the policy works out more of its replies, and it gets some of the additional ones wrong. Of the replies that were worked out but wrong at the start, 15% to 20% are right at the end. A blurted answer has only one step, so there is no credit to distribute within it. The forms of credit differ in how they treat mistakes *inside* a solution, and none of them removed more of those mistakes than the outcome reward did.
 #
-# So this experiment doesn't show that step credit is useless. It shows how little this task needs step credit: 62.5% of the held-out samples are right from the start, so the outcome already tells good replies from bad ones. In the small world of the build, only one sample in 81 is right at first, and in most groups, the outcome gives the policy nothing to learn from. There, the policy does learn faster with your advantages ([deeper](#deeper-credit)). **Denser rewards matter where the outcome is rarely informative.** DeepSeekMath's own comparison found process supervision ahead of outcome supervision (figure 5 of the paper). That comparison used GSM8K and MATH with a learned reward model, and it reports no seeds or intervals. We haven't tested longer training, longer solutions, a policy that no longer blurts, or scores from a learned head. [A deeper section](#deeper-gamed) shows what a policy does when its reward comes from a learned head.
+# So this experiment doesn't show that step credit is useless. It shows how little this task needs step credit: 62.5% of the held-out samples are right from the start, so the outcome already tells good replies from bad ones. In the build's toy task, only one sample in 81 is right at first, so in most groups, the outcome gives the policy nothing to learn from. There, the policy does learn faster with your advantages ([deeper](#deeper-credit)). **Denser rewards matter where the outcome is rarely informative.** In figure 5 of the DeepSeekMath paper, process supervision does better than outcome supervision. That comparison used GSM8K and MATH with a learned reward model, and the paper reports no seeds or intervals. We haven't tested longer training, longer solutions, a policy that no longer blurts out answers, or scores from a learned head. [A deeper section](#deeper-gamed) shows what a policy does when its reward comes from a learned head.
 
 # %% [markdown]
 # <a id="end" name="end"></a>
@@ -705,7 +705,7 @@ pd.DataFrame(
 #
 # To plot the accuracy of best-of-n against $n$, you need estimates for many values of $n$ from one pool of $N$ replies.
 #
-# If you use only the first $n$ replies, you waste the rest. If you sample with replacement, the same reply can be chosen twice, which biases the estimate. Averaging over *all* subsets of size $n$ avoids both problems, and you don't have to enumerate them. Sort the replies by score, and let the best have rank 0. The reply at rank $r$ wins if the other $n-1$ replies of its subset all come from the $N-1-r$ replies below it. This is true of $\binom{N-1-r}{n-1}$ of the $\binom{N}{n}$ subsets.
+# If you use only the first $n$ replies, you waste the rest. If you sample with replacement, the same reply can be chosen twice, which biases the estimate. Averaging over *all* subsets of size $n$ avoids both problems, and you don't have to enumerate the subsets. Sort the replies by score, and let the best have rank 0. The reply at rank $r$ wins if the other $n-1$ replies of its subset all come from the $N-1-r$ replies below it. This is true of $\binom{N-1-r}{n-1}$ of the $\binom{N}{n}$ subsets.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1094,13 +1094,13 @@ print(f"before {share_right(policy):.2f}, after {share_right(trainer.model.eval(
 #
 # ### The comparison in numbers
 #
-# For each run, the table averages the share of right answers over the measurements at steps 4, 8, 12 and 16, so that early learning counts. It then compares this average with that of the outcome. The seed is the unit of analysis: the intervals come from `blocked_differences` (week 8), and `p, all` is corrected for the three comparisons:
+# For each run, the table averages the share of right answers over the measurements at steps 4, 8, 12 and 16, so that early learning counts. It then compares this average with that of the outcome runs. The seed is the unit of analysis: the intervals come from `blocked_differences` (week 8), and `p, all` is corrected for the three comparisons:
 
 # %% tags=["aside"]
 credit_rows(credit).round(2)
 
 # %% [markdown]
-# The intervals cover the seeds, with one variance assumed for all the forms. They don't cover the choice of the 120 prompts. How far did the runs diverge? All measurements use the same prompts and random numbers, so we can follow each held-out reply. Over the three seeds, the table counts what became of the replies that were wrong at the start. The last row counts the verdicts at the four measurements that differ from those of the run with the outcome:
+# The intervals reflect the differences between seeds, assuming the same variance for all forms. They don't cover the choice of the 120 prompts. How far did the runs diverge? All measurements use the same prompts and random numbers, so we can follow each held-out reply. Over the three seeds, the table counts what became of the replies that were wrong at the start. Over the four measurements, the last row counts the verdicts that differ from those of the outcome runs:
 
 # %% tags=["aside"]
 from postlab.course.week10 import mended
@@ -1108,7 +1108,7 @@ from postlab.course.week10 import mended
 mended(credit).T
 
 # %% [markdown]
-# *Lowest to go* and the outcome led to practically the same policy. Of 1,440 verdicts, 16 differ from the outcome's under *sum of steps* and 7 differ under *to go*. With so few differences, counting right answers couldn't have shown that one form is better.
+# *Lowest to go* and the outcome reward led to practically the same policy. Of 1,440 verdicts, 16 differ from those of the outcome runs under *sum of steps*. With so few differences, counting right answers couldn't have shown that one form is better.
 
 # %% [markdown]
 # <a id="deeper-gamed" name="deeper-gamed"></a>
@@ -1141,7 +1141,7 @@ pd.DataFrame(
 ).sort_values(["arm", "seed"]).round(2).set_index(["arm", "seed"])
 
 # %% [markdown]
-# What does a policy write when it has learned to exploit the sum? Here are some answers from the seed with the most steps per reply:
+# What does a policy write when it has learned to exploit the sum? Here are some answers from the run with the most steps per reply:
 
 # %% tags=["aside"]
 summed = [run for run in recorded["grpo"] if run["arm"] == "sum of steps"]
@@ -1376,7 +1376,7 @@ pd.DataFrame(
 # %% [markdown]
 # **On hard sums, we added some comparisons after we had seen results.** After seed 0, we added the table of first mistakes and the selector 'digits, then log-prob'. After two seeds, we added the selector 'vote by form'. These additions only evaluate the same replies and scores in another way; nothing was resampled or retrained. But correcting for nine comparisons doesn't make up for choosing some of them afterward, so treat these two selectors and the table as exploratory. The planned selectors are the log-probabilities and the digit-reading head, which is used both alone and as a vote weight.
 #
-# **To compare the forms of credit**, we used sums of five or six terms, because sums of three or four are learned within 20 steps under every reward. We chose these sums before any run, based on the accuracy of 96 samples. A first run (outcome, seed 0) used the learning rate of the earlier GRPO runs, 4e-4. We stopped it after 15 of 24 planned steps: from step 4 on, 75% to 100% of its samples were right, so all the forms would have reached the ceiling. This run has no record. The recorded runs use the profile's own rate, 1e-4, for 16 steps. A fifth arm, with credit for *the token's own step*, was planned but cut to save time, so section 7 explains this form but has no result for it. Nothing was tuned for any single form of credit.
+# **To compare the forms of credit**, we used sums of five or six terms, because sums of three or four are learned within 20 steps under every reward. We chose these sums before any run, based on the accuracy of 96 samples. A first run (outcome reward, seed 0) used the learning rate of the earlier GRPO runs, 4e-4. We stopped it after 15 of 24 planned steps: from step 4 on, 75% to 100% of its samples were right, so all the forms would have reached the ceiling. We kept no record of this run. The recorded runs use the profile's own rate, 1e-4, for 16 steps. A fifth arm, with credit for *the token's own step*, was planned but cut to save time, so section 7 explains this form but has no result for it. Nothing was tuned for any single form of credit.
 
 # %% [markdown]
 # <a id="deeper-own" name="deeper-own"></a>
@@ -1655,7 +1655,7 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# If the policy that completes the solutions is weak, right steps of hard problems get a 0. If it is strong, wrong steps get a 1, because it corrects them. The label measures how likely *this* policy is to reach the answer, not whether the step is right. More rollouts reduce the noise, but not this bias. To find out how large the bias is, I'd compare a sample with labels from people or from a stronger judge, by position and by difficulty.
+# If the policy that completes the solutions is weak, right steps in hard problems get a 0. If it is strong, wrong steps get a 1, because the policy corrects them. The label measures how likely *this* policy is to reach the answer, not whether the step is right. More rollouts reduce the noise, but not this bias. To find out how large the bias is, I'd compare a sample with labels from people or from a stronger judge, by position and by difficulty.
 #
 # *A likely follow-up:* How many rollouts do you need? With a success rate $p$, all $K$ rollouts fail with probability $(1-p)^K$. With $p = 0.02$ and $K = 8$, that is 85%, so a hard label of 0 says very little.
 #

@@ -318,7 +318,7 @@ pd.Series(recorded["provenance"], name="recorded").to_frame()
 # %% [markdown]
 # The seed determines the training rows, the prompts, their order and the sampling. All runs except the targeted ones start from the same SFT stage, and all policies are measured on the same 100 held-out prompts per family.
 #
-# The figure shows both recipes for the same seven settings, which we call the *ladder*: helpfulness has weight 1, and safety and honesty each have weight $r$. The lines are means over seeds, and the bands are intervals over prompts.
+# The figure shows both recipes for the same seven settings, which we call the *ladder*: helpfulness has weight 1, and safety and honesty each have weight $r$. Lines are means over seeds; bands are intervals over prompts.
 
 # %% tags=["aside"]
 from postlab.course.week11 import interval_rows, plot_weights
@@ -1194,7 +1194,7 @@ pd.DataFrame({side: row[side][-1]["content"] for side in ("prompt", "chosen", "r
 # %% [markdown]
 # Before you train, note that no pair in the careful half contains a request that deserves help. Will a policy trained on that half still be able to distinguish a harmful request from its look-alike?
 #
-# The trainer is the one from week 5 with the profile's own arguments, batches of eight pairs and fewer steps. The policy trained on both halves is this week's stage, `multi`. Like every stage, it's evaluated on the whole suite.
+# The trainer is the one from week 5 with the profile's own arguments, batches of eight pairs and fewer steps. The policy trained on both halves is this week's stage, `multi`. It's evaluated on the whole suite.
 
 # %%
 if own:
