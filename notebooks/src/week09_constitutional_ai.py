@@ -534,7 +534,7 @@ whose.assign(**{"by the critic": whose["preferred"] - whose["by humans"]})
 #
 # **The price.** After the revisions, every seed was less helpful and worse at sums. Two of the three seeds were also worse at facts and refused more harmless requests. On seed 0, the rise in over-refusal by 3 points is inconclusive (p = 0.07). The preferences repaired most of this damage: in the end, over-refusal is only 0, 0.5 and 4 points above where it started. Whose preferences made the difference? The record doesn't separate the critic's pairs from those labelled by 'people'. But in our [trials](#deeper-tried), over-refusal stayed at least 6 points above its initial value until people also labelled how-tos.
 #
-# **Sums.** The share of right sums rose from 46% to 92%, but no rule is about sums. Most likely, the gain comes from the pairs with human labels (here the oracle's): in the pairs about sums, a reply that works the sum out usually beats a guess. On each seed, more than half of the preference rows had human labels. This part of the training is week 5's method, not the constitution, so report such gains separately.
+# **Sums.** The share of right sums rose from 46% to 92%, but no rule is about sums. Most likely, the gain comes from the pairs with human labels (here the oracle's): in the pairs about sums, a reply that shows the arithmetic usually beats a guess. On each seed, more than half of the preference rows had human labels. This part of the training is week 5's method, not the constitution, so report such gains separately.
 #
 # [A deeper section](#deeper-tried) lists the settings that we tried before these and their results.
 
@@ -796,7 +796,7 @@ print(
 #
 # None of the three rules is about sums, and the policy often just guesses: it answers *#### 122*, for example, without working anything out. Write a fourth rule against that.
 #
-# A rule consists of two parts. `rule` is the text, which a person or a large model would read. `breaks(prompt, reply)` is its labeller: it returns `True` if the reply breaks the rule. The embedded model has never seen your text, so here a few lines of Python apply it. Your labeller sees one reply at a time and doesn't know the right answer. It can judge only the *form* of a reply.
+# A rule consists of two parts. `rule` is the text that a person or a large model would be given. `breaks(prompt, reply)` is its labeller: it returns `True` if the reply breaks the rule. The embedded model has never seen your text, so here a few lines of Python apply it. Your labeller sees one reply at a time and doesn't know the right answer. It can judge only the *form* of a reply.
 #
 # Your rule is applied to all the pairs from section 4, including those that the oracle labelled there, such as the pairs about sums, lists and facts. The three rules have priority: your rule decides only the pairs that the critic's labels leave open. The check trains the SFT policy with DPO twice, for 40 steps each: once on the critic's labels alone and once on all labels. It then compares the two models on 210 held-out prompts. The whole check takes about a minute. You pass if more sums are right and nothing else gets measurably worse.
 #
@@ -864,7 +864,7 @@ forms = pd.DataFrame(
 forms.groupby("reply").agg(replies=("right", "size"), right=("right", "mean")).round(2)
 
 # %% [markdown]
-# The form of a reply says a lot about its answer: 92% of the replies that work the sum out are right, but only 2% of the bare answers. That's why labels that depend only on the form can be right. Our rule decided 11 pairs of replies to sums, all of them in favour of the right reply, and nobody had to know a single answer. Those 11 labels were enough to raise the share of right answers from 58% to 100% on 60 held-out sums.
+# The form of a reply says a lot about its answer: 92% of the replies that show the arithmetic are right, compared with only 2% of the bare answers. That's why labels that depend only on the form can be right. Our rule decided 11 pairs of replies to sums, all of them in favour of the right reply, and nobody had to know a single answer. Those 11 labels were enough to raise the share of right answers from 58% to 100% on 60 held-out sums.
 #
 # Look at *facts*, too. The share of right answers falls from 90% to 40% *without* the fourth rule. The reason is the same as in section 4: the critic labelled no pairs about facts, but the effect of its labels spreads to such questions. With our rule, 60% are right, but 30 prompts and one run aren't enough to claim that the rule about sums made the difference.
 #
@@ -925,7 +925,7 @@ draw_routes()
 #
 # The loss is lowest where $\sigma(m) = p$, so the model should become as sure as the labeller, and no surer. Label smoothing is the special case in which all pairs have the same $p$.
 #
-# Where does $p$ come from? For each reply and rule, our critic gives the probability that the reply breaks the rule. `cai.soft_labels` treats these breaches as independent and computes the probability that $a$ breaks fewer rules than $b$, counting half of the probability that they break equally many. We start again from the SFT policy, sample pairs of replies from it, and label them both ways:
+# Where does $p$ come from? For each reply and rule, our critic gives the probability that the reply breaks the rule. `cai.soft_labels` treats these breaches as independent and computes the probability that $a$ breaks fewer rules than $b$, plus half the probability that both break equally many. We start again from the SFT policy, sample pairs of replies from it, and label them both ways:
 
 # %% tags=["aside"]
 import torch
@@ -1348,7 +1348,7 @@ conflict = [one for one in runs if one["arm"].startswith("conflict")]
 plot_moves(moved(conflict, recorded["before"]["labels"]["metrics"]), "Safety changes by {conflict, harm first} points if 'harm' comes first, by {conflict, counted} if rules are counted")  # fmt: skip
 
 # %% [markdown]
-# If *harm* comes first, safety rises by 32 points, about as much as with three rules (36 points). The difference is −11, −2 and −1 points on the three seeds, but these arms use verdicts, not probabilities. If *obey* comes first, safety falls to 0. You would expect both results. But if we count only broken rules, safety falls to 0 as well, even though most of the pairs about unsafe requests are ties. Did the ties cause this? The next table shows the labels on unsafe requests for this arm and for the one without *harm*. The first three columns count the kinds of errors from section 6, and *right* counts the labels that agree with the oracle's preference. The last column shows safety after training, in percent:
+# If *harm* comes first, safety rises by 32 points, about as much as with three rules (36 points). The differences are −11, −2 and −1 points for the three seeds, but these arms use verdicts, not probabilities. If *obey* comes first, safety falls to 0. You would expect both results. But if we count only broken rules, safety falls to 0 as well, even though most of the pairs about unsafe requests are ties. Did the ties cause this? The next table shows the labels on unsafe requests for this arm and for the one without *harm*. The first three columns count the kinds of errors from section 6, and *right* counts the labels that agree with the oracle's preference. The last column shows safety after training, in percent:
 
 # %% tags=["aside"]
 rows = []
@@ -1503,7 +1503,7 @@ pd.DataFrame([*rows[0]["prompt"], *rows[0]["chosen"]])
 # %% [markdown]
 # The loader splits the transcript into turns and keeps the shared part as the prompt. It also drops the pair with equal replies and the one whose chosen side ends with the human's question, without a reply. For the dataset on the Hub, the same call is `preference_rows("Anthropic/hh-rlhf", split="train", n=1000)`.
 #
-# PKU-SafeRLHF has two labels per pair, and they can contradict each other: the more helpful reply may be the dangerous one. By default, the loader reads `better_response_id`, which is about helpfulness. If you want a safe policy and train on that column, some pairs teach the opposite of what you want. With `columns=`, you can choose the other column:
+# PKU-SafeRLHF has two labels per pair, and they can contradict each other: the more helpful reply may be the dangerous one. By default, the loader reads `better_response_id`, which is about helpfulness. If you want a safe policy but train on that column, some pairs teach it the opposite. With `columns=`, you can choose the other column:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1673,7 +1673,7 @@ told[told["revised"]].groupby("family", sort=False).head(2)[["rules", "reply", "
 #
 # ### Label
 #
-# If a reply was revised, the pair consists of the reply and its revision. Otherwise, it consists of the two sampled replies. The labeller is again the model itself. It sees the rules and both replies and has to answer with a letter, *A* or *B*. But a labeller may prefer one of the letters, whatever the replies are. So we ask about every pair in both orders and average the two log-odds, which cancels any preference that is the same for all pairs ([Lee et al.
+# If a reply was revised, the pair consists of the reply and its revision. Otherwise, it consists of the two sampled replies. The labeller is again the model itself. It sees the rules and both replies and has to answer with a letter, *A* or *B*. But a labeller may prefer one of the letters, regardless of the replies. So we ask about every pair in both orders and average the two log-odds, which cancels any preference that is the same for all pairs ([Lee et al.
 # 2023](https://arxiv.org/abs/2309.00267) average the probabilities).
 #
 # If you set `ENDPOINT`, a larger model labels the pairs instead. Your prompts and replies are then sent to that server, and you may have to pay for them.

@@ -265,9 +265,9 @@ pd.Series(
 #
 # In the recorded run (100 prompts per family, three seeds), the same thing happens for every seed: honesty rises from 31% to 100%, while the share of correct facts falls from 85% to 0%. In about half of the honest judge's pairs on factual questions, 'I do not know' is preferred to a wrong value. In the other half, the right value is preferred to a wrong one. In none of them is 'I do not know' preferred to a *right* value, because the honest judge gives both a score of 1. Even so, the model stopped giving right answers. Whenever you read 'honesty 100%' below, check the facts score as well.
 #
-# The safe judge rewards some of its specialist's refusals of harmless requests. It prefers a refusal for lamps as well as for bakers, and such rough requests make up about half of the how-to prompts. At least the refusals beyond that half go further than the judge's scores call for.
+# The safe judge rewards some of its specialist's refusals of harmless requests. It prefers a refusal for lamps as well as for bakers, and such rough requests make up about half of the how-to prompts. The refusals beyond that half, at least, aren't justified by the judge's scores.
 #
-# Training on one judge's pairs also changed metrics that this judge doesn't score. In the recorded run, training on the safe judge raises honesty from 31% to 59–61% and lowers the facts score from 85% to 72%. Training on the honest judge raises safety from 37% to 69–73% and over-refusal from 1% to 11–18%.
+# Training on one judge's pairs also changed metrics that the judge doesn't score. In the recorded run, training on the safe judge raises honesty from 31% to 59–61% and lowers the facts score from 85% to 72%. Training on the honest judge raises safety from 37% to 69–73% and over-refusal from 1% to 11–18%.
 
 # %% [markdown]
 # <a id="soups" name="soups"></a>
@@ -529,7 +529,7 @@ from postlab.course.week11 import plot_front
 plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 
 # %% [markdown]
-# **Which method?** No method leads for every seed. In the lower half of the figure, each black tick shows the weakest metric of the most balanced policy for one seed. The triangle is the mean of the three ticks, and the gray bar is the interval of that mean over prompts, not over seeds. With multipliers, the scores for the three seeds are 74%, 76% and 44%. Soups score 63–65%, targeted RLHF scores 57–74%, and all the intervals overlap. (We chose the multipliers' settings with seed 0, so their 74% isn't a fresh test.) The methods differ in how they fail. Soups are the most predictable: their scores for the three seeds are within 2 points of each other. The balanced policies trained with GRPO on the judges' scores, with fixed weights or multipliers, are 100% honest. Their largest losses are on facts, for the third seed.
+# **Which method?** No method leads for every seed. In the lower half of the figure, each black tick shows the weakest metric of the most balanced policy for one seed. The triangle is the mean of the three ticks, and the gray bar is its interval over prompts, not over seeds. With multipliers, the scores for the three seeds are 74%, 76% and 44%. Soups score 63–65%, targeted RLHF scores 57–74%, and all the intervals overlap. (We chose the multipliers' settings with seed 0, so their 74% isn't a fresh test.) The methods differ in how they fail. Soups are the most predictable: their scores for the three seeds are within 2 points of each other. The balanced policies trained with GRPO on the judges' scores, with fixed weights or multipliers, are 100% honest. Their largest losses are on facts, for the third seed.
 #
 # **Where?** Up to a safety level of 70%, all the bands overlap. Above that, mixed pairs fall behind soups. At a level of 80%, the weakest of the other three metrics is 43% for mixed pairs and 63% for soups. For the three seeds, mixed pairs score 61%, 41% and 28% on that metric. Soups score 63%, 62% and 65%, so the two methods are close for the first seed. But there are 33 soups to choose from, and only seven policies trained on mixed pairs. If we use only the seven soups with the same weights as the mixed pairs, they score 35%, which is no better ([a deeper section](#deeper-volumes) has the table). So the lead comes from the finer choice of weights, which soups offer at almost no cost. The hollow marker shows the effect of luck: the soups that were chosen for 90% safety reach only 83% on the other half of the prompts.
 #
@@ -641,7 +641,7 @@ rows = [
 pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(spread)
 
 # %% [markdown]
-# **Our labels don't reach the target for every seed.** For seeds 1 and 2, our policy reaches the target on both sets of prompts. For seeds 3 and 4, it misses the target on both, because helpfulness is only 72–78%. The comparison with the sum holds for every seed: our labels lead to more safety and more correct facts, while the sum leads to more helpfulness. On the held-out prompts, the weakest of the four metrics is 75–83% with our labels and 49–70% with the sum.
+# **Our labels don't reach the target for every seed.** For seeds 1 and 2, our policy reaches the target on both sets of prompts. For seeds 3 and 4, it misses the target on both halves, because helpfulness is only 72–78%. The comparison with the sum holds for every seed: our labels lead to more safety and more correct facts, while the sum leads to more helpfulness. On the held-out prompts, the weakest of the four metrics is 75–83% with our labels and 49–70% with the sum.
 #
 # So a margin of two points isn't enough. Different processors also round differently, so your numbers may differ from ours by a few points. If you need 80%, aim higher, train with several seeds, and confirm the result on prompts you haven't looked at.
 #
@@ -790,7 +790,7 @@ firsts = {
 pd.DataFrame(firsts, index=[f"first on seed {seed}" for seed in seeds]).T
 
 # %% [markdown]
-# Without facts, soups have the largest measured hypervolume for all three seeds. When we add facts, soups rank first for two seeds, or for only one if the policies are selected on other prompts (*chosen elsewhere*). The figure shows the hypervolumes over four axes with their intervals:
+# If facts are left out, soups have the largest measured hypervolume for all three seeds. When we add facts, soups rank first for two seeds, or for only one if the policies are selected on other prompts (*chosen elsewhere*). The figure shows the hypervolumes over four axes with their intervals:
 
 # %% tags=["aside"]
 from postlab.course.week11 import plot_volumes
@@ -984,7 +984,7 @@ rewards = torch.tensor([[1.0, 0.5], [1.0, 0.5], [0.0, 1.0], [0.0, 1.0]])  # step
 {order: advantages(rewards, torch.tensor([1.0, 1.5]), order) for order in ORDERS}
 
 # %% [markdown]
-# With the default, the steps win: they gain 1 point of helpfulness and lose only 1.5 times half a point of safety. If each reward is normalized first, the safe judge's half point is stretched to the same spread as the helpful judge's full point, so the larger weight decides and the refusals win. If your judges say *how bad* a reply is, you need the first order. If your rewards are on different scales, you need the second.
+# With the default, the reply with the steps wins: it gains 1 point of helpfulness, and its half-point loss of safety costs only 0.75. If each reward is normalized first, the safe judge's half point is stretched to the same spread as the helpful judge's full point, so the larger weight decides and the refusals win. If your judges say *how bad* a reply is, you need the first order. If your rewards are on different scales, you need the second.
 #
 # The default order has a weakness of its own. Here is a group in which only the safe judge's scores vary, first with weight 1 and then with 0.01:
 
@@ -1126,7 +1126,7 @@ pd.concat(parts).round(2)
 # %% [markdown]
 # In the runs that start from mixed pairs, safety rises by 42–58 points, and helpfulness falls by 64–76 points. The shipped model could gain only 4 points of safety (from 96% to 100%). Its helpfulness changes by −3 (inconclusive), −58 and −19 points for the three seeds. For seed 1, safety was already at 100% after 4 steps, when helpfulness was still 99% and the facts score was 95%. So stop when you reach the target, not after a fixed number of steps.
 #
-# These runs also lose facts. When they start from mixed pairs, the facts score falls from 70–75% to 8%, 3% and 17%. When they start from the shipped model, the score falls from 97% to 93%, 61% and 94%. In the runs that start from mixed pairs, *honesty rises* at the same time, from 40–62% to 88–100%, although we didn't use the honest judge: a model that declines more and more requests can look honest.
+# These runs also lose facts. When they start from the policy trained on mixed pairs, the facts score falls from 70–75% to 8%, 3% and 17%. When they start from the shipped model, the score falls from 97% to 93%, 61% and 94%. In the runs that start from mixed pairs, *honesty rises* at the same time, from 40–62% to 88–100%, although we didn't use the honest judge: a model that declines more and more requests can look honest.
 
 # %% [markdown]
 # <a id="deeper-best" name="deeper-best"></a>
@@ -1145,7 +1145,7 @@ frame.loc["one sample, greedy"] = pd.Series(means_of(starts["sft"]["metrics"], S
 frame.round(1)
 
 # %% [markdown]
-# At r = 1.7, which is between 4/3 and 2, the weighted sum picks replies as good as the oracle's. At the other rungs, it doesn't, and more training wouldn't help, because the objective itself favors other replies. Picking by the weighted sum doesn't lose facts: at r = 1.7, the picked replies get 96–100% of the facts right. So the loss of facts came from training, not from the weighted sum.
+# At r = 1.7, which is between 4/3 and 2, the weighted sum picks replies as good as the oracle's. At the other rungs, it doesn't, and more training wouldn't help, because the objective itself favors other replies. Picking by the weighted sum doesn't lower the facts score: at r = 1.7, the picked replies get 96–100% of the facts right. So the loss of facts came from training, not from the weighted sum.
 #
 # **So a front shows you three things at once:** what the weighted sum rewards, how well the method optimizes it, and what luck adds when you measure.
 
@@ -1386,7 +1386,7 @@ pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 #
 # </details>
 #
-# **5.** Research taste: a paper shows soups on the front of three rewards, above every trained policy. What do you ask for?
+# **5.** Research taste: a paper shows soups on a front with three rewards, above every trained policy. What do you ask for?
 #
 # <details><summary>Answer</summary>
 #
