@@ -1,13 +1,13 @@
 # %% [markdown]
 # # Extra · On-policy distillation: a teacher that scores every token
 #
-# In week 7, GRPO learned from one number per answer: right or wrong. A verifier can't say more than that. A teacher model can say more, because it assigns a probability to every token. In **on-policy distillation**, the student writes the answers, as in RL, and the teacher scores each of their tokens, as in supervised learning. Several of today's small open models were trained this way with the help of larger ones: the Qwen3 report describes it for the smaller Qwen3 models ([2505.09388](https://arxiv.org/abs/2505.09388)), and a post by Thinking Machines in October 2025 made the recipe popular.
+# In week 7, GRPO learned from one number per answer: right or wrong. A verifier can't say more than that. A teacher model can say more, because it assigns a probability to every token. In **on-policy distillation**, the student writes the answers, as in RL, and the teacher scores every token of them, as in supervised learning. Several of today's small open models were trained this way with the help of larger ones. The Qwen3 report ([2505.09388](https://arxiv.org/abs/2505.09388)) describes the method for the smaller Qwen3 models, and a blog post by Thinking Machines in October 2025 made it popular.
 #
 # By the end you can explain
 #
 # - what changes when the student writes and the teacher scores, and how much compute that takes,
-# - the loss, which you'll write in twenty lines that agree with TRL's `DistillationTrainer` in value and gradient,
-# - how a dense teacher compares with a sparse reward at equal tokens and at equal compute, over five seeds,
+# - the loss, in a version of about twenty lines that agrees with TRL's `DistillationTrainer` in value and gradient,
+# - how a teacher's dense signal compares with a sparse reward at equal tokens and at equal compute, over five seeds,
 # - what a student forgets on the way, and whether its own earlier checkpoint can teach it again.
 #
 # What our tiny model shows is *mechanism, not capability*. Nothing here ran on a GPU.
@@ -49,10 +49,9 @@ from postlab.course.extras import draw_who_scores
 draw_who_scores()
 
 # %% [markdown]
-# SFT on a teacher's answers gives a dense signal, but the student only ever sees prefixes that the *teacher* wrote. When the student makes a mistake of its own, it ends up in a state that it never saw in training. This problem is called exposure bias, and on long answers the errors compound. GRPO trains on the student's own answers, but a whole answer earns
-# one number. On-policy distillation combines the two advantages: the student's own answers and a signal for each token.
+# SFT on a teacher's answers gives a dense signal, but the student only ever sees prefixes that the *teacher* wrote. When the student makes a mistake of its own, it ends up in a state that it never saw in training. This problem is called exposure bias, and on long answers the errors compound. GRPO trains on the student's own answers, but each answer earns only a single number. On-policy distillation combines the advantages of both: it uses the student's own answers and gives a signal for each token.
 #
-# Our student is the model from week 3 (`sft`), and the teacher is the same model after the training of weeks 5 and 7 (`grpo`). We train on sums of three numbers. The student gets almost none of them right, because it says a number without working the sum out; the teacher gets nearly all of them right. That's the hard case for a sparse reward: if no answer in a group is right, the policy has nothing to learn from. On a GPU, you can use the same cells: set `place = lab` for stages that you trained yourself, or load any student and teacher that share a tokenizer.
+# Our student is the model from week 3 (`sft`), and the teacher is the same model after the training in weeks 5 and 7 (`grpo`). We train on sums of three numbers. The student gets almost none of them right, because it states a result without working it out. The teacher gets nearly all of them right. This is the hard case for a sparse reward: if no answer in a group is right, the policy has nothing to learn from. On a GPU, you can use the same cells: set `place = lab` for stages that you trained yourself, or load any student and teacher that share a tokenizer.
 
 # %%
 import pandas as pd
@@ -83,11 +82,11 @@ rows[0]["prompt"][-1]["content"], rows[0]["answer"]
 # %% [markdown]
 # ## 2. The teacher reads one answer
 #
-# We let the student answer until it gets one wrong. Then both models read that answer, and at each position we compare their distributions over the next token. We measure the distance with the **reverse KL**. It averages, over tokens drawn from the student, how much lower the teacher's log-probability is than the student's:
+# We let the student answer sums until it gets one wrong. Then both models read that answer, and at each position we compare their distributions over the next token. We measure the distance with the **reverse KL**. It averages, over tokens drawn from the student, how much lower the teacher's log-probability is than the student's:
 #
 # $$\mathrm{KL}(\pi_S \,\|\, \pi_T) = \sum_v \pi_S(v) \log \frac{\pi_S(v)}{\pi_T(v)}$$
 #
-# **Predict first.** The student's usual mistake is to say a number without working out the sum. At which token will the teacher object?
+# **Predict first.** The student's usual mistake is to state a number without working out the sum. At which token will the teacher object?
 
 # %%
 from postlab.course.extras import plot_verdict
@@ -116,13 +115,13 @@ print(row["prompt"][-1]["content"], "->", text)
 plot_verdict(*token_kls(row["prompt"], text))
 
 # %% [markdown]
-# The teacher objects at the token that decides the outcome: the first one, where it would have started to work out the sum. It objects much less to the number itself, because without any working, the teacher doesn't know the number either. A verifier would have given all these tokens the same reward.
+# The teacher objects at the token that decides the outcome: the first one, where it would have started to work out the sum. It objects much less to the number itself, because without intermediate steps, the teacher doesn't know the number either. A verifier would have given all these tokens the same reward.
 #
 # ## 3. The loss
 #
-# The loss is this KL, averaged over the tokens of the student's answers. No gradient flows through the sampling: the loss treats the answers as fixed and only pulls the two distributions together at each position. This is a simplification. An early token changes which later states the student will visit, and the loss ignores this effect. In that sense the loss is greedy, which is one reason why training with it is so stable.
+# The loss is this KL, averaged over the tokens of the student's answers. No gradient flows through the sampling: the loss treats the answers as fixed and only pulls the two distributions together at each position. This is a simplification. An early token changes which later states the student will visit, and the loss ignores this effect. In that sense, the loss is greedy, which is one reason why training with it is so stable.
 #
-# TRL's `beta` chooses the divergence, and it has nothing to do with GRPO's `beta`: 1 is the reverse KL, 0 is the **forward KL** $\mathrm{KL}(\pi_T \| \pi_S)$, and values in between give a generalised Jensen-Shannon divergence (GKD, [2306.13649](https://arxiv.org/abs/2306.13649)).
+# TRL's `beta` selects the divergence. (It has nothing to do with GRPO's `beta`.) A value of 1 gives the reverse KL, 0 gives the **forward KL** $\mathrm{KL}(\pi_T \| \pi_S)$, and values in between give a generalized Jensen-Shannon divergence (GKD, [2306.13649](https://arxiv.org/abs/2306.13649)).
 
 
 # %%
@@ -145,7 +144,7 @@ def distillation_loss(student_logits, teacher_logits, mask, beta):
 
 
 # %% [markdown]
-# Does your loss match TRL's? `DistillationTrainer` samples a batch, and the next cell computes both losses on it. `sample_with_engine` only makes sampling faster on a CPU. On a GPU it changes nothing.
+# Does this loss match TRL's? In the next cell, `DistillationTrainer` samples a batch, and we compute both losses on it. `sample_with_engine` only makes sampling faster on a CPU. On a GPU, it changes nothing.
 
 # %%
 import tempfile
@@ -208,11 +207,12 @@ assert (frame["TRL"] - frame["ours"]).abs().max() < 1e-5 and frame["gradient"].m
 frame.rename(columns={"gradient": "largest difference of a gradient"})
 
 # %% [markdown]
-# The losses agree up to rounding, and their gradients to the last bit.
+# The losses agree up to rounding, and their gradients are identical.
 #
 # ### Exercise · about 15 minutes · medium
 #
-# `DistillationTrainer` needs the teacher's distribution over the whole vocabulary, so the teacher has to be in memory. A teacher on a server returns only a few log-probabilities for each position: that of the sampled token and those of the most likely tokens. The recipe of Thinking Machines needs only the first of these: it's a policy gradient with the advantage $\log \pi_T(y_t) - \log \pi_S(y_t)$ for each token.
+# `DistillationTrainer` needs the teacher's distribution over the whole vocabulary, so the teacher has to be in memory. A teacher on a server returns only a few log-probabilities for each position: that of the sampled token and those of the most likely tokens. The Thinking Machines recipe needs only the first of these: it's a policy gradient with the advantage $\log \pi_T(y_t) - \log \pi_S(y_t)$ for each token.
+#
 # Write this loss. `own` and `teachers` are the log-probabilities of the sampled tokens, both `(B, T)`. Only `own` carries a gradient, and the advantage must be treated as a constant.
 #
 # <details><summary>Hint</summary>
@@ -238,7 +238,7 @@ def one_token_loss(own, teachers, mask):
 #
 # </details>
 #
-# The check needs no sampling. With a vocabulary of five tokens we can compute the expected gradient exactly, by weighting the gradient for each possible token by its probability. It should equal the gradient of the full reverse KL.
+# The check needs no sampling. With a vocabulary of five tokens, we can compute the expected gradient exactly by weighting the gradient for each possible token by its probability. It should equal the gradient of the full reverse KL.
 
 
 # %%
@@ -276,9 +276,9 @@ got, full = expected_gradient(reference)
 [round(value, 4) for value in got.tolist()], [round(value, 4) for value in full.tolist()]
 
 # %% [markdown]
-# So for answers of the current student, the sampled token gives an unbiased estimate of the gradient at each position, and the full vocabulary removes the variance of this estimate. How much this helps depends on what has to be learned: section 6 has an example in which it helps a lot. There's a second difference if a batch is reused after an update. The full KL at a position stays exact, but the sampled token then needs an importance ratio.
+# So if the current student wrote the answers, the sampled token gives an unbiased estimate of the gradient at each position. Using the full vocabulary removes the variance of this estimate. How much this helps depends on what has to be learned: section 6 has an example in which it helps a lot. There's a second difference if a batch is reused after an update: the full KL at a position stays exact, but the one-token loss then needs an importance ratio.
 #
-# **A teacher on a server, in TRL.** The experimental [`ServerDistillationTrainer`](https://github.com/huggingface/trl/blob/v1.14.2/trl/experimental/server_distillation/server_distillation_config.py) sends the student's answers to a vLLM server (`teacher_model_server_url`), which returns the teacher's log-probabilities. It sends token ids, so the student and the teacher must share a tokenizer. For the forward KL (`beta=0`), you choose how many of the teacher's most likely tokens the loss compares (`loss_top_k`), and the rest of the probability goes into one *tail*. Every other `beta` requires `loss_top_k=1`. With `beta=1`, the loss then sees only two buckets: the sampled token and the tail. Is the gradient of this loss still right on average?
+# **A teacher on a server, in TRL.** The experimental [`ServerDistillationTrainer`](https://github.com/huggingface/trl/blob/v1.14.2/trl/experimental/server_distillation/server_distillation_config.py) sends the student's answers to a vLLM server (`teacher_model_server_url`), which returns the teacher's log-probabilities. It sends token ids, so the student and the teacher must share a tokenizer. For the forward KL (`beta=0`), you choose how many of the teacher's most likely tokens the loss compares (`loss_top_k`), and the rest of the probability goes into a single *tail*. Every other `beta` requires `loss_top_k=1`. With `beta=1`, the loss then sees only two buckets: the sampled token and the tail. Is the gradient of this loss still right on average?
 
 
 # %%
@@ -294,13 +294,13 @@ got, full = expected_gradient(two_buckets)
 [round(value, 4) for value in got.tolist()], [round(value, 4) for value in full.tolist()]
 
 # %% [markdown]
-# It isn't. The signs agree, but the sizes differ, because merging all other tokens into one bucket hides how the two models differ on them. (Without the tail, `loss_add_tail=False`, the loss with `beta=1` is always 0, because a distribution over a single token can only be 1.) For the policy gradient of the exercise, use the experimental [`IWOPDTrainer`](https://huggingface.co/docs/trl/iw_opd_trainer), which also accepts a server but is no longer actively maintained. With `iw_opd_gamma=0`, all tokens have the same weight, as in your loss.
+# No, it isn't. The signs agree, but the sizes differ, because merging all other tokens into one bucket hides how the two models differ on them. (If you remove the tail with `loss_add_tail=False`, the loss with `beta=1` is always 0, because a single token then always has a probability of 1.) For the policy gradient from the exercise, use the experimental [`IWOPDTrainer`](https://huggingface.co/docs/trl/iw_opd_trainer), which also accepts a server but is no longer actively maintained. With `iw_opd_gamma=0`, all tokens have the same weight, as in your loss.
 #
 # ## 4. Train it
 #
-# We train for eight steps with eight answers each. The learning rate is the one selected in the recorded experiment below. The callback `LiveView` draws the loss, the length of the answers, their entropy and the gradient norm below the cell during training, together with what the doctor of week 8 finds in the log. A run of half a minute doesn't need such a view, but you can watch a run of many hours on a GPU in the same way.
+# We train for eight steps with eight answers each. The learning rate is the one selected in the recorded experiment below. During training, the callback `LiveView` plots the loss, the length of the answers, their entropy and the gradient norm below the cell, and shows what the doctor from week 8 finds in the log. A run of half a minute doesn't need such a view, but you can use it in the same way to watch a run of many hours on a GPU.
 #
-# **Predict first.** After GRPO's forty steps of 64 answers in week 7, nearly all sums were right. What will eight steps of 8 do?
+# **Predict first.** In week 7, nearly all sums were right after GRPO's 40 steps of 64 answers. How many will be right after eight steps of 8 answers?
 
 # %%
 import json
@@ -323,12 +323,11 @@ after = evaluate(trainer.model.eval(), tokenizer, sums)["arithmetic"].mean()
 print(f"held-out sums right: {before:.0%} before, {after:.0%} after 64 answers (one seed, 40 sums)")
 
 # %% [markdown]
-# The curves show when the student changed. In the first batch, the answers are still 4 tokens long on average, and the loss is 0.52 nats a token. From the second batch on they have 21 to 23 tokens, because the student works the sums out, and the loss stays below 0.01. So the first update, on eight answers, brought nearly all of the change.
+# The curves show when the student changed. In the first batch, the answers are still 4 tokens long on average, and the loss is 0.52 nats per token. From the second batch on, the answers are 21 to 23 tokens long, because the student now works the sums out, and the loss stays below 0.01. So nearly all of the change came from the first update, on eight answers.
 #
-# ## 5. Sparse against dense, at equal tokens and at equal compute
+# ## 5. Sparse versus dense, at equal tokens and at equal compute
 #
-# The recorded experiment trains three arms with five seeds each, on eight answers a step: GRPO with the verifier (two prompts, four answers each), and distillation with the reverse and with the forward KL. Every arm could choose between the same two learning rates, on one tuning seed and on held-out prompts
-# that the results don't use.
+# The recorded experiment has three arms: GRPO with the verifier (two prompts, four answers each), distillation with the reverse KL, and distillation with the forward KL. Each arm is trained with five seeds, on eight answers per step. For each arm, we chose the better of the same two learning rates, using one tuning seed and held-out prompts that the results don't use. Seeds 3 and 4 were added in a second session:
 
 # %%
 origins = {"recorded": recorded["provenance"], "earlier seeds": recorded["earlier"][0]}
@@ -339,9 +338,9 @@ tuning = pd.DataFrame(recorded["tuning"]).pivot(index="arm", columns="rate", val
 tuning.round(2)
 
 # %% [markdown]
-# The score is the mean accuracy over the measured steps, so learning early counts.
+# The score is the mean accuracy over the measured steps, so it rewards learning early.
 #
-# 'Equal' can mean two things. *Tokens* are the completion tokens that the student wrote and was trained on. *Compute* counts every token that passes through a model: once when it's sampled, three times when it's trained on (a backward pass costs about two forward passes), and once more for a teacher that reads it. Our teacher is as small as the student. If the teacher were ten times larger, reading an answer would cost ten times as much, and the dense signal would be more expensive.
+# 'Equal' can mean two things. *Tokens* counts the completion tokens that the student wrote and was trained on. *Compute* counts every token that passes through a model: once when it's sampled, three times when it's trained on (a backward pass costs about as much as two forward passes), and once more if a teacher reads it. Our teacher is as small as the student. If the teacher were ten times larger, reading an answer would cost ten times as much, and the dense signal would be more expensive.
 
 # %%
 from postlab.course.extras import plot_curves
@@ -359,12 +358,13 @@ for run in recorded["runs"]:
 plot_curves(pd.DataFrame(points))
 
 # %% [markdown]
-# After the very first step, which is eight answers of the student's, distillation has taught it to work sums out: in all five seeds, 93% or more of the held-out sums are right. GRPO gets there as well, but when depends on luck. In two seeds its first batch already held enough right answers (93% and 88% after one step). In the other three
-# it took two, four and six steps, and in the last of these nothing happened for the first four. The 3% is for greedy answers. Sampled at temperature 1, as in GRPO, more of them are right, but with only two groups of four per step it can easily happen that no group holds a right answer, and such a step teaches nothing. Those steps were cheap in tokens, though: the student's wrong answers are short.
+# After the very first distillation step, on eight of its own answers, the student works the sums out: for all five seeds, at least 93% of the held-out sums are right. GRPO gets there as well, but how soon depends on luck. For two seeds, its first batch already contained enough right answers, and 93% and 88% of the held-out sums are right after one step. The other three seeds took two, four and six steps to pass 90%, and the slowest made no progress in the first four.
 #
-# In every arm, the higher of the two rates was selected, so the best rate may be higher still.
+# At the start, only 3% of the greedy answers are right. Answers sampled at temperature 1, as in GRPO, are right more often. But with only two groups of four per step, it can easily happen that neither group contains a right answer, and such a step teaches the policy nothing. Those steps used few tokens, though, because the student's wrong answers are short.
 #
-# For the test, we summarise each run by one number: its mean accuracy over the budget that all runs have in common. The seed is the unit of analysis, and Holm's method corrects for the three comparisons.
+# For every arm, the higher of the two rates was selected, so the best rate may be higher still.
+#
+# For the test, we summarize each run by one number: its mean accuracy over the budget that all runs have in common. The seed is the unit of analysis, and Holm's method corrects for the three comparisons.
 
 # %%
 from postlab.course.extras import mean_until
@@ -389,15 +389,14 @@ results["p, Holm"] = holm(results["p"])
 results.round(3)
 
 # %% [markdown]
-# At equal tokens, distillation with the reverse KL is 6.5 points ahead of GRPO over the budget, and 9 points at equal compute. Both intervals include zero, so even with five seeds this is **inconclusive**, and most of the difference comes from the two seeds in which GRPO had to wait longest. What you can see, without a test, is that the five
-# runs with the reverse KL are within 2 points of each other at equal tokens, and those of GRPO are 19 points apart. On this task the teacher replaces luck. That GRPO catches up so soon has a reason, too: what the student lacked was one habit, and its sampled answers already contained it now and then.
+# Averaged over the budget, distillation with the reverse KL is 6.5 points ahead of GRPO at equal tokens and 9 points ahead at equal compute. Both intervals include zero, so the result is **inconclusive**, even with five seeds. Most of the difference comes from the two seeds for which GRPO took longest. Without a test, you can see that at equal tokens, the five runs with the reverse KL are within 2 points of each other, while the GRPO runs are up to 19 points apart. On this task, distillation depends much less on luck. There's also a reason why GRPO catches up so soon: the student lacked only one habit, and its sampled answers already showed it now and then.
 #
 #
-# ## 6. When does density pay?
+# ## 6. When does a dense signal help?
 #
-# A right-or-wrong reward tells the policy at most one bit per answer. How much that matters depends on how many bits the policy lacks. A toy problem makes this exact: the policy has to pick one of K answers, which are equally likely at first, and only one of them is right. Every method samples eight answers per update. GRPO learns only whether each answer is right. The other methods have a teacher that gives the right answer a probability of 99%. This teacher either scores the sampled answers (`one token`, your loss from above) or shows its whole distribution (`reverse KL`, `forward KL`). GRPO subtracts the group's mean reward, while your loss has no baseline. So we also try your loss with the mean advantage of the eight answers subtracted (`one token, minus mean`). For each method, we choose among the same three learning rates on a separate seed.
+# A right-or-wrong reward gives the policy at most one bit of information per answer. How much that matters depends on how many bits the policy needs. In a toy problem, we can count them: the policy has to pick one of K answers, which are equally likely at first, and only one of them is right. Every method samples eight answers per update. GRPO learns only whether each answer is right. The other methods have a teacher that gives the right answer a probability of 99%. This teacher either scores the sampled answers (`one token`, your loss from above) or shows its whole distribution (`reverse KL`, `forward KL`). GRPO subtracts the group's mean reward, while your loss has no baseline. So we also try your loss with the mean advantage of the eight answers subtracted (`one token, minus mean`). For each method, we choose the best of the same three learning rates, using a separate seed.
 #
-# **Predict first.** For K = 2 and for K = 128: which of the five need many more answers than the others?
+# **Predict first.** Which of the five methods will need many more answers than the others for K = 2, and which for K = 128?
 
 
 # %%
@@ -445,19 +444,18 @@ for k in (2, 16, 128):
 pd.DataFrame(toy).pivot(index="K", columns="method", values="answers")
 
 # %% [markdown]
-# For K = 2, all five methods need 16 answers: the policy lacks one bit, and a reward can supply one bit. For K = 128, GRPO needs 152 answers, and a method that sees the teacher's whole distribution needs 40.
+# For K = 2, all five methods need 16 answers: the policy needs only one bit, which a reward can supply. For K = 128, GRPO needs 152 answers, and the two methods that use the teacher's whole distribution need 40.
 #
-# The `one token` loss needs 456 answers, which may surprise you. On average, its gradient equals that of the reverse KL, as you showed. Most of the difference comes from the missing baseline: if you subtract the mean, 168 answers are enough, about as many as for GRPO. Without a baseline, every sampled wrong answer is pushed down with its full weight. This makes the updates so noisy that the best of the three rates is 0.3; all the other methods do best with 1.
+# The `one token` loss needs 456 answers. This may surprise you, because on average, its gradient equals that of the reverse KL, as the exercise showed. Most of the difference comes from the missing baseline: if you subtract the mean, 168 answers are enough, about as many as for GRPO. Without a baseline, every sampled wrong answer is pushed down with its full weight. This makes the updates so noisy that the best of the three rates is 0.3; all the other methods do best with 1.
 #
-# What remains is the gap between 168 and 40. The `one token` loss learns only about answers that were sampled. As in GRPO, nothing points to the right answer until it is sampled. So a signal can be dense in two ways. It can be dense over *positions*: every token of an answer has its own score, and for that, the sampled token's log-probability is enough. Or it can be dense over the *vocabulary*, and for that you need more of the teacher's distribution. This toy problem has a single position, so it shows only the second kind. It also has one right answer that the policy rarely samples, which is the case in which the second kind helps most. In a language model, the top few tokens usually hold most of the probability, so a short list of the teacher's most likely tokens may be enough. (In a [check by the Tinker cookbook](https://github.com/thinking-machines-lab/tinker-cookbook/blob/main/tinker_cookbook/recipes/sdft/README.md), 20 tokens did as well as the full vocabulary.)
+# That leaves the gap between 168 and 40. With the `one token` loss, the policy learns only about answers that were sampled. As in GRPO, nothing points to the right answer until it is sampled. So a signal can be dense in two ways. It can be dense over *positions*: every token of an answer has its own score, and for that, the sampled token's log-probability is enough. Or it can be dense over the *vocabulary*, and for that, you need more of the teacher's distribution. This toy problem has a single position, so it shows only the second kind of density. It also has only one right answer, which the policy rarely samples when K is large. In such cases, the second kind helps most. In a language model, a few tokens usually have most of the probability, so a short list of the teacher's most likely tokens may be enough. (In a [check from the Tinker cookbook](https://github.com/thinking-machines-lab/tinker-cookbook/blob/main/tinker_cookbook/recipes/sdft/README.md), 20 tokens did as well as the full vocabulary.)
 #
 #
 # ## 7. Forward or reverse?
 #
-# The forward KL is low only if the student covers everything the teacher might say. A student that's too small for that spreads its probability too widely and then says things that the teacher never would. The reverse KL is low if the teacher finds everything the student says plausible, so the student may drop what it can't imitate. For this reason, the reverse KL is called mode-seeking, and MiniLLM ([2306.08543](https://arxiv.org/abs/2306.08543)) recommends it. On samples from the student, the reverse KL has one more advantage: you can estimate it from the sampled tokens alone, as in your loss above.
+# The forward KL is low only if the student covers everything the teacher might say. A student that's too small for that spreads its probability too widely and then says things that the teacher never would. The reverse KL is low if the teacher finds everything the student says plausible, so the student may drop what it can't imitate. For this reason, the reverse KL is called mode-seeking, and the authors of MiniLLM ([2306.08543](https://arxiv.org/abs/2306.08543)) recommend it. On samples from the student, the reverse KL has one more advantage: you can estimate it from the sampled tokens alone, as in the exercise.
 #
-# On our sums the two behave alike: over the budget they differ by 0.6 points, with an interval from −6 to +8. That is no evidence that the choice doesn't matter. The student was made from the same base as the teacher and can represent everything that the teacher does, so nothing has to be dropped. The forward KL's reputation comes from
-# students that are much smaller than their teachers.
+# On our sums, the two divergences behave alike: averaged over the token budget, they differ by 0.6 points (95% interval: −6 to +8). That isn't evidence that the choice doesn't matter in general. Our student was trained from the same base as the teacher and can represent everything that the teacher does, so it doesn't have to drop anything. The forward KL's reputation comes from settings in which the student is much smaller than the teacher.
 #
 #
 # ## 8. What does the student lose?
@@ -478,13 +476,12 @@ plot_families(
 )
 
 # %% [markdown]
-# No fall is conclusive: there are only twenty prompts per family. The pattern is still worth a look. Facts fall in every arm, by 9 to 13 points on average. GRPO shows the largest swings, down in helpfulness and up in honesty, but it also trained for twelve steps where the others took eight, and at a rate that was chosen for
-# speed on sums alone, so this is no comparison of the methods. The teacher is also much safer and more honest than the student, but neither clearly came along: on prompts about sums the teacher doesn't show it.
+# None of the decreases is conclusive, because there are only twenty prompts per family. The pattern is still worth a look. The facts score falls in every arm, by 9 to 13 points on average. GRPO shows the largest changes: helpfulness falls and honesty rises. But GRPO also trained for twelve steps instead of eight, and the learning rates were chosen for fast learning on sums alone, so this isn't a fair comparison of the methods. The teacher is also much safer and more honest than the student, but the student didn't clearly pick up either trait, because the teacher doesn't show them on prompts about sums.
 #
 #
-# ## 9. Its own earlier self as the teacher
+# ## 9. A model's own earlier checkpoint as the teacher
 #
-# Forgetting is worse in another setting. A model that has been through safety and honesty training then learns something new from a narrow dataset. In our example, we train the week 5 model with SFT on 192 worked sums. Afterwards we distil the model, on prompts from the other families, **from its own checkpoint before that SFT**. This needs no labels, no verifier and no larger model: the earlier checkpoint scores the student's own answers. The Thinking Machines post uses the same method to restore a chat model after training on internal documents.
+# Forgetting is worse in another setting: a model that has already had safety and honesty training learns something new from a narrow dataset. In our example, we train the week 5 model with SFT on 192 worked sums. Then we distill on prompts from the other families, and the teacher is **the model's own checkpoint from before that SFT**. This needs no labels, no verifier and no larger model: the earlier checkpoint scores the student's own answers. The Thinking Machines post uses the same method to restore a chat model after training on internal documents.
 #
 # **Predict first.** Will the model still be able to do the sums after this restoration?
 
@@ -505,9 +502,9 @@ plot_families(
 )
 
 # %% [markdown]
-# SFT on sums teaches the sums and takes other things along: facts fall by 47 points on average (by 10 to 75, depending on the seed), and helpfulness by 14 (in one seed by 60, in three not at all). Twelve steps of eight answers with its earlier self bring facts to 14 points below the start and helpfulness to 5 below.
-# The sums survive: on average they don't change. With the seed as the unit, none of these falls is conclusive. The interval for facts after SFT excludes zero (−84 to −10), but it's one of twelve in the figure: over the seeds, its p is 0.02 before Holm's correction and 0.24 after it. The restoration can do harm as well: in one of the five seeds, safety ends 30 points below the start. A side effect to watch is over-refusal, which isn't in the figure: it ends 5 points above the start (0 to 15), also inconclusive. And the settings of this recipe weren't tuned, so a gentler SFT might have
-# had less to repair.
+# After SFT on sums, the model can do the sums, but it gets worse at other things: the facts score falls by 47 points on average (by 10 to 75, depending on the seed), and helpfulness falls by 14 (by 60 for one seed, and not at all for three). Then the model takes twelve distillation steps of eight answers each, with its earlier checkpoint as the teacher. After these, facts are 14 points below the start and helpfulness is 5 points below. The model can still do the sums: on average, their accuracy doesn't change during the restoration.
+#
+# With the seed as the unit of analysis, none of these decreases is conclusive. The interval for facts after SFT excludes zero (−84 to −10), but it's one of twelve in the figure, and the p value is 0.02 before Holm's correction and 0.24 after it. The restoration can do harm as well: for one of the five seeds, safety ends 30 points below the start. Another side effect to watch is over-refusal, which isn't in the figure: it ends 5 points above the start (0 to 15), which is also inconclusive. Finally, we didn't tune this recipe: after a gentler SFT, there might have been less to repair.
 #
 #
 # ## 10. When to use it
@@ -515,7 +512,7 @@ plot_families(
 # - **You have a teacher that is better at the task and shares the tokenizer.** Without a teacher, use a verifier. If the teacher has a different tokenizer, you need to align the tokens (TRL's experimental GOLD trainer does this) or fall back on SFT.
 # - **The teacher is the ceiling.** Distillation can't make the student better than the teacher that scores it. RL can.
 # - **The student must sometimes write something that the teacher understands.** If the student's answers are gibberish, the teacher's distribution at those positions means little. So start with SFT on the teacher's answers, and then distil.
-# - **The teacher reads every token.** If the teacher is much larger than the student, this reading is the main cost. Still, it's one forward pass over a finished answer, which is far cheaper than sampling from the teacher.
+# - **The teacher reads every token.** If the teacher is much larger than the student, this reading is the main cost. Still, reading takes one forward pass over a finished answer, which is far cheaper than sampling from the teacher.
 #
 # ## 11. Methods since 2025
 #
@@ -532,11 +529,11 @@ plot_families(
 # | a teacher on a server | any model behind vLLM with the student's tokenizer | nothing | `ServerDistillationTrainer`, with the limits from section 3 |
 # | asynchronous distillation | one or more models behind vLLM | nothing; the student's answers may be up to `max_staleness` updates old | `AsyncDistillationTrainer` |
 #
-# OPSD, SDFT and SDPO need no stronger model: the teacher is better only because it knows more about the task. It's an open question how much this knowledge contributes. [One study](https://arxiv.org/abs/2608.09228) gave the teacher the solution of a *different* problem, and the results stayed competitive with OPSD's. So if you try such a method, include this control.
+# OPSD, SDFT and SDPO need no stronger model: the teacher is better only because it knows more about the task. It's an open question how much this knowledge contributes. In [one study](https://arxiv.org/abs/2608.09228), the teacher was given the solution to a *different* problem, and the results were still competitive with OPSD's. So if you try such a method, include this control.
 #
 # ### What others report
 #
-# Our model has 1.4 million parameters. These are results of the Tinker cookbook on larger ones. They are theirs, not ours, and the pages don't mention repeated seeds:
+# Our model has only 1.4 million parameters. The following results for much larger models come from the Tinker cookbook. We didn't reproduce them, and the pages don't mention repeated seeds:
 #
 # | source | model | settings | steps | result |
 # |---|---|---|---|---|
@@ -545,15 +542,15 @@ plot_families(
 # | [SDFT](https://github.com/thinking-machines-lab/tinker-cookbook/blob/main/tinker_cookbook/recipes/sdft/README.md), trained on tool use | Qwen3.5-35B-A3B | LoRA rank 64, rate 5e-4, the teacher's top 20 tokens | not stated | tool use 62% to 66%; science 46.4% to 46.6% |
 # | the same, plain SFT | Qwen3.5-35B-A3B | LoRA rank 64, rate 5e-4 | not stated | tool use 62% to 67%; science 46% to 29% |
 #
-# The last row shows the same problem as section 9: SFT learns the new task and forgets another one. The result depends on the rate, however. With a rate of 1e-3, SFT loses 9 points in science instead of 17. For the rates with LoRA, the cookbook has no single factor: it uses ten times the rate of full fine-tuning for SFT, but only twice the rate for on-policy distillation.
+# The last row shows the same problem as section 9: with SFT, the model learns the new task but forgets another one. The result depends on the learning rate, however: with SFT at a rate of 1e-3, the science score falls by 9 points instead of 17. There is also no single factor that converts a learning rate for full fine-tuning into one for LoRA: the cookbook uses a factor of ten for SFT, but only two for on-policy distillation.
 #
 # ## Reading
 #
 # | read | for |
 # |---|---|
-# | Agarwal et al. 2023, *On-Policy Distillation of Language Models* (GKD, [2306.13649](https://arxiv.org/abs/2306.13649)) | the generalised loss that TRL implements, why the student's own samples matter, and its combination with RL |
+# | Agarwal et al. 2023, *On-Policy Distillation of Language Models* (GKD, [2306.13649](https://arxiv.org/abs/2306.13649)) | the generalized loss that TRL implements, why the student's own samples matter, and its combination with RL |
 # | Gu et al. 2023, *MiniLLM* ([2306.08543](https://arxiv.org/abs/2306.08543)) | the case for the reverse KL, as a policy gradient that doesn't ignore the future |
-# | Thinking Machines 2025, *On-Policy Distillation* (a blog post) | the recipe that uses only the sampled token's log-probability, its cost compared with RL, and the restoration of a model that has forgotten |
+# | Thinking Machines 2025, *On-Policy Distillation* (a blog post) | the recipe that uses only the sampled token's log-probability, its cost compared with RL, and how to restore a model that has forgotten skills |
 # | Qwen team 2025, *Qwen3 Technical Report* ([2505.09388](https://arxiv.org/abs/2505.09388)) | how a family of small models is trained: off-policy distillation first, then on-policy distillation, compared with RL |
 # | Zhao et al. 2026, *Self-Distilled Reasoner* (OPSD, [2601.18734](https://arxiv.org/abs/2601.18734)) | one model as teacher and student, where only the teacher sees the solution |
 # | Hübotter et al. 2026, *Reinforcement Learning via Self-Distillation* (SDPO, [2601.20802](https://arxiv.org/abs/2601.20802)) | how to turn an error message or a successful sibling into a score for every token |
@@ -562,18 +559,18 @@ plot_families(
 #
 # ## Interview questions
 #
-# <details><summary>You have a verifier and a strong teacher. Which do you train with, and in which order?</summary>
+# <details><summary>You have a verifier and a strong teacher. How do you use them, and in which order?</summary>
 #
-# Distil first: the teacher's signal is dense, so training needs far fewer samples. The student also learns from prompts on which every answer in the group is wrong, where a verifier gives no signal. Then use RL with the verifier, because the teacher is a ceiling and the verifier isn't. I'd measure the teacher's own accuracy on the prompts, and stop distilling on those where the student has reached it.
+# I'd distill first: the teacher's signal is dense, so training needs far fewer samples. The student also learns from prompts on which every answer in the group is wrong, where a verifier gives no signal. Then I'd use RL with the verifier, because the teacher is a ceiling and the verifier isn't. I'd measure the teacher's own accuracy on the prompts and stop distilling on those where the student has reached it.
 #
 # </details>
-# <details><summary>Why does the loss not differentiate through the sampling, and what is lost?</summary>
+# <details><summary>Why doesn't the loss differentiate through the sampling, and what do you give up?</summary>
 #
-# The full gradient of the sequence-level reverse KL has a second part, because an early token is also responsible for the later states that it leads to. TRL's loss drops that part, and so does the sampled-token advantage with a discount of 0. The remaining part has low variance. If the student can represent the teacher's distribution, its optimum is still the same: that distribution. But the student gets no credit for steering away from states in which it will do badly.
+# The full gradient of the sequence-level reverse KL has a second part, because an early token is also responsible for the later states that it leads to. TRL's loss drops that part, and so does the sampled-token advantage with a discount of 0. The remaining part has low variance. If the student can represent the teacher's distribution, the optimum is still that distribution. But the student gets no credit for avoiding states in which it will do badly.
 #
 # </details>
 # <details><summary>A fine-tuned model has lost its instruction following. You have the earlier checkpoint. What do you do?</summary>
 #
-# Distil on-policy from that checkpoint on instruction prompts, either after the fine-tuning or alternating with it. No new labels are needed. I'd measure the new skill at the same time, because the old checkpoint doesn't have it and the restoration could take it away, and I'd compare with the cheap baseline of mixing old data into the fine-tuning.
+# I'd distill on-policy from that checkpoint on instruction prompts, either after the fine-tuning or alternating with it. No new labels are needed. I'd measure the new skill at the same time: the old checkpoint doesn't have it, so the restoration could take it away. I'd also compare the result with a cheap baseline, which is to mix old data into the fine-tuning.
 #
 # </details>

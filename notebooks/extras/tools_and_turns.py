@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Extra · Tools and turns: when is a call worth it?
 #
-# A model that can call a calculator doesn't have to be good at multiplication. But it has to know when to call, what to ask, and what to do with the reply. It can learn these skills with the same algorithm as in week 7. Only the episode is longer: the policy writes a call, a program answers, and the policy goes on writing. Models learn to use search engines, code interpreters and whole computers in this way.
+# A model that can call a calculator doesn't have to be good at multiplication. But it has to know when to call, what to ask, and what to do with the reply. It can learn these skills with the same algorithm as in week 7. Only the episode is longer: the policy writes a call, a program answers, and the policy goes on writing. This is how models learn to use search engines, code interpreters and whole computers.
 #
 # By the end you can explain
 #
@@ -48,9 +48,9 @@ from postlab.course.extras import draw_turns
 draw_turns()
 
 # %% [markdown]
-# The environment is the embedded world with two tools, a calculator and a look-up. The look-up has facts about the creatures of the world and today's prices. There are five kinds of question, chosen so that a call is sometimes needed and sometimes not:
+# The environment is the embedded world with two tools, a calculator and a lookup. The lookup returns facts about the creatures of the world and today's prices. There are five kinds of questions, chosen so that a call is needed for some and not for others:
 #
-# | kind | example | by itself, the model of week 7 … | calls that it takes |
+# | kind | example | without tools, the week 7 model … | calls needed |
 # |---|---|---|---|
 # | `sum` | What is 46+56+59? | works it out, almost always right | 0 |
 # | `fact` | Which colour has the tunek? | knows it from its documents | 0 |
@@ -58,7 +58,7 @@ draw_turns()
 # | `price` | The ladder: what does one cost today? | can't know | 1 |
 # | `bill` | The ladder: what do 12 cost today? | can't know | 2 |
 #
-# In TRL, an environment is a class. TRL makes one instance for each episode, calls `reset` with the columns of its row, and offers all other public methods to the model as tools. Their docstrings become the descriptions that a real model's chat template writes into the prompt.
+# In TRL, an environment is a class. TRL makes one instance for each episode, calls `reset` with the columns of its row, and offers all other public methods to the model as tools. Real models' chat templates write the docstrings of these methods into the prompt as descriptions.
 
 # %%
 import inspect
@@ -147,7 +147,7 @@ prompt, completion = text.split("assistant\n")
 tokenizer.parse_response(completion.strip(), prefix=prompt + "assistant\n")
 
 # %% [markdown]
-# Why these names, and not `calculate` and `look_up`? A tokenizer cuts every name into tokens, and our base has never seen some of them in its documents. LoRA doesn't train the embeddings, so the policy can't learn to write such a token. With the first names that we tried, 60 steps of SFT led to calls such as
+# Why these names, and not `calculate` and `look_up`? A tokenizer splits every name into tokens, and some of these tokens never appear in the documents that our base was trained on. LoRA doesn't train the embeddings, so the policy can't learn to write such a token. With the first names that we tried, 60 steps of SFT led to calls such as
 # `c�culate(...)`, which no parser can read. It's the same trap as with new special tokens, and a reason to check how the tokenizer splits a tool's name.
 
 # %%
@@ -164,7 +164,7 @@ for name in ("calculate(query=", "look_up(query=", "sums(x=", "find(x="):
     print(f"{name:17}", {tokenizer.decode([i]): counts[i] for i in ids})
 
 # %% [markdown]
-# The parser now understands the format, but the model has never seen it. A policy that never calls can't be rewarded for calling, so RL alone would never teach it to call. We first teach the format with SFT on rows that contain a call in **half of the cases, whether or not it's needed**. These rows show the model how to call, but not when. In the rows without a call, sums are worked out, facts are recalled, and all other questions are answered with "I do not know." A large instruct model can skip this step, because its training already included tool calls.
+# The parser now understands the format, but the model has never seen it. A policy that never makes a call can't be rewarded for one, so RL alone would never teach it to call a tool. So we first teach the format with SFT on rows that contain a call in **half of the cases, whether or not it's needed**. These rows show the model how to call, but not when. In the rows without a call, sums are worked out, facts are recalled, and all other questions are answered with "I do not know." A large instruct model can skip this step, because its training already included tool calls.
 
 # %%
 known = {field.name for field in fields(SFTConfig)} - {"loss_type", "shuffle_dataset"}
@@ -215,15 +215,15 @@ plot_episode(
 )
 
 # %% [markdown]
-# The policy wrote the blue tokens. The grey ones come from the template and the tools, and they are masked. In the episode above, the first call finds the price, 40. The second call has one equals sign too many, so the tool replies with an error message, and the policy gives up.
+# The policy wrote the blue tokens. The gray ones come from the template and the tools, and they are masked. In the episode above, the first call finds the price, 40. The second call has one equals sign too many, so the tool replies with an error message, and the policy gives up.
 #
-# TRL calls this mask `tool_mask` and multiplies the loss by it. Without the mask, the policy would be trained to predict the tool's replies. After a rewarded episode, it would become more likely to *write* such a reply, so it could learn to make up the calculator's results instead of waiting for them. The loss would also count tokens that the policy doesn't control, and a long document from a search engine would outweigh the few tokens of the call. The authors of Search-R1 train with and without this mask, and the masked runs end up better.
+# TRL calls this mask `tool_mask` and multiplies the loss by it. Without the mask, the policy would be trained to predict the tool's replies. After a rewarded episode, it would become more likely to *write* such a reply, so it could learn to make up the calculator's results instead of waiting for them. The loss would also count tokens that the policy doesn't control, and a long document from a search engine would outweigh the few tokens of the call. The authors of Search-R1 trained with and without this mask, and the masked runs ended up better.
 #
-# ### Is the history the one that was sampled?
+# ### Does the history stay as it was sampled?
 #
-# The mask is only one half. Each token also has to be scored after exactly those tokens that the policy had before it when it sampled. TRL makes sure of this by appending token ids. Many other programs rebuild the conversation from messages in every turn: your own loop may do so, and any chat API does. Then the template decides what the history looks like, and many templates drop earlier thoughts. The next cell renders the same turns before and after the conversation goes on, with the template that Qwen3 ships with and with TRL's version for training.
+# The mask solves only half of the problem. When a token is scored, it also has to follow exactly the same tokens as when it was sampled. TRL makes sure of this by appending token ids. Many other programs rebuild the conversation from messages in every turn: your own loop may do so, and any chat API does. Then the template decides what the history looks like, and many templates drop earlier thoughts. The next cell renders the same turns before and after the conversation continues, once with Qwen3's own template and once with TRL's version of it for training.
 #
-# **Predict first.** In which of the three cases will Qwen3's own template change what it wrote before?
+# **Predict first.** In which of the three cases will Qwen3's own template change the text that it rendered before?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -269,13 +269,13 @@ pd.set_option("display.max_colwidth", 80)
 pd.DataFrame(changes).set_index(["template", "history"])
 
 # %% [markdown]
-# Qwen3's template keeps a thought while its tools reply. But a turn *without* a thought is first written with an empty `<think>` block, and loses it when the reply arrives. And once the user asks the next question, all earlier thoughts are gone. In both cases, the history changes right at the start of the policy's turn, so everything after that point is now scored in a context in which it was never sampled. (Our tokenizer splits `<think>` into several tokens; for Qwen3's tokenizer, it is a single one.) The importance ratios are then wrong, a mask that was built for the old tokens no longer fits, and nothing of the cached prefix after that point can be reused.
+# Qwen3's template keeps a thought when the tool's reply arrives. But a turn *without* a thought is first rendered with an empty `<think>` block, which disappears when the reply arrives. And once the user asks the next question, all earlier thoughts are gone. In both cases, the history changes right at the start of the policy's turn, so everything after that point is now scored in a context in which it was never sampled. (Our tokenizer splits `<think>` into several tokens; for Qwen3's tokenizer, it is a single one.) The importance ratios are then wrong, a mask that was built for the old tokens no longer fits, and the cached prefix can't be reused after that point.
 #
-# TRL replaces the templates of known model families by such training versions. With your own loop, you have two choices: keep the token ids and append to them, or, if the deployed model will see histories without thoughts, train each turn as a sample of its own, with the history as it was really rendered. (The extra on [thinking models](thinking_models.ipynb) has more about such templates.)
+# TRL replaces the templates of known model families with such training versions. With your own loop, you have two choices. You can keep the token ids and append to them. Or, if the deployed model will see histories without thoughts, you can train each turn as a separate sample, with the history exactly as it was rendered. (The extra on [thinking models](thinking_models.ipynb) has more about such templates.)
 #
 # ## 4. Train it
 #
-# A right answer earns 1, and each call costs 0.2. TRL's own trainer does the rest. We train for a few steps only, as the recorded experiment below goes on for longer and with five seeds.
+# A right answer earns 1, and each call costs 0.2. TRL's own trainer does the rest. We train for only a few steps, because the recorded experiment below trains for longer and with five seeds.
 
 # %%
 notes.clear()
@@ -290,13 +290,12 @@ frame.pivot_table(index="kind", columns="steps", values=["calls", "right"], sort
 #
 # ## 5. What is a call worth?
 #
-# The recorded experiment starts as we did above, and then trains with five settings and five seeds each. First, its starting point: a policy that calls about half of the time, for no reason. That's useful, because it lets us compare episodes with and without a call, kind by kind.
+# The recorded experiment starts as we did above and then trains under five settings, with five seeds each. First, we look at its starting point, a policy that calls a tool in about half of the episodes, whether or not it's needed. That's useful, because it lets us compare episodes with and without a call for each kind of question.
 #
-# Each run has twelve updates of 40 episodes: five questions, eight times each. These runs are small. The test is small, too: it has 15 held-out questions of each kind, so one question is worth 7 points. Keep two more things in mind before you read any number:
+# Each run makes twelve updates on 40 episodes each: five questions, with eight episodes per question. These runs are small. The test is small, too: it has 15 held-out questions of each kind, so one question is worth 7 points. Keep two more things in mind before you read any numbers:
 #
-# - Seeds 0 to 2 begin with the *same* SFT, whose answers you see below. Seeds 3 and 4 were added later, with the same SFT trained again on another processor. It came out slightly differently, but calls as often (0.64 calls per question, compared with 0.65) and is right about as often (40%, compared with 43%). A seed changes the questions and the sampling, but the intervals below tell you little about how much another SFT would change.
-# - Nothing was tuned, but some settings were discarded. The first plan had 30 updates and 30 held-out questions of each kind, which took too long on this machine. An earlier start with fewer steps of SFT wrote poor calls: in a trial run from it, the policy had stopped calling for every kind of question after ten updates. So whether
-# a policy learns to use its tools at all depends on how well it calls to begin with.
+# - The runs with seeds 0 to 2 start from the *same* SFT model, whose results you see below. Seeds 3 and 4 were added later, after we had repeated this SFT on another processor. The new SFT model is slightly different, but it makes about as many calls (0.64 per question, compared with 0.65) and is right about as often (40%, compared with 43%). A seed changes the questions and the sampling, so the intervals below tell you little about how much the results would change with another SFT.
+# - We tuned nothing, but we discarded some settings. The first plan had 30 updates and 30 held-out questions of each kind, which took too long on this machine. An earlier SFT model, trained for fewer steps, wrote poor calls: in a trial run that started from it, the policy had stopped making calls for any kind of question after ten updates. So whether a policy learns to use its tools at all can depend on how well it calls them to begin with.
 
 # %%
 import json
@@ -329,11 +328,11 @@ start.groupby("kind", sort=False)[["right", "calls"]].mean().round(2)
 # %% [markdown]
 # ### Exercise · about 15 minutes · medium
 #
-# Calling pays off as long as it gains more than it costs. Compute the **break-even price** of a call: how much more often episodes with calls are right than episodes without, divided by the mean number of calls in the episodes that have any. `rows` has the columns `right` and `calls`.
+# A call pays off as long as it gains more than it costs. Compute the **break-even price** of a call: how much more often episodes with calls are right than episodes without, divided by the mean number of calls in the episodes that have any. `rows` has the columns `right` and `calls`.
 #
 # <details><summary>Hint</summary>
 #
-# Split the rows by `calls > 0` first. For which kinds of question does the division matter?
+# Split the rows by `calls > 0` first. For which kinds of questions does the division matter?
 #
 # </details>
 
@@ -382,13 +381,13 @@ worth = start.groupby("kind", sort=False)[["right", "calls"]].apply(reference).r
 worth.round(2)
 
 # %% [markdown]
-# A call is worth most for products (0.86) and for prices (0.50), and little for sums (0.14). For facts, the episodes with a call are even right slightly less often, but with 15 questions that's well within chance. For bills it's zero: this start gets none of them right, with or without calls. So at the start, calls for bills have only a cost. The division matters most for prices, where two of the nine episodes with calls make more than one, and only a little for sums and facts.
+# A call is worth most for products (0.86) and for prices (0.50), and little for sums (0.14). For facts, the episodes with a call are even right slightly less often, but with 15 questions, that's well within chance. For bills, the break-even price is zero: the starting policy gets none of them right, with or without calls, so these calls only cost something. The division matters most for prices, where two of the nine episodes with calls make more than one, and only a little for sums and facts.
 #
 # If these values stayed the same during training, calls for products and prices would still pay off at a price of 0.2, and only calls for products at 0.6.
 #
 # ## 6. Three prices
 #
-# **Predict first.** The prices are 0, 0.2 and 0.6 for each call. Which kinds of question will each policy still call for?
+# **Predict first.** A call now costs 0, 0.2 or 0.6. For which kinds of questions will each policy still call a tool?
 
 # %%
 from postlab.course.extras import plot_calls
@@ -409,15 +408,13 @@ table = shown.groupby(["arm", "kind"], sort=False)[["calls", "right"]].mean().un
 table.round(2)
 
 # %% [markdown]
-# On average over the runs with a price of 0.2, most calls for sums and facts go away, while the calls for products grow from 0.47 to 0.83. (The tests below show how uncertain this is.) Without a price, needless calls go away in some runs and not in others. Two of the five seeds end with 0.8 calls per sum, more than at the start, and one with 0.07. In one seed, the policy still looks up 0.8 of the facts; in the others, it looks up at most 0.4. If the answer is right with or without the call, the reward gives no signal about the call, and chance decides which habit wins.
+# With a price of 0.2, most calls for sums and facts disappear on average, while calls for products increase from 0.47 to 0.83 per question. (The tests below show how uncertain this is.) Without a price, needless calls disappear in some runs but not in others. Two of the five runs end with 0.8 calls per sum, more than at the start, and one ends with 0.07. In one run, the policy still makes 0.8 calls per fact; in the others, it makes at most 0.4. If the answer is right with or without the call, the reward gives no signal about the call, and chance decides which habit wins.
 #
-# At 0.6, there are fewer calls for products than at 0.2 on three of the five seeds, though their break-even price was higher. For prices the seeds disagree. In two of them, the policy keeps making about one call per question, even at 0.6, which is more than the call was worth at the start. But it was the *start* that we measured: of its
-# nine episodes with a look-up, three ended wrong. With practice a call brings more, so the break-even price can rise during training. In seed 0, the look-ups are almost gone at 0.2 and gone at 0.6. The other two are in between, with 0.3 and 0.6 calls at 0.6.
+# For three of the five seeds, there are fewer calls for products at a price of 0.6 than at 0.2, although the break-even price for products was above 0.6. For price questions, the seeds disagree. For two of them, the policy keeps making about one call per question even at 0.6, which is more than the call was worth at the start. But that value describes the *starting* policy: three of its nine episodes with a lookup ended with a wrong answer. With practice, calls become more useful, so the break-even price can rise during training. For seed 0, lookups of prices have almost disappeared at 0.2 and are gone at 0.6. The other two seeds are in between, with 0.3 and 0.6 calls per question at 0.6.
 #
-# **No policy learns the bills.** At most one of 15 is right in any run. An episode has to look up the right thing, copy two numbers into the product, and copy the result. With almost no right answer, there's almost nothing to reinforce. It's remarkable that calls for bills still grow if they're free, and that two of five seeds keep
-# one or more even at 0.6. They are probably carried along by the other kinds, which share the beginning of the question or the form of the call.
+# **No policy learns to answer bills.** At most one of 15 is right in any run. The policy has to look up the right thing, copy two numbers into the product, and copy the result. With almost no right answers, there's almost nothing to reinforce. Nevertheless, calls for bills increase if they are free, and for two of the five seeds, the policy makes one or more per bill even at a price of 0.6. This habit has probably spread from the other kinds of questions, which share the beginning of the question or the form of the call.
 #
-# What happened with the seed whose policies stopped looking things up? The next cell shows the training steps that contained price questions.
+# Why did the policies trained with seed 0 stop looking up prices? The next cell shows the first and the last training step that contained price questions.
 
 # %%
 looked_up = []
@@ -437,14 +434,11 @@ looked_up = pd.DataFrame(looked_up).round(2)
 looked_up[looked_up["arm"].isin(["free", "0.2", "0.6"])].sort_values(["seed", "arm"])
 
 # %% [markdown]
-# In seed 0, by chance, the first four batches had no price question at all. These batches had bills and facts, which use the same look-up: for a bill, a look-up hardly ever leads to a reward, and for a fact, it's rarely needed. By the time the first price question came in step 5, a policy that pays for its calls had nearly stopped looking anything up: 0.12 calls per question at 0.2, none at 0.6, against 0.62
-# without a price. A call that's never sampled can't be rewarded, so it didn't come back. In seeds 1 and 2, price questions were in the first batch, and their calls grew from 0.4 to about one under every price.
-# The seeds that were added later fit less well: price questions were in their first or second batch, and yet their calls ended at 0.50 and 0.38 at 0.6.
+# With seed 0, the first four batches happened to contain no price questions at all. They contained bills and facts, which use the same lookup: for a bill, a lookup hardly ever leads to a reward, and for a fact, it's rarely needed. By the time the first price question came up, in step 5, a policy that pays for its calls had almost stopped looking anything up: it made 0.12 calls per question at 0.2 and none at 0.6, compared with 0.62 without a price. A call that's never sampled can't be rewarded, so lookups didn't come back. With seeds 1 and 2, price questions were in the first batch, and calls for them increased from 0.44 and 0.47 to about one at every price. The seeds that were added later fit this explanation less well: price questions were in their first or second batch, and yet calls for them ended at 0.50 and 0.38 at a price of 0.6.
 #
-# So a price on calls can remove a useful tool, perhaps because its bad uses come first. That's one seed of five, and an explanation after the fact. To test it, you'd train with the same seeds and put every kind into every batch.
+# So a price on calls can make a policy abandon a useful tool, perhaps because the policy first meets cases in which the tool doesn't help. But this happened with only one seed of five, and we found the explanation after the fact. To test it, you'd train with the same seeds and put every kind of question into every batch.
 #
-#
-# With the seed as the unit, for calls that the question doesn't need (sums and facts), calls that it does (products and prices), bills, and all answers; the p-values are corrected by Holm's method. `p` estimates the noise from all arms of the table together, and `alone` only from the two that are compared (a paired t-test).
+# The next table compares each price with free calls, with the seed as the unit of analysis. It has needless calls (for sums and facts), useful calls (for products and prices), calls for bills, and right answers of all kinds. The p values in the columns with 'Holm' are corrected by Holm's method. For `p`, the noise is estimated from all arms in the table together; for `alone`, it's estimated only from the two that are compared (a paired t test).
 
 # %%
 from scipy.stats import ttest_rel
@@ -479,16 +473,15 @@ def compared(pairs, rates=rates):
 compared([("0.2", "free"), ("0.6", "free")])
 
 # %% [markdown]
-# **With five seeds, a price seems to reduce calls, but the two tests disagree.** With the noise of all arms together, five of the eight differences are significant after the correction: needless calls and calls for bills at both prices, and the calls for products and prices at 0.6. (With the first three seeds, none was.) In these five, the difference is below zero on every seed.
-# But the two arms with a price resemble each other on most seeds, so pooling makes the noise of a comparison with free calls look too small. If each pair is tested alone, no difference is significant after the correction (the smallest corrected p is 0.07). So we have a hint, and more seeds would have to confirm it.
+# **With five seeds, a price seems to reduce calls, but the two tests disagree.** If the noise is estimated from all arms together, five of the eight differences are significant after the correction: needless calls and calls for bills at both prices, and calls for products and prices at 0.6. (With the first three seeds, none was significant.) All five differences are below zero for every seed. But for most seeds, the two arms with a price resemble each other, so pooling makes the noise of a comparison with free calls look too small. If each pair is tested alone, no difference is significant after the correction (the smallest corrected p value is 0.07). So this is only a hint, which more seeds would have to confirm.
 #
-# For right answers the difference between 0.2 and free calls is −0.016, with an interval from −0.09 to 0.06, which is inconclusive. At 0.6 it's −0.093 (−0.17 to −0.02), and inconclusive as well after the correction (p = 0.07). It would be wrong to say that the price costs nothing.
+# For right answers, the difference between a price of 0.2 and free calls is −0.016 (−0.09 to 0.06), which is inconclusive. At 0.6, it's −0.093 (−0.17 to −0.02), which is also inconclusive after the correction (p = 0.07). So we can't conclude that a price leaves the accuracy unchanged.
 #
 # ## 7. A tool that lies
 #
-# Now we make the calculator wrong. In one arm, it was already wrong in training: half of its results were off by one to nine, and calls were free. We evaluate the policies of both arms with an honest calculator and with one that is always wrong. The look-up always stays honest.
+# Next, we let the calculator return wrong results. In one arm, it did so during training: half of its results were off by one to nine, and calls were free. We compare the policies from this arm with those from the arm with free calls and an honest calculator. Both are evaluated with an honest calculator and with one that is always wrong. The lookup is always honest.
 #
-# **Predict first.** Which policy still gets sums right if the calculator lies? And what does the policy that was trained with the lying calculator do about products?
+# **Predict first.** Which policy still gets sums right if the calculator lies? And how will the policy that was trained with the lying calculator handle products?
 
 # %%
 from postlab.course.extras import plot_trust
@@ -514,9 +507,9 @@ rates[rates["arm"].isin(["free", "liar"])].groupby(["arm", "kind"], sort=False)[
 ].mean().unstack(0).round(2)
 
 # %% [markdown]
-# **If the calculator lies, the policies that trained with an honest one get between 0.07 and 0.67 of the sums right; those that trained with the liar get between 0.80 and 1.00.** The likely reason is in the table: after training with the liar, the policies hardly call the (here honest) calculator for a sum any more. The policy can work out sums by itself, and its own answer is better than the calculator's. It learned to avoid these calls without any price on them. The honest arm also shows that the number of calls matters: its seed with 0.67 is the one that calls for the fewest sums, and the two seeds with the fewest right answers call for the most, even though their calculator never lied in training.
+# **If the calculator lies, the policies that were trained with an honest one get 7% to 67% of the sums right; those that were trained with a lying one get 80% to 100% right.** The table shows the likely reason: after training with a lying calculator, the policies hardly call the calculator for sums anymore. (The calls in the table were counted with an honest one.) A policy can work out sums by itself, and its own answers were better than the calculator's in training. So it learned to avoid these calls even though they had no price. The runs that were trained with an honest calculator also show that the number of calls matters: the run with 67% makes the fewest calls for sums, and the two runs with the fewest right answers make the most.
 #
-# With the seed as the unit of analysis, this is the difference between the arms for sums with a lying calculator:
+# The next cell shows the difference between the arms for sums with a lying calculator. The seed is the unit of analysis:
 
 # %%
 lied_to = trust[(trust["kind"] == "sum") & (trust["tools"] == "lying")]
@@ -525,17 +518,15 @@ scores = lied_to.groupby("arm", sort=False)["right"].apply(list).to_dict()
 print(f"{d.difference:+.2f} ({d.low:+.2f} to {d.high:+.2f}), p = {d.p:.3f}, {d.n} seeds")
 
 # %% [markdown]
-# The difference is large and conclusive. With the first three seeds, it was just as large, but its interval still reached below zero. The seeds differ a lot in the honest arm, because they make between 0.07 and 0.80 calls per sum.
+# The difference is large and conclusive. With the first three seeds, it was just as large, but its interval still reached below zero. After training with an honest calculator, the results differ a lot between seeds, because the policies make between 0.07 and 0.80 calls per sum.
 #
-# For products it's different. The policies that knew the liar still make 0.88 calls for each of them, because half of the results were right in training, and without a call they would get nothing. When the calculator always lies, they get no product right either. So they haven't learned to check a result. They have learned where they do better without
-# the tool.
+# The answer for products is different. The policies that were trained with a lying calculator still make 0.88 calls per product, because half of the results were right in training, and without a call, they would earn nothing. When the calculator always lies, they don't get any products right either. So they haven't learned to check a result. They have learned only where they do better without the tool.
 #
 # ## 8. Whose credit is it?
 #
-# An episode earns one reward, so GRPO gives all of its tokens the same advantage: the call, the second call and the answer. That's a crude way to assign credit. If a right answer follows a needless call, the answer's tokens are penalised for the call. And if the call was right but the policy copied the result wrongly, the call is penalised for the copying error.
+# An episode earns one reward, so with GRPO, all of its tokens get the same advantage, whether they belong to the first call, the second call or the answer. That's a crude way to assign credit. If a right answer follows a needless call, the answer's tokens are penalized for the call. And if the call was right but the policy copied the result wrongly, the call is penalized for the copying error.
 #
-# With **credit by turns**, each turn gets the rewards from that turn onwards: its own price and everything that follows. Its advantage comes from a comparison with the episodes of the group that also have such a turn. So the first turn is judged as before, while an answer after a call is compared only with other answers after a call. `credited_by_turn` is a subclass of TRL's
-# trainer that does this in twenty lines.
+# With **credit by turns**, each turn gets the rewards from that turn on: its own price and everything that follows. Its advantage comes from a comparison with the same turn in the group's other episodes, if they have one. So the first turn is judged as before, while an answer after a call is compared only with what other episodes do after a call. `credited_by_turn` makes a subclass of TRL's trainer that does this in about twenty lines.
 
 # %%
 from postlab.course.extras import turn_advantages
@@ -546,7 +537,7 @@ print("one for the episode: ", [round(turns[0], 2) for turns in turn_advantages(
 print("by turns:            ", [[round(a, 2) for a in turns] for turns in turn_advantages(group)])
 
 # %% [markdown]
-# Two episodes worked out a sum by themselves, and two called the calculator. All four answers are right. With one advantage per episode, the answers after a call are pushed down as hard as the call itself, by −0.87. With credit by turns, only the call is pushed down: the answers after a call all have the same reward, so their advantages are zero. In a real episode, the two kinds of credit look like this:
+# In two of these episodes, the policy works out a sum by itself, and in the other two, it calls the calculator. All four answers are right. With one advantage per episode, the answers after a call get the same advantage as the call itself, −0.87. With credit by turns, only the call is pushed down: both answers after a call have the same reward, so their advantages are zero. In a sampled episode, credit by turns looks like this:
 
 # %%
 from postlab.course.extras import credited_by_turn
@@ -567,12 +558,13 @@ plot_episode(
 compared([("0.2 by turn", "0.2")])
 
 # %% [markdown]
-# **Here, credit by turns makes no difference that we can show.** No difference is significant after the correction (the smallest corrected p is 0.14). Before it, one interval excludes zero: with credit by turns, there are 0.03 *more* needless calls per question. For right answers, the interval goes from −0.040 to 0.019, so a gain of more than two points isn't likely in this setting. But the setting gives it little to do. Most episodes have no call or one. Only bills need two, and there
-# both arms found almost no reward to share. It isn't evidence about long episodes with many turns, for which the method was made.
+# In the stored output, the question was about 23 tables, but the policy multiplied the price by 16. So the answer is wrong, and the two calls only cost something. The first call is pushed down for this, although the mistake is in the second one. The second call and the answer have an advantage of zero, because no episode in the group got more reward from these turns on.
+#
+# The table compares the arm with credit by turns with the arm that has the same price and one advantage per episode. **Credit by turns makes no difference here that we can show.** None of the four differences is significant after the correction (the smallest corrected p value is 0.14). Without the correction, one interval excludes zero: with credit by turns, there are 0.03 *more* needless calls per question. For right answers, the interval goes from −0.040 to 0.019, so a gain of more than two points isn't likely in this setting. But credit by turns has little effect on such short episodes. Most of them contain at most one call. Only bills need two, and in both arms, bills earned almost no reward that could be divided. This result isn't evidence about long episodes with many turns, for which the method was made.
 #
 # ## 9. What it costs, and what changes on a GPU
 #
-# A call isn't free even if it's priced at zero: it takes tokens that the policy has to sample, a reply that it has to read, and another turn. In the recorded runs, the policy's own tokens per episode were:
+# A call isn't free even if its price is zero: it takes tokens that the policy has to sample, a reply that it has to read, and another turn. The next table shows how many tokens per episode the policy itself wrote in the recorded runs:
 
 # %%
 tokens = pd.DataFrame(
@@ -584,27 +576,26 @@ tokens = pd.DataFrame(
 tokens.groupby("arm", sort=False)[["first three steps", "last three steps"]].mean().round(1)
 
 # %% [markdown]
-# All arms start with about 14 tokens. In the last three steps, policies with free calls write about 17, and those that pay for them 15. A call is no longer than a sum that's worked out, so the difference is smaller than the difference in calls. The steps had different questions in them, so compare the arms with each other rather
-# than the first steps with the last. And this counts only the policy's own tokens. Each call also makes the model read a reply and begin another turn, which is where the time goes with a real tool.
+# All arms start with about 14 tokens. In the last three steps, policies with free calls write about 17 tokens, and those that pay for calls write about 15. A call is no longer than a worked-out sum, so the arms differ less in tokens than in calls. The steps contained different questions, so compare the arms with each other rather than the first steps with the last. And this counts only the policy's own tokens. With each call, the model also has to read a reply and begin another turn. With a real tool, that's where the time goes.
 #
-# On a GPU, set `place = lab` and take a model whose template TRL can parse, such as Qwen2.5 or Qwen3. `with_tools` then changes nothing, and you can leave out the SFT. A few things are worth knowing before you pay for it:
+# On a GPU, set `place = lab` and take a model whose template TRL can parse, such as Qwen2.5 or Qwen3. `with_tools` then changes nothing, and you can leave out the SFT. A few things are worth knowing before you pay for a GPU:
 #
 # - `max_completion_length` limits the whole episode: all turns, including the tools' tokens. A reply that doesn't fit is dropped, and the episode ends with the call.
 # - With `use_vllm=True`, each turn is a separate request, and a batch waits for its slowest episode. If a tool waits for a network, make it an `async` method, because TRL runs these concurrently.
-# - You can combine the mask with the importance-sampling correction from the extra on samplers: the ratio is taken only over the policy's own tokens.
+# - You can combine the mask with the importance-sampling correction from the extra on [samplers](sampler_mismatch.ipynb): the ratio is computed only for the policy's own tokens.
 # - A tool that raises an exception doesn't stop the run. Its error message becomes the reply, and `tools/failure_frequency` in the log counts it.
 #
-# **Ready-made environments.** You don't have to write every environment yourself. [OpenEnv](https://huggingface.co/docs/trl/en/openenv) offers environments that run on a server, such as games or a browser. [Harbor](https://huggingface.co/docs/trl/en/harbor) runs tasks in sandboxes, each with an instruction, a container and a test that gives the reward. In TRL 1.14.2, `HarborSpec` from `trl.experimental.harbor` supplies all three things that the trainer needs: `train_dataset`, `environment_factory` and `reward_funcs`. Both plug into the same `environment_factory` that you used above.
+# **Ready-made environments.** You don't have to write every environment yourself. [OpenEnv](https://huggingface.co/docs/trl/en/openenv) offers environments that run on a server, such as games or a browser. [Harbor](https://huggingface.co/docs/trl/en/harbor) runs tasks in sandboxes. Each task has an instruction, a container and a test that gives the reward. In TRL 1.14.2, `HarborSpec` from `trl.experimental.harbor` supplies all three things that the trainer needs: `train_dataset`, `environment_factory` and `reward_funcs`. Both plug into the same `environment_factory` that you used above.
 #
-# **What others report.** The [search recipe of the Tinker cookbook](https://github.com/thinking-machines-lab/tinker-cookbook/blob/main/tinker_cookbook/recipes/search_tool/README.md) repeats Search-R1: a policy learns to call a search engine over Wikipedia. These are its results, not ours, and the page mentions no repeated seeds:
+# **What others report.** The [search recipe of the Tinker cookbook](https://github.com/thinking-machines-lab/tinker-cookbook/blob/main/tinker_cookbook/recipes/search_tool/README.md) replicates Search-R1: a policy learns to call a search engine over Wikipedia. We didn't reproduce these results, and the page doesn't mention repeated seeds:
 #
 # | model | settings | steps | result |
 # |---|---|---|---|
-# | Qwen2.5-7B-Instruct | Tinker's importance-weighted REINFORCE; another search index than the paper's | not stated | 51.6 on Natural Questions, 67.3 on TriviaQA, 49.7 on HotpotQA, 42.8 on 2WikiMultihopQA |
+# | Qwen2.5-7B-Instruct | Tinker's importance-weighted REINFORCE; not the same search index as in the paper | not stated | 51.6 on Natural Questions, 67.3 on TriviaQA, 49.7 on HotpotQA, 42.8 on 2WikiMultihopQA |
 # | the same, as reported by the Search-R1 paper | | | 42.9, 62.3, 38.6, 34.6 |
 # | Qwen3.5-4B without thinking | defaults: LoRA rank 32, rate 4e-5, batch of 512, groups of 8, at most 5 turns | 30 | training reward 0.39 to 0.60; Natural Questions 0.27 to 0.47, HotpotQA 0.47 to 0.70 |
 #
-# The page also says what to watch: weaker models learn to search within 10 to 25 steps, so the number of turns per episode rises above 2. Qwen3.5-4B makes about three turns per episode from the start, so only its reward shows that it learns.
+# The page also says what to watch: weaker models learn to search within 10 to 25 steps, so the number of turns per episode rises above 2. Qwen3.5-4B takes about three turns per episode from the start, so only its reward shows that it learns.
 #
 # ## Reading
 #
@@ -618,18 +609,18 @@ tokens.groupby("arm", sort=False)[["first three steps", "last three steps"]].mea
 #
 # ## Interview questions
 #
-# <details><summary>Why are tool outputs masked in the loss, and what else has to be right for that?</summary>
+# <details><summary>Why are tool outputs masked in the loss, and what else has to be right for the mask to work?</summary>
 #
-# The policy didn't write them, so their log-probabilities say nothing about its decisions. Training on them would teach it to imitate the tool, or to make up results without calling. The mask is right only if the token boundaries are right: the tool's tokens have to be appended to the sampled ones, not rendered again from text, since a second tokenization may differ from what was sampled. I'd also check that the end-of-turn token of a call counts as the model's own, because this token ends the call.
+# The policy didn't write them, so their log-probabilities say nothing about its decisions. Training on them would teach it to imitate the tool, or to make up results without calling. The mask is right only if the token boundaries are right: the tool's tokens have to be appended to the sampled ones, not rendered again from text, since a second tokenization may differ from what was sampled. I'd also check that the end-of-turn token after a call counts as one of the model's own tokens, because the model has to learn to end the call.
 #
 # </details>
-# <details><summary>Your agent calls its search tool on every question, even on those that it could answer. What do you do?</summary>
+# <details><summary>Your agent calls its search tool for every question, even for those that it could answer by itself. What do you do?</summary>
 #
-# First measure whether the calls hurt: check latency, money, and accuracy when the tool is wrong. An outcome reward doesn't penalise needless calls, so you can't count on them to disappear by themselves. I'd compare accuracy with and without calls for each kind of question, and set a price below the gain where calls are needed. I'd also watch for the opposite failure: a price can also make the policy abandon a useful tool if its first uses aren't rewarded. Tasks that need several calls are most at risk, since they pay the price several times.
+# First, I'd measure whether the calls do any harm: I'd check the latency, the cost, and the accuracy when the tool is wrong. An outcome reward doesn't penalize needless calls, so you can't count on them to disappear by themselves. I'd compare the accuracy with and without calls for each kind of question and set a price that's lower than the gain where calls are needed. I'd also watch for the opposite failure: a price can make the policy abandon a useful tool if its first uses aren't rewarded. Tasks that need several calls are most at risk, since they pay the price several times.
 #
 # </details>
 # <details><summary>How would you make an agent robust against a tool that is sometimes wrong?</summary>
 #
-# The agent has to see wrong results in training, with a reward based on the truth; a policy that has only seen honest tools copies whatever it's told. Then the agent can learn when its own answer is better than the tool's. To do more than avoid the tool, the agent needs a way to check a result: a second source, an estimate of its own, or a repeated call.
+# The agent has to see wrong results in training, with a reward based on the truth; a policy that has seen only honest tools copies whatever they return. Then the agent can learn when its own answer is better than the tool's. To do more than avoid the tool, the agent needs a way to check a result: a second source, an estimate of its own, or a repeated call.
 #
 # </details>
