@@ -57,7 +57,7 @@ from postlab import constitution as cai
 from postlab.tinyworld.oracle import read
 
 TARGET = RESULTS / "week09" / "equal.json"
-SEEDS = (0, 1, 2, 3, 4, 5)
+SEEDS = (0, 1, 2, 3, 4)
 SETTINGS: dict[str, Any] = {
     "prompts": 640,  # of which the first pairs that fit are taken
     "pairs": {"unsafe": 32, "howto": 48, "unknown": 16},

@@ -287,3 +287,36 @@ def test_people_label_the_critical_family_only(arm, votes, counts):
     assert (bought, Counter(labels)) == (votes, counts)
     by_people = [family for family, p in zip(FAMILY, labels, strict=True) if p == 0.0]
     assert set(by_people) <= {"unsafe"} and len(by_people) == votes
+
+
+# The third experiment: labels at equal counts of pairs ---
+
+equal = module_at(ROOT / "notebooks" / "experiments" / "week09_equal.py", "week09_equal")
+KINDS = ["unsafe"] * 32 + ["howto"] * 48 + ["unknown"] * 16
+ALIKE = {
+    "seed": 0,
+    "families": KINDS,
+    "AI": ["b"] * 96,
+    "people": ["tie"] * 96,  # to tell their votes from the others'
+    "exact": ["a"] * 96,
+}
+
+
+@pytest.mark.parametrize(
+    ("arm", "by_people", "votes"),
+    [("AI", {}, 0), ("hybrid", {"unsafe": 32}, 32), ("hybrid 16", {"unsafe": 16}, 16)]
+    + [("how-tos", {"howto": 32}, 32), ("people", equal.SETTINGS["pairs"], 96)],
+)
+def test_people_vote_on_the_families_of_the_arm_and_every_pair_keeps_a_label(arm, by_people, votes):
+    labels, bought = equal.labels_of(arm, ALIKE)
+    assert len(labels) == 96 and bought == votes
+    places = Counter(k for k, label in zip(KINDS, labels, strict=True) if label == "tie")
+    assert places == by_people
+
+
+def test_fewer_votes_are_a_part_of_more_votes_and_exact_people_are_never_wrong():
+    few, many = (equal.labels_of(arm, ALIKE)[0] for arm in ("hybrid 16", "hybrid"))
+    assert all(b == "tie" for a, b in zip(few, many, strict=True) if a == "tie")
+    labels, _ = equal.labels_of("people, exact", ALIKE)
+    assert equal.wrong(labels, ALIKE) == dict.fromkeys(equal.SETTINGS["pairs"], 0)
+    assert equal.wrong(ALIKE["AI"], ALIKE) == equal.SETTINGS["pairs"]
