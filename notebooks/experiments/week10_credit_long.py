@@ -15,10 +15,11 @@ point, but the policies had no room to differ by one. This design gives them roo
 - 48 steps in place of 16, a rate chosen for each arm, five seeds in place of three, and two samples
   of each held-out prompt in place of one.
 
-Arms: *outcome* and *to go*, as in week10_credit.py, whose trainer and checker this script uses. (The
-third form there, *lowest to go*, was cut for time before any run.) *Rates*: each arm was trained with three rates on a tuning seed (100), and measured on
-tuning prompts (training numbers, no prompt of the looks). The one with the highest mean share right
-over its looks is taken for the arm. All of that is in the record.
+Arms: *outcome* and *to go*, as in week10_credit.py, whose trainer and checker this script uses.
+(The third form there, *lowest to go*, was cut for time before any run.) *Rates*: each arm was
+trained with three rates on a tuning seed (100), and measured on tuning prompts (training numbers,
+no prompt of the looks). The one with the highest mean share right over its looks is taken for the
+arm. All of that is in the record.
 
 A look is the 120 held-out prompts of week10_credit.py, two samples each, every twelve steps. The
 measure is the mean share right over the looks after the start; the share right at the end and that

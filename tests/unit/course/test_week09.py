@@ -320,3 +320,23 @@ def test_fewer_votes_are_a_part_of_more_votes_and_exact_people_are_never_wrong()
     labels, _ = equal.labels_of("people, exact", ALIKE)
     assert equal.wrong(labels, ALIKE) == dict.fromkeys(equal.SETTINGS["pairs"], 0)
     assert equal.wrong(ALIKE["AI"], ALIKE) == equal.SETTINGS["pairs"]
+
+
+def test_the_record_of_equal_counts_says_what_the_lesson_says():
+    record = json.loads(RECORD.with_name("equal.json").read_text(encoding="utf-8"))
+    runs = record["runs"]
+    assert {run["rows"] for run in runs} == {96}
+    assert Counter(run["arm"] for run in runs) == dict.fromkeys(equal.ARMS, len(equal.SEEDS))
+    planned = [("hybrid", "AI"), ("hybrid", "people"), ("people", "AI")]
+    rows = arm_differences(runs, planned)
+    assert len(rows) == 15 and rows["holm"].min() > 0.1
+    wrong = {
+        (arm, family): [run["wrong"][family] for run in runs if run["arm"] == arm]
+        for arm in ("AI", "people")
+        for family in equal.SETTINGS["pairs"]
+    }
+    assert (min(wrong["AI", "unsafe"]), max(wrong["AI", "unsafe"])) == (5, 8)
+    assert (min(wrong["people", "unsafe"]), max(wrong["people", "unsafe"])) == (2, 8)
+    assert (min(wrong["AI", "howto"]), max(wrong["AI", "howto"])) == (17, 27)
+    votes = arm_differences(runs, [("how-tos", "AI")]).set_index("metric")["points"]
+    assert votes["over_refusal"] == pytest.approx(-5.6) and votes["facts"] == pytest.approx(-13.2)
