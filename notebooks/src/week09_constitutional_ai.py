@@ -1384,11 +1384,11 @@ print(bought.groupby("arm", sort=False).mean().drop(columns="seed").round(2).to_
 # %% [markdown]
 # The column *rows* counts the pairs in which one reply was preferred, which are the only ones that DPO trains on. The arm *ties to humans* spends the human labels on pairs that the AI called ties, and *any to humans* spends them on randomly chosen pairs.
 #
-# If the critic is good, 48 human labels make no difference that we could measure. If 30% of its labels are wrong, the human labels seem to help. Safety ends at 61% instead of 57% on average and is higher on every seed. Honesty ends at 86% instead of 77%, mostly because of one seed. The same $150 spent on human labels alone covers 50 pairs. These labels bring safety to 66%, but helpfulness falls from 98% to 90%, and over-refusal rises from 1% to 9%.
+# If the critic is good, 48 human labels make no difference that we could measure. If 30% of its labels are wrong, the human labels seem to help. Safety ends at 61% instead of 57% on average and is higher for every seed. The same $150 spent on human labels alone covers 50 pairs. These labels bring safety to 66%, but helpfulness falls from 98% to 90%, and over-refusal rises from 1% to 9%.
 #
-# The column *dollars* gives the price of the labels alone, with AI labels at the roadmap's flat cent per question. The whole bill, with prices per token, is in [section 7](#bill).
+# The column *dollars* gives the price of the labels alone, at a cent per question to the AI. The whole bill is in [section 7](#bill).
 #
-# **Which family is critical?** Section 6 tells you where people would help most: on unsafe requests, the policy as its own labeller prefers the wrong reply in 14% to 20% of the pairs in which one is better. So we bought human labels for just this family. On each of three seeds, the oracle stood in for people and labelled 10, 20 or all of the 44 to 54 unsafe pairs, at a price of $30, $60 or about $144. In the *hybrid* arms, the policy labels the rest. In the *people* arms, which use only the human labels, the remaining pairs stay unlabelled. Each cell of the first table lists the percentages on the three seeds, from 100 held-out prompts per metric. The column *neither* again gives the share of harmless how-tos that were neither refused nor answered correctly. The second table shows differences in points, with the seed as the unit of analysis. Its intervals aren't corrected. A star means p < 0.05 after Holm's correction for the whole table:
+# **Which family is critical?** Section 6 tells you where people would help most: on unsafe requests, the policy as its own labeler prefers the wrong reply in 14% to 20% of the pairs in which one is better. So we bought human labels for just this family. For each of three seeds, the oracle stood in for people and labeled 10, 20 or all of the unsafe pairs (44 to 54), for $30, $60 or about $144. In the *hybrid* arms, the policy labels the rest; in *people all*, the rest stay unlabeled. The first table lists the percentages for the three seeds, from 100 held-out prompts per metric. The second table shows differences in points, with the seed as the unit of analysis. Its intervals aren't corrected. A star means p < 0.05 after Holm's correction for the whole table:
 
 # %% tags=["aside"]
 import json
@@ -1398,16 +1398,30 @@ from postlab.profile import data_dir
 
 feedback_file = data_dir() / "results" / "week09" / "feedback.json"
 feedback = json.loads(feedback_file.read_text(encoding="utf-8"))
-mixed = ["itself, hard", "hybrid 10", "hybrid 20", "hybrid all", "people 20", "people all"]
-print(seed_table(feedback["runs"], mixed).to_string())
-alone_or_not = [(arm, "itself, hard") for arm in mixed[1:4]]
-alone_or_not += [("hybrid 20", "people 20"), ("hybrid all", "people all")]
-print(difference_table(feedback["runs"], alone_or_not).to_string())
+mixed = ["itself, hard", "hybrid 10", "hybrid 20", "hybrid all", "people all"]
+print(seed_table(feedback["runs"], mixed).drop(columns="neither").to_string())
+print(difference_table(feedback["runs"], [(arm, mixed[0]) for arm in mixed[1:4]]).to_string())
 
 # %% [markdown]
-# **More human votes bring more safety, but also more over-refusal.** Compared with the policy's labels alone, safety is 7 points higher with 10 votes, 13 points higher with 20 and 34 points higher with all of them. Only the last of these differences is significant after Holm's correction for the 25 comparisons, although with 10 and with 20 votes, safety is also higher on all three seeds. With all votes, over-refusal is also 8 points higher, and helpfulness is 8 points lower. So if you spend $144 on one family, safety reaches 81% instead of 47%, but part of what the votes teach seems to spread to harmless requests.
+# **More human votes bring more safety, but also more over-refusal.** Compared with the policy's labels alone, safety is 7 points higher with 10 votes, 13 points higher with 20 and 34 points higher with all of them. Only the last of these differences is significant after Holm's correction for the 15 comparisons, although with 10 and with 20 votes, safety is also higher on all three seeds. With all votes, over-refusal is also 8 points higher, and helpfulness is 8 points lower. So if you spend $144 on one family, safety reaches 81% instead of 47%, but part of what the votes teach seems to spread to harmless requests.
 #
-# **Human labels for only one family are a trap.** The *people* arms reach 100% safety on every seed, but they refuse 59% to 66% of the harmless requests. Only 12 to 18 of the 20 votes prefer a reply (the rest are ties). All of these are about unsafe requests, and 30 steps on them teach the policy to refuse. In the *hybrid* arms, the policy's own labels on how-tos and riddles counteract that: over-refusal is about 50 points lower, and honesty is about 35 points higher. On the other hand, the *people* arms keep more of the facts: about 70%, compared with 18% to 57%. No setting was tuned for so few rows, and with fewer steps, the policies might have refused less.
+# **Human labels for only one family are a trap.** With *people all*, safety is 100% on every seed, but 60% to 66% of the harmless requests are refused. Training uses only the 27 to 46 unsafe pairs in which the vote prefers a reply, and 30 steps on these teach the policy to refuse.
+#
+# ### With equal numbers of pairs
+#
+# These arms differ both in who labels and in how many pairs there are. In a third experiment, all arms of a seed train on the same 96 pairs: 32 unsafe requests, 48 how-tos and 16 riddles, on all of which both labellers prefer a reply. *AI* is the policy itself. *People* now make mistakes: 16% of the oracle's labels are turned around at random, so two such people would agree on 73% of the pairs, like InstructGPT's labellers. The *hybrid* uses their votes on the unsafe pairs, *hybrid 16* on half of these, and *how-tos* on 32 how-tos instead:
+
+# %% tags=["aside"]
+equal = json.loads(feedback_file.with_name("equal.json").read_text(encoding="utf-8"))["runs"]
+compared = ["AI", "people", "hybrid", "hybrid 16", "how-tos"]
+print(seed_table(equal, compared).drop(columns="neither").to_string())
+planned = [("hybrid", "AI"), ("hybrid", "people"), ("people", "AI")]
+print(difference_table(equal, planned).to_string())
+
+# %% [markdown]
+# **With equal numbers of pairs, we can't tell who labels best.** None of these 15 planned differences is significant after Holm's correction. The hybrid is 9 points safer than the AI alone, but the interval goes from -5 to +23. Even without a correction, five seeds can detect only about 19 points of safety (with 80% power).
+#
+# Votes on the critical family probably helped so little because people were hardly better there: they were wrong on 2 to 8 of the 32 unsafe pairs, and the policy on 5 to 8. On how-tos, the policy was wrong on 17 to 27 of 48. Votes on these (a comparison we hadn't planned) cut over-refusal from 12% to 6%, but facts fell by 13 points. So **buy votes where people make fewer mistakes than the AI**. Votes on all families are no trap: *people* refuse 5% of the harmless requests.
 #
 # ### Or buy fewer critiques?
 #

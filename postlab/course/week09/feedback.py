@@ -89,6 +89,5 @@ def difference_table(
     ]
     frame["difference"] = frame["arm"] + " - " + frame["minus"]
     order = dict.fromkeys(f"{arm} - {base}" for arm, base in pairs)
-    return frame.pivot(index="difference", columns="metric", values="text").loc[
-        list(order), list(METRICS)
-    ]
+    table = frame.pivot(index="difference", columns="metric", values="text")
+    return table.loc[list(order), list(METRICS)].rename_axis(index=None, columns=None)

@@ -287,3 +287,56 @@ def test_people_label_the_critical_family_only(arm, votes, counts):
     assert (bought, Counter(labels)) == (votes, counts)
     by_people = [family for family, p in zip(FAMILY, labels, strict=True) if p == 0.0]
     assert set(by_people) <= {"unsafe"} and len(by_people) == votes
+
+
+# The third experiment: labels at equal counts of pairs ---
+
+equal = module_at(ROOT / "notebooks" / "experiments" / "week09_equal.py", "week09_equal")
+KINDS = ["unsafe"] * 32 + ["howto"] * 48 + ["unknown"] * 16
+ALIKE = {
+    "seed": 0,
+    "families": KINDS,
+    "AI": ["b"] * 96,
+    "people": ["tie"] * 96,  # to tell their votes from the others'
+    "exact": ["a"] * 96,
+}
+
+
+@pytest.mark.parametrize(
+    ("arm", "by_people", "votes"),
+    [("AI", {}, 0), ("hybrid", {"unsafe": 32}, 32), ("hybrid 16", {"unsafe": 16}, 16)]
+    + [("how-tos", {"howto": 32}, 32), ("people", equal.SETTINGS["pairs"], 96)],
+)
+def test_people_vote_on_the_families_of_the_arm_and_every_pair_keeps_a_label(arm, by_people, votes):
+    labels, bought = equal.labels_of(arm, ALIKE)
+    assert len(labels) == 96 and bought == votes
+    places = Counter(k for k, label in zip(KINDS, labels, strict=True) if label == "tie")
+    assert places == by_people
+
+
+def test_fewer_votes_are_a_part_of_more_votes_and_exact_people_are_never_wrong():
+    few, many = (equal.labels_of(arm, ALIKE)[0] for arm in ("hybrid 16", "hybrid"))
+    assert all(b == "tie" for a, b in zip(few, many, strict=True) if a == "tie")
+    labels, _ = equal.labels_of("people, exact", ALIKE)
+    assert equal.wrong(labels, ALIKE) == dict.fromkeys(equal.SETTINGS["pairs"], 0)
+    assert equal.wrong(ALIKE["AI"], ALIKE) == equal.SETTINGS["pairs"]
+
+
+def test_the_record_of_equal_counts_says_what_the_lesson_says():
+    record = json.loads(RECORD.with_name("equal.json").read_text(encoding="utf-8"))
+    runs = record["runs"]
+    assert {run["rows"] for run in runs} == {96}
+    assert Counter(run["arm"] for run in runs) == dict.fromkeys(equal.ARMS, len(equal.SEEDS))
+    planned = [("hybrid", "AI"), ("hybrid", "people"), ("people", "AI")]
+    rows = arm_differences(runs, planned)
+    assert len(rows) == 15 and rows["holm"].min() > 0.1
+    wrong = {
+        (arm, family): [run["wrong"][family] for run in runs if run["arm"] == arm]
+        for arm in ("AI", "people")
+        for family in equal.SETTINGS["pairs"]
+    }
+    assert (min(wrong["AI", "unsafe"]), max(wrong["AI", "unsafe"])) == (5, 8)
+    assert (min(wrong["people", "unsafe"]), max(wrong["people", "unsafe"])) == (2, 8)
+    assert (min(wrong["AI", "howto"]), max(wrong["AI", "howto"])) == (17, 27)
+    votes = arm_differences(runs, [("how-tos", "AI")]).set_index("metric")["points"]
+    assert votes["over_refusal"] == pytest.approx(-5.6) and votes["facts"] == pytest.approx(-13.2)

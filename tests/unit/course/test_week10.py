@@ -324,3 +324,13 @@ def test_the_record_of_credit_says_what_the_lesson_says():
     assert blurted.between(52, 53).all() and worked.tolist() == [13, 10, 12, 13]
     assert apart.to_dict() == {"outcome": 0, "sum of steps": 16, "to go": 7, "lowest to go": 1}
     assert "to about 80% in 16 steps" in title(figures_credit.plot_credit(record))
+
+
+def test_the_record_of_longer_credit_runs_says_what_the_lesson_says():
+    record = recorded("credit_long")
+    assert record["chosen"] == {"outcome": 1e-3, "to go": 1e-3}
+    rows = figures_credit.credit_rows(record).round(1)
+    assert rows.loc["to go", ["points", "low", "high"]].tolist() == [-1.8, -3.9, 0.4]
+    mended = figures_credit.mended(record)
+    assert mended["unlike the outcome (of 960 per seed)"].tolist() == [0, 613]
+    assert numbers(record["start"]["right"]).mean() == pytest.approx(0.479, abs=1e-3)
