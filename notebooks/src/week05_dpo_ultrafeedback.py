@@ -482,7 +482,8 @@ moved.round(2)
 from postlab.profile import data_dir
 
 recorded = json.loads((data_dir() / "results" / "week05" / "preferences.json").read_text())
-pd.Series(recorded["provenance"], name="recorded").to_frame()
+made_by = ("command", "commit", "seeds", "date", "device")
+print({name: recorded["provenance"][name] for name in made_by})
 
 # %%
 import numpy as np

@@ -469,7 +469,8 @@ from postlab.profile import data_dir
 
 path = data_dir() / "results" / "week09" / "cai.json"
 recorded = json.loads(path.read_text(encoding="utf-8"))
-pd.Series(recorded["provenance"], name="recorded").to_frame()
+made_by = ("command", "commit", "seeds", "date", "device")
+print({name: recorded["provenance"][name] for name in made_by})
 
 # %% [markdown]
 # Each dot is the mean of the three seeds, and each small stroke is one seed. The line is the 95% interval over prompts, which doesn't include the variation between seeds:

@@ -689,7 +689,8 @@ labels.set_index(["replies", "hard", "seed"]).sort_index()
 # In replies with several steps, 6.5% to 9% of the wrong steps were labeled right, and at most 0.5% of the right steps were labeled wrong. Luck doesn't explain most of the missed mistakes: their share hardly falls if at least half of the rollouts, rather than just one, have to be right. Some of the missed steps may be wrong in form only. For example, if a right addition has a stray `A:` in front of it, the oracle rejects that addition and everything after it, but the verifier reads only the final answer. We can't count these cases, because the record doesn't contain the solutions. The next cell shows where the record comes from:
 
 # %% tags=["aside"]
-pd.Series(recorded["provenance"], name="recorded").to_frame()
+made_by = ("command", "commit", "seeds", "date", "device")
+print({name: recorded["provenance"][name] for name in made_by})
 
 # %% [markdown]
 # <a id="deeper-best" name="deeper-best"></a>

@@ -313,7 +313,8 @@ from postlab.profile import data_dir
 
 recorded = json.loads((data_dir() / "results" / "week11" / "objectives.json").read_text("utf-8"))
 seeds = recorded["provenance"]["seeds"]
-pd.Series(recorded["provenance"], name="recorded").to_frame()
+made_by = ("command", "commit", "seeds", "date", "device")
+print({name: recorded["provenance"][name] for name in made_by})
 
 # %% [markdown]
 # The seed determines the training rows, the prompts, their order and the sampling. All runs except the targeted ones start from the same SFT stage, and all policies are measured on the same 100 held-out prompts per family.
