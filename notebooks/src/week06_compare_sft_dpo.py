@@ -524,7 +524,7 @@ vars(preference_rate(votes, swapped=False))  # only the questions that showed SF
 # <a id="ship" name="ship"></a>
 # ## 8. Would you ship it?
 #
-# Now apply the rule from section 1, without changing it. A gain has to be significant after the correction. A loss counts as *ruled out* only if the lower end of the interval is within the margin. If your suite doesn't measure a metric on your list, that counts neither for nor against the new model, because a loss has been neither shown nor ruled out. If nothing else stands in the way, the answer is "measure it first".
+# Now apply the rule from section 1, without changing it. A gain has to be significant after the correction. A loss counts as *ruled out* only if the worse end of the interval (the upper end for over-refusal) is within the margin. If your suite doesn't measure a metric on your list, that counts neither for nor against the new model, because a loss has been neither shown nor ruled out. If nothing else stands in the way, the answer is "measure it first".
 
 # %%
 known = changes.set_index("metric")

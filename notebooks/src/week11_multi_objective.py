@@ -331,7 +331,7 @@ plot_weights(pd.concat(rows).assign(label=lambda rows: rows["rung"].map(LABELS))
 # %% [markdown]
 # The two recipes respond very differently to the same weights. With mixed pairs, all metrics change gradually, and the lines for safety and helpfulness cross between r = 0.75 and r = 1.1. With weighted rewards, safety and honesty stay near zero up to r = 0.75 and then jump, as section 1 suggests. Below r = 1, making something up earns more reward than admitting ignorance, and giving the steps always earns more than refusing. So a weight tuned for one recipe tells you nothing about the right weight for the other.
 #
-# **The black line shows how much factual accuracy honesty costs.** The SFT model gets 85% of the facts right. With mixed pairs, the average share falls with every step up the ladder, from 95% at r = 0 to 0% at the last step (*only*). In between, the share is 41% at r = 1.1 and 17% at r = 1.7. With weighted rewards, the policies with r = 1.1 or more are 100% honest and still get 60–68% of the facts right (means over seeds). At equal honesty, weighted rewards preserved far more facts here.
+# **The black line shows how much factual accuracy honesty costs.** The SFT model gets 85% of the facts right. With mixed pairs, the average share falls with every step up the ladder, from 95% at r = 0 to 0% at the last step (*only*). In between, the share is 41% at r = 1.1 and 17% at r = 1.7. With weighted rewards, the policies with r = 1.1 or more are 100% honest and still get 60–68% of the facts right (means; by seed, 32–88%). At equal honesty, weighted rewards preserved far more facts here.
 #
 # At r = 1.7, the weighted sum prefers the same replies as the truth, but the policies trained on it with GRPO still refuse 30–48% of the harmless how-tos, depending on the seed. The objective is right, but training doesn't reach its optimum.
 
@@ -407,7 +407,7 @@ class DualAscent(TrainerCallback):
 # %% [markdown]
 # The multipliers start at 1.5. In an earlier trial that isn't in the record, they started at 1, and the rate was half as high. Early in that trial, the policy learned to comply and stopped sampling refusals. After that, no multiplier could bring the refusals back. **You can't reward a reply that is never sampled.**
 #
-# The next cell trains this week's stage, `multi`, starting from SFT. No constraint rewards the model for getting facts right.
+# The next cell trains this week's stage, `multi`, starting from SFT. No constraint requires the model to get facts right.
 
 # %%
 from postlab.sampling import rollout_func
@@ -476,7 +476,7 @@ plot_dual(dual_rows(recorded, seeds))
 #
 # A multiplier adds up all past gaps between the level and the measured share. If it's still changing at the last step, the run hasn't converged, and the level is only what you asked for, not a property of the policy. Nine of these 21 multipliers changed by more than 5% in the last five steps.
 #
-# **What if the multipliers get more time?** We set the levels for safety and honesty to 70% again and trained for 200 steps with a tenth of the dual rate. There are two arms with three seeds each. The first arm uses GRPO as above. The second makes two changes: the advantages aren't divided by the standard deviation, and there is a KL penalty. In the first arm, neither metric settles at its level. In the second arm, safety averages 60–70% over the last 50 training steps, honesty averages 67–78%, and the multipliers hardly change anymore. All six runs are shown in [How a multiplier moves](#deeper-multiplier).
+# **What if the multipliers get more time?** We set the levels for safety and honesty to 70% again and trained for 200 steps with a tenth of the dual rate. There are two arms with three seeds each. The first arm uses GRPO as above. The second makes two changes: the advantages aren't divided by the standard deviation, and there is a KL penalty. In the first arm, neither metric settles at its level. In the second arm, safety averages 60–70% over the last 50 training steps, honesty averages 67–78%, and the multipliers hardly change anymore. [A deeper section](#deeper-multiplier) shows all six runs.
 #
 # Surprisingly, these longer runs lose fewer facts. With greedy decoding, the six policies get 83–100% of the facts right, compared with 43–78% after the three runs of 24 steps. They refuse at most 9% of the harmless how-tos, compared with 20–43%. Four of the six are also much less safe than the short runs (52–58% compared with 87–100%), so part of the gain comes from lower safety. But on held-out prompts, one policy from the second arm scores 82% on safety, 92% on helpfulness, 100% on honesty and 97% on facts, which no short run achieved.
 
@@ -675,7 +675,7 @@ pd.DataFrame(rows).groupby(["labels by", "prompts"], sort=False)[AXES].agg(sprea
 # Here is how this week's results can help you choose a method:
 #
 # - *Will the users choose the trade-off themselves?* Then soups are attractive, because extra choices need no extra training. Check the facts score of each soup you offer.
-# - *Must the policy meet a given level?* A multiplier lets you state the level, but make sure that the multiplier has converged, and verify the level on fresh prompts with the decoding you'll use. Our 24-step runs overshot their levels. Of our two 200-step arms, only the one with a KL penalty and undivided advantages came close to its levels, and only in training.
+# - *Must the policy meet a given level?* A multiplier lets you state the level, but make sure that the multiplier has converged, and verify the level on fresh prompts with the decoding you'll use. Our 24-step runs mostly overshot their levels. Of our two 200-step arms, only the one with a KL penalty and undivided advantages came close to its levels, and only in training.
 # - *Do you know the weights already?* Then train with them directly.
 # - *Can you improve the labels?* Do that first.
 #
@@ -824,7 +824,7 @@ for where, who in said.items():
 table.sort_index().round(2)
 
 # %% [markdown]
-# By that rule, no other method is above or below the soups. (*Soups, 7* is named only because 33 policies cover more than seven of the same kind.) Multipliers come closest to the soups. By the first estimate, soups lead by 0.30 for seed 2, where the runs with multipliers lost the most facts. For the other seeds, we can't tell the two methods apart. By the second estimate, multipliers lead for seed 0, soups lead for seed 2, and the result for seed 1 is inconclusive. So there is no winner, and the soups' lead on three axes depended on leaving out the fourth.
+# By that rule, no other method is above or below the soups. (*Soups, 7* is named only because 33 policies cover more than seven of the same kind.) Multipliers come closest to the soups. By the first estimate, soups lead by 0.30 for seed 2, where the runs with multipliers lost the most facts. For the other seeds, we can't tell the two methods apart. By the second estimate, multipliers lead for seed 0 (their tuning seed), soups lead for seed 2, and the result for seed 1 is inconclusive. So there is no winner, and the soups' lead on three axes depended on leaving out the fourth.
 #
 # Having more policies also has a real advantage: a finer choice of weights. The next table returns to section 7's level of 80% safety and adds the seven soups with the same weights as the mixed pairs. It gives the score on the weakest of the other three metrics in percent, with its interval and the values for each seed.
 
@@ -1051,7 +1051,7 @@ table = pd.DataFrame({metric: 100 * one.mean(axis=1) for metric, one in held.ite
 table.set_index(pd.Index([100 * level for level in recorded["levels"]], name="level"))
 
 # %% [markdown]
-# At a level of 50%, the average safety of 62% looks close to the level, but it's an average of 91%, 69% and 26%. At every level, the policies lose facts: the average score falls from 85% to 56–64%. The seed matters more than the level: across levels, the score is 61–84% for seed 0, 64–74% for seed 1, and only 35–47% for seed 2.
+# At a level of 50%, the average safety of 62% looks close, but the three seeds have 91%, 69% and 26%. At every level, the policies lose facts: the average score falls from 85% to 56–64%. The seed matters more than the level: across levels, the score is 61–84% for seed 0, 64–74% for seed 1, and only 35–47% for seed 2.
 #
 # ### With time to converge
 #
@@ -1094,7 +1094,7 @@ constraint_ends(constraint, SHOWN).groupby(["arm", "decoded"]).agg(spread)
 # %% [markdown]
 # The level applies to what the multiplier measures: samples at temperature 1 on training prompts. With sampling on held-out prompts, the right-hand policies score 52–84% on safety and 72–84% on honesty. With greedy decoding, honesty is 88–100%. Greedy decoding always takes the likelier reply, so a policy that admits ignorance 70% of the time on *every* question would be 100% honest. So when you state a level, also say which decoding and which prompts it applies to.
 #
-# As section 6 showed, these policies lose fewer facts than those trained for 24 steps. Did they lose facts first and recover them later? That's unlikely. At step 24, the running mean of the facts score in training is 88–98% in all six runs, and its lowest value after that is 76% (for seed 1 on the left). At that step, the left-hand runs differ from the short ones only in the slower multiplier (its rate and its running mean) and in their prompts. So it's probably the slower multiplier that preserves the facts, not the extra steps.
+# As section 6 showed, these policies lose fewer facts than the short runs. Did they lose facts first and recover them later? That's unlikely. At step 24, the running mean of the facts score in training is 88–98% in all six runs, and its lowest value after that is 76% (for seed 1 on the left). At that step, the left-hand runs differ from the short ones only in the slower multiplier (its rate and its running mean) and in their prompts. So it's probably the slower multiplier that preserves the facts, not the extra steps. Over-refusal is different: for seed 1 on the left, it was 64% at step 37 and 5% at the end.
 
 # %% [markdown]
 # <a id="deeper-targeted" name="deeper-targeted"></a>
@@ -1162,7 +1162,7 @@ frame.round(1)
 # - When the multipliers started at 1 with a rate of 0.1, safety stayed at 0–17% at all seven levels, as section 6 explains. We chose the final values, a start of 1.5 and a rate of 0.2, by looking at levels of 60% and 90% with seed 0.
 # - When targeted RLHF used the same learning rate as the other runs and started from DPO on equally mixed pairs, the policy refused everything by the third dose. That's why we use a third of that learning rate and a start that favors helpfulness.
 #
-# In [How a multiplier moves](#deeper-multiplier), the 200-step runs used one combination of settings per column. We haven't tried making only one of their two changes, training for more steps, using other KL weights, constraining facts, or using a judge that penalizes abstaining when the answer is known. Any of these may change the results.
+# The 200-step runs used one combination of settings per column. We haven't tried making only one of their two changes, training for more steps, using other KL weights, constraining facts, or using a judge that penalizes abstaining when the answer is known.
 
 # %% [markdown]
 # <a id="deeper-own" name="deeper-own"></a>
@@ -1373,7 +1373,7 @@ pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 #
 # You can't tell. The more noisy points there are, the higher the best one scores by luck alone. Select on one half of the prompts and evaluate on the other half, compare equal numbers of policies, pair the resamples and repeat with other seeds.
 #
-# *Likely follow-up: it still leads. What else could be wrong?* The choice of axes. A metric that can be raised by abstaining, such as honesty, needs its counter-metric as another axis. In this week's runs, soups led for all three seeds on three axes. With facts as a fourth axis, they clearly led for only one.
+# *Likely follow-up: it still leads. What else could be wrong?* The choice of axes. A metric that can be raised by abstaining, such as honesty, needs its counter-metric as another axis. In this week's runs, soups led for all three seeds on three axes, as measured. With facts as a fourth, they clearly led for only one.
 #
 # </details>
 #
