@@ -493,7 +493,7 @@ plot_choice(pd.DataFrame(recorded["choice"]))
 # What if the mistakes are *inside* the solutions? [A deeper section](#deeper-hard) studies such a task: sums of six terms at temperature 1.5. There, even the head that reads digits is a poor guide, although its AUC on wrong additions is 1.00. The reply that it scores highest out of 16 is right for only 33% of the prompts, while the majority is right for 69%. More than half of these top-scoring replies add a wrong term or continue from a wrong total, but do the addition correctly. A vote weighted by the head's scores gains 4 points over the plain majority. If you choose by the policy's own log-probability, you gain 9 points, but a single greedy answer gains 11. **If you pick the reply with the highest score, you select for mistakes that the score can't see.**
 
 # %% [markdown]
-# **This week's stage** is called `prm`. For each held-out sum, its answer is the best of 16 replies according to the process model. All other answers are copied from the SFT stage. Sampling 16 replies costs more than the SFT stage's single greedy answer, so we store a caveat with the results:
+# **This week's stage** is called `prm`. For each held-out sum, the stage's answer is the best of 16 replies according to the process model. All other answers are copied from the SFT stage. Sampling 16 replies costs more than the SFT stage's single greedy answer, so we store a caveat with the results:
 
 # %%
 from postlab.evals import evaluate
@@ -641,7 +641,7 @@ print(credit_rows(longer_runs).round(1).to_string())
 #
 # **You now have**
 #
-# - this week's stage in `runs/tiny/seed-<n>/prm/`, whose gain comes from sampling 16 replies and choosing one that shows its work;
+# - this week's stage in `runs/tiny/seed-<n>/prm/`, whose gain comes from choosing among 16 replies;
 # - a test of what a reward model sees, which takes only a few lines: plant a mistake and compare the two scores;
 # - the advantages of process supervision, and [a subclass of TRL's trainer](#deeper-credit) that can use them with any step scores;
 # - a result about heads: only a head that read the digits and had 32,000 labels separated all right multi-digit additions from wrong ones;
@@ -1137,7 +1137,7 @@ plot_gamed(*curves(recorded["grpo"]))
 # %% [markdown]
 # With all three rewards, the policy first learns to work out its sums. Greedy accuracy on held-out sums rises from 2% to at least 95% within 20 steps. After that, the runs diverge:
 #
-# - **The sum** rewards every additional step that looks right, so the easiest way to increase the sum is to add steps. For one of three seeds, the policy starts to do this between training steps 40 and 60. The reward and the number of steps per reply rise, while the accuracy falls to zero.
+# - **The sum** rewards every additional step that looks right, so the easiest way to increase the sum is to add steps. For one of three seeds, the policy starts to add steps between training steps 40 and 60. The reward and the number of steps per reply rise, while the accuracy falls to zero.
 # - **The lowest score** doesn't reward extra steps, but that isn't enough. For one of three seeds, accuracy falls to 20% while the reward stays at about 0.87. This policy writes well-formed steps with wrong additions. One of its recorded answers begins with `40+59=199`. Since the reward doesn't fall, the reward model must score such steps about as high as right ones.
 # - **The gated sum** keeps accuracy at 97% to 98% for all three seeds.
 #
@@ -1313,7 +1313,7 @@ with tempfile.TemporaryDirectory() as place:
 # 3. Train a 1.5B or 7B model with LoRA and `num_labels=2`.
 # 4. Load the benchmark with `step_rows("Qwen/ProcessBench", split="gsm8k")`, score it with `step_scores(head, tokenizer, rows, separator="\n")`, and evaluate with `error_f1`.
 #
-# We haven't run this with a large model. [The last section](#deeper-own) does it on a small scale, with your profile's model.
+# We haven't run this with a large model. [The last section](#deeper-own) does so on a small scale, with your profile's model.
 
 # %% [markdown]
 # <a id="deeper-others" name="deeper-others"></a>
@@ -1381,7 +1381,7 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# Both matter. With 8,000 labels, the AUC rises from 0.78–0.81 after 937 steps to 0.97–0.99 after the full number of steps. With 2,000 labels, the AUC is still only 0.65 to 0.67. And the head with 32,000 labels hasn't just memorized sums: about one in twelve held-out steps (18 to 23 per seed) adds two numbers that are never added in a training row. Its AUC over all held-out steps is 1.00, so it separates these steps too.
+# Both matter. With 8,000 labels, the AUC rises from 0.78–0.81 after 937 steps to 0.97–0.99 after the full number of steps. With 2,000 labels, the AUC is still only 0.65 to 0.67. The head with 32,000 labels hasn't just memorized sums: about one in twelve held-out steps (18 to 23 per seed) adds two numbers that are never added in a training row. Its AUC over all held-out steps is 1.00, so it separates these steps too.
 
 # %% [markdown]
 # **On hard sums, we added some comparisons after we had seen results.** After seed 0, we added the table of first mistakes and the selector 'digits, then log-prob'. After two seeds, we added the selector 'vote by form'. These additions only evaluate the same replies and scores in another way; nothing was resampled or retrained. But correcting for nine comparisons doesn't make up for choosing some of them afterward, so treat these two selectors and the table as exploratory. The planned selectors are the log-probabilities and the digit-reading head, which is used both alone and as a vote weight.
