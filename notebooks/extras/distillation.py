@@ -49,7 +49,7 @@ from postlab.course.extras import draw_who_scores
 draw_who_scores()
 
 # %% [markdown]
-# SFT on a teacher's answers gives a dense signal, but the student only ever sees prefixes that the *teacher* wrote. When the student makes a mistake of its own, it ends up in a state that it never saw in training. This problem is called exposure bias, and on long answers the errors compound. GRPO trains on the student's own answers, but each answer earns only a single number. On-policy distillation combines the advantages of both: it uses the student's own answers and gives a signal for each token.
+# SFT on a teacher's answers gives a dense signal, but the student only ever sees prefixes that the *teacher* wrote. When the student makes a mistake of its own, it ends up in a state that it never saw in training. This problem is called exposure bias, and on long answers, the errors compound. With GRPO, the student learns from its own answers, but each answer earns only a single number. On-policy distillation combines the advantages of both: it uses the student's own answers and gives a signal for each token.
 #
 # Our student is the model from week 3 (`sft`), and the teacher is the same model after the training in weeks 5 and 7 (`grpo`). We train on sums of three numbers. The student gets almost none of them right, because it states a result without working it out. The teacher gets nearly all of them right. This is the hard case for a sparse reward: if no answer in a group is right, the policy has nothing to learn from. On a GPU, you can use the same cells: set `place = lab` for stages that you trained yourself, or load any student and teacher that share a tokenizer.
 
@@ -358,7 +358,7 @@ for run in recorded["runs"]:
 plot_curves(pd.DataFrame(points))
 
 # %% [markdown]
-# After the very first distillation step, on eight of its own answers, the student works the sums out: for all five seeds, at least 93% of the held-out sums are right. GRPO gets there as well, but how soon depends on luck. For two seeds, its first batch already contained enough right answers, and 93% and 88% of the held-out sums are right after one step. The other three seeds took two, four and six steps to pass 90%, and the slowest made no progress in the first four.
+# After the very first distillation step, on eight of its own answers, the student works the sums out: for all five seeds, at least 93% of the held-out sums are right. GRPO gets there as well, but how soon depends on luck. For two seeds, its first batch already contained enough right answers: after one step, 93% and 88% of the held-out sums are right. For the other three seeds, it takes two, four and six steps to pass 90%, and the slowest run makes no progress in its first four steps.
 #
 # At the start, only 3% of the greedy answers are right. Answers sampled at temperature 1, as in GRPO, are right more often. But with only two groups of four per step, it can easily happen that neither group contains a right answer, and such a step teaches the policy nothing. Those steps used few tokens, though, because the student's wrong answers are short.
 #
@@ -394,7 +394,7 @@ results.round(3)
 #
 # ## 6. When does a dense signal help?
 #
-# A right-or-wrong reward gives the policy at most one bit of information per answer. How much that matters depends on how many bits the policy needs. In a toy problem, we can count them: the policy has to pick one of K answers, which are equally likely at first, and only one of them is right. Every method samples eight answers per update. GRPO learns only whether each answer is right. The other methods have a teacher that gives the right answer a probability of 99%. This teacher either scores the sampled answers (`one token`, your loss from above) or shows its whole distribution (`reverse KL`, `forward KL`). GRPO subtracts the group's mean reward, while your loss has no baseline. So we also try your loss with the mean advantage of the eight answers subtracted (`one token, minus mean`). For each method, we choose the best of the same three learning rates, using a separate seed.
+# A right-or-wrong reward gives the policy at most one bit of information per answer. How much that matters depends on how many bits the policy needs. In a toy problem, we can count them: the policy has to pick one of K answers, which are equally likely at first, and only one of them is right. Every method samples eight answers per update. With GRPO, the policy learns only whether each answer is right. The other methods have a teacher that gives the right answer a probability of 99%. This teacher either scores the sampled answers (`one token`, your loss from above) or shows its whole distribution (`reverse KL`, `forward KL`). GRPO subtracts the group's mean reward, while your loss has no baseline. So we also try your loss with the mean advantage of the eight answers subtracted (`one token, minus mean`). For each method, we choose the best of the same three learning rates, using a separate seed.
 #
 # **Predict first.** Which of the five methods will need many more answers than the others for K = 2, and which for K = 128?
 
@@ -502,7 +502,7 @@ plot_families(
 )
 
 # %% [markdown]
-# After SFT on sums, the model can do the sums, but it gets worse at other things: the facts score falls by 47 points on average (by 10 to 75, depending on the seed), and helpfulness falls by 14 (by 60 for one seed, and not at all for three). Then the model takes twelve distillation steps of eight answers each, with its earlier checkpoint as the teacher. After these, facts are 14 points below the start and helpfulness is 5 points below. The model can still do the sums: on average, their accuracy doesn't change during the restoration.
+# After SFT on sums, the model can do the sums, but it gets worse at other things: the facts score falls by 47 points on average (by 10 to 75, depending on the seed), and helpfulness falls by 14 (by 60 for one seed, and not at all for three). Then the model takes twelve distillation steps of eight answers each, with its earlier checkpoint as the teacher. After these, the facts score is 14 points below the start and helpfulness is 5 points below. The model can still do the sums: on average, their accuracy doesn't change during the restoration.
 #
 # With the seed as the unit of analysis, none of these decreases is conclusive. The interval for facts after SFT excludes zero (−84 to −10), but it's one of twelve in the figure, and the p value is 0.02 before Holm's correction and 0.24 after it. The restoration can do harm as well: for one of the five seeds, safety ends 30 points below the start. Another side effect to watch is over-refusal, which isn't in the figure: it ends 5 points above the start (0 to 15), which is also inconclusive. Finally, we didn't tune this recipe: after a gentler SFT, there might have been less to repair.
 #

@@ -42,7 +42,7 @@ lab = postlab.start()
 # %% [markdown]
 # ## 1. What can be changed?
 #
-# A step of GRPO samples groups of answers, turns their rewards into advantages, and takes one or more updates. Each variant changes one of these parts, so we group the variants under three questions. Names in italics are those of the recorded arms.
+# Each step of GRPO consists of sampling groups of answers, turning their rewards into advantages, and making one or more updates. Each variant changes one of these parts, so we group the variants under three questions. Names in italics are those of the recorded arms.
 #
 # **How is a batch used?** The following arms sample the same number of answers and differ in how they use them:
 #
@@ -53,7 +53,7 @@ lab = postlab.start()
 # | *four uses* | makes four updates, each on all of them | `num_iterations=4` |
 # | *fresh quarters* | makes four updates on quarters, and samples each quarter just before its update | a quarter of the batch size |
 #
-# **Which loss is used, once the policy has moved on?** After a batch has been used for one update, the policy is no longer the one that sampled the answers. [Week 8](../week08_grpo_debugging.ipynb) has the formulas and a picture of these losses:
+# **Which loss is used once the policy has moved on?** After a batch has been used for one update, the policy is no longer the one that sampled the answers. [Week 8](../week08_grpo_debugging.ipynb) has the formulas and a picture of these losses:
 #
 # | arm | what changes | in TRL's `GRPOConfig` |
 # |---|---|---|
@@ -157,7 +157,7 @@ pd.concat(live).round(3)
 # - **The base.** Each arm is compared with a base that differs from it only in the change being tested. The choice of loss has no effect if there's only one update per batch, because the policy hasn't moved on yet. So the five losses are compared with *four quarters*, and everything else is compared with *one update*.
 # - **The rate.** Each arm under the first question has its own learning rate, the best of three. All other arms use the rate of their base.
 # - **The clip.** GSPO's ratios are averages over an answer, so the right clip depends on the length of the answers. We chose the best of three clips for GSPO. The other clips and coefficients are published or commonly used values.
-# - **The data for these choices.** We chose the rates and the clip on one seed and 100 sums that the comparison never uses. If you choose settings on the same sums that you report, your result includes the winner's luck.
+# - **The data for these choices.** We chose the rates and the clip with one seed and 100 sums that the comparison never uses. If you choose settings on the same sums that you report, your result includes the winner's luck.
 #
 # Here are all the trials:
 
@@ -219,7 +219,7 @@ table.round(dict.fromkeys(costs.columns, 1) | digits)
 # Read the table by question:
 #
 # - **How is a batch used?** With four updates per batch instead of one, on 256 answers in both cases, we find no measurable gain at the end: the difference is +0.4 points for *four quarters* (−1.5 to 2.2) and −0.2 for *four uses* (−1.0 to 0.7). In week 8, *four quarters* led by 12 points. The arm with the highest mean of all is *fresh quarters*, at +1.2 points (−0.1 to 2.4). It's also the only one of the three that never trains on an older policy's answers. But we picked out this arm as the best of many after looking at the results. So the result raises a question for another experiment but doesn't answer it.
-# - **Which loss?** GSPO's clip removes the gradient of 26% of the answers, and yet we can't measure a disadvantage (−0.4 points, −2.0 to 1.2). The token-level clip removes the gradient of only 1.2% of the tokens, so *clip-higher* has almost nothing to change. For four of the five seeds, the final verdicts of *clip-higher* are exactly those of *four quarters*. *No clip* has the lowest mean (−1.9) and by far the widest interval (−5.3 to 1.5), because one of its five runs ended 6.5 points below the base. A clip is supposed to prevent such bad runs, but one bad run in five isn't evidence that a clip would have prevented it.
+# - **Which loss?** GSPO's clip removes the gradient of 26% of the answers, and yet we can't measure a disadvantage (−0.4 points; interval: −2.0 to 1.2). The token-level clip removes the gradient of only 1.2% of the tokens, so *clip-higher* has almost nothing to change. For four of the five seeds, the final verdicts of *clip-higher* are exactly those of *four quarters*. *No clip* has the lowest mean (−1.9) and by far the widest interval (−5.3 to 1.5), because one of its five runs ended 6.5 points below the base. A clip is supposed to prevent such bad runs, but one bad run in five isn't evidence that a clip would have prevented it.
 # - **What else?** *Dynamic sampling* lowers the share of zero-variance groups from 43% to 9%. It ends 0.8 points higher (−0.04 to 1.5), but it samples 2.1 times as many tokens. The comparison doesn't count these extra tokens, although the base could have trained on eight batches with them. With *groups of 2*, 79% of the groups have zero variance, and we still can't see a difference (+0.7 points, −0.1 to 1.5).
 #
 # ## 4. What could have been found?
@@ -235,11 +235,11 @@ print(power[["detectable", "first of Holm"]].median().round(1).to_dict())
 power.round(2)
 
 # %% [markdown]
-# The typical comparison has an 80% chance of detecting a difference of 1.2 points if it's the only comparison, and of 2.6 points if it's the first of 18. The base is at 95%, so no variant could have won by more than 5 points. In other words, after the correction, we had a good chance of detecting an improvement only if it removed more than half of the remaining errors. In most comparisons, we had no good chance of detecting a difference of one point, although such a difference would matter in a paper. (These figures treat the spread of five differences as known. It isn't: with five seeds, it's easily off by a factor of two.)
+# The typical comparison has an 80% chance of detecting a difference of 1.2 points if it's the only comparison, and of 2.6 points if it's the first of 18. The base already gets 95% right, so no variant could have won by more than 5 points. In other words, after the correction, we had a good chance of detecting an improvement only if it removed more than half of the remaining errors. In most comparisons, we had no good chance of detecting a difference of one point, although such a difference would matter in a paper. (These figures treat the spread of five differences as known. It isn't: with five seeds, it's easily off by a factor of two.)
 #
 # Three things are worth a closer look.
 #
-# **Some variants are nearly identical runs.** *KL 0.04* didn't change a single verdict for any of the five seeds. For a difference that is always exactly zero, a t test is undefined. So there's no interval, and we count this comparison with p = 1. The runs aren't identical, though: their gradients and entropies differ. But a penalty of 0.04 times a KL of at most 0.05 nats is too weak to change which tokens are sampled in four updates. Which other arms hardly differ?
+# **Some variants lead to nearly identical runs.** *KL 0.04* didn't change a single verdict for any of the five seeds. For a difference that is always exactly zero, a t test is undefined. So there's no interval, and we count this comparison with p = 1. The runs aren't identical, though: their gradients and entropies differ. But a penalty of 0.04 times a KL of at most 0.05 nats is too weak to change which tokens are sampled in four updates. Which other arms hardly differ?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -298,7 +298,7 @@ frame["entropy, batch 4"] = [
 frame.round({name: 2 for name in frame.columns[:4]} | {"entropy, batch 4": 3})
 
 # %% [markdown]
-# After one batch, all six arms in the table that update on quarters are well ahead of *one update* for every seed (on average, 0.90 to 0.94, compared with 0.69). So a policy that is updated more often may well need fewer answers to reach the same level, even if we can't measure a difference at the end. But we chose the rates by the accuracy at the end. To compare speed, you'd have to choose the rates for speed.
+# After one batch, all six arms in the table that update on quarters are well ahead of *one update* for every seed (on average, 0.90 to 0.94, compared with 0.69). So a policy that is updated more often may well need fewer answers to reach the same level, even if we can't measure a difference at the end. But we chose the rates based on the accuracy at the end. To compare speed, you'd have to choose the rates for speed.
 #
 # ## 5. What each change is for
 #
@@ -323,7 +323,7 @@ frame.round({name: 2 for name in frame.columns[:4]} | {"entropy, batch 4": 3})
 # - *Smaller batches and more updates.* *Fresh quarters* has the highest mean here. In ScaleRL, runs with large batches were slower at first but ended higher. Perhaps fast progress matters most in a short run, while the quality of each gradient matters more in a long run.
 # - *Several updates per batch.* Here, four updates on quarters bring the policy to 92% after one batch, and we can't measure any disadvantage at the end. In long runs, the number of such updates is one of the three key factors behind the entropy, along with the clip and the diversity of the prompts ([2511.05993](https://arxiv.org/abs/2511.05993)). In our experiment, too, the arms that update on quarters end with a lower entropy (0.006 to 0.009 nats, compared with 0.020 for *one update*). This isn't true of *four uses*, which has half the learning rate. Four batches are probably too few for low entropy to do harm.
 #
-# **What this doesn't show.** This experiment doesn't show that the variants are equivalent. Sixteen of the 17 intervals lie within ±2.5 points, and in a paper, a difference of that size can decide which method looks better. All arms end near the ceiling, so a variant that raises the ceiling on hard tasks would show no advantage here. The coefficients of the penalties and the bonus weren't tuned, and rates and clips were chosen on a single seed. And an experiment with one policy, one task and answers of about 27 tokens says nothing about long reasoning.
+# **What this doesn't show.** This experiment doesn't show that the variants are equivalent. Sixteen of the 17 intervals lie within ±2.5 points, and in a paper, a difference of that size can decide which method looks better. All arms end near the ceiling, so a variant that raises the ceiling on hard tasks would show no advantage here. The coefficients of the penalties and the bonus weren't tuned, and the rates and the clip were chosen with a single seed. And an experiment with one policy, one task and answers of about 27 tokens says nothing about long reasoning.
 #
 # ## 6. Recipes are bundles
 #

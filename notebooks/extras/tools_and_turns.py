@@ -77,7 +77,7 @@ for row in rows[:5]:
 #
 # - **render a call**: an assistant message with `tool_calls`, and the tool's reply as a message of its own;
 # - **keep its prefix**: what was rendered before a tool's reply must stay the same, token by token, once the reply is there, because TRL appends the reply's tokens and never tokenizes the conversation again;
-# - **be parsed**: the tokenizer's `response_template` says which part of a completion is a call. TRL knows this for the templates of Qwen, Llama, Gemma and some others. For any other template you have to set it.
+# - **be parsed**: the tokenizer's `response_template` says which part of a completion is a call. TRL knows this for the templates of Qwen, Llama, Gemma and some others. For any other template, you have to set it yourself.
 #
 # Let's see how TRL reacts to our template as it is.
 
@@ -381,7 +381,7 @@ worth = start.groupby("kind", sort=False)[["right", "calls"]].apply(reference).r
 worth.round(2)
 
 # %% [markdown]
-# A call is worth most for products (0.86) and for prices (0.50), and little for sums (0.14). For facts, the episodes with a call are even right slightly less often, but with 15 questions, that's well within chance. For bills, the break-even price is zero: the starting policy gets none of them right, with or without calls, so these calls only cost something. The division matters most for prices, where two of the nine episodes with calls make more than one, and only a little for sums and facts.
+# A call is worth most for products (0.86) and for prices (0.50), and little for sums (0.14). For facts, the episodes with a call are actually right slightly less often than those without, but with 15 questions, that's well within chance. For bills, the break-even price is zero: the starting policy gets none of them right, with or without calls, so these calls have a cost but no benefit. The division matters most for prices, where two of the nine episodes with calls make more than one, and only a little for sums and facts.
 #
 # If these values stayed the same during training, calls for products and prices would still pay off at a price of 0.2, and only calls for products at 0.6.
 #
@@ -410,7 +410,7 @@ table.round(2)
 # %% [markdown]
 # With a price of 0.2, most calls for sums and facts disappear on average, while calls for products increase from 0.47 to 0.83 per question. (The tests below show how uncertain this is.) Without a price, needless calls disappear in some runs but not in others. Two of the five runs end with 0.8 calls per sum, more than at the start, and one ends with 0.07. In one run, the policy still makes 0.8 calls per fact; in the others, it makes at most 0.4. If the answer is right with or without the call, the reward gives no signal about the call, and chance decides which habit wins.
 #
-# For three of the five seeds, there are fewer calls for products at a price of 0.6 than at 0.2, although the break-even price for products was above 0.6. For price questions, the seeds disagree. For two of them, the policy keeps making about one call per question even at 0.6, which is more than the call was worth at the start. But that value describes the *starting* policy: three of its nine episodes with a lookup ended with a wrong answer. With practice, calls become more useful, so the break-even price can rise during training. For seed 0, lookups of prices have almost disappeared at 0.2 and are gone at 0.6. The other two seeds are in between, with 0.3 and 0.6 calls per question at 0.6.
+# For three of the five seeds, there are fewer calls for products at a price of 0.6 than at 0.2, although the break-even price for products was above 0.6. For price questions, the seeds disagree. For two of them, the policy keeps making about one call per question even at 0.6, which is more than the call was worth at the start. But that value describes the *starting* policy: three of its nine episodes with a lookup ended with a wrong answer. With practice, calls become more useful, so the break-even price can rise during training. For seed 0, lookups of prices have almost disappeared at 0.2 and are gone at 0.6. The other two seeds are in between, with 0.3 and 0.6 calls per question at a price of 0.6.
 #
 # **No policy learns to answer bills.** At most one of 15 is right in any run. The policy has to look up the right thing, copy two numbers into the product, and copy the result. With almost no right answers, there's almost nothing to reinforce. Nevertheless, calls for bills increase if they are free, and for two of the five seeds, the policy makes one or more per bill even at a price of 0.6. This habit has probably spread from the other kinds of questions, which share the beginning of the question or the form of the call.
 #
@@ -438,7 +438,7 @@ looked_up[looked_up["arm"].isin(["free", "0.2", "0.6"])].sort_values(["seed", "a
 #
 # So a price on calls can make a policy abandon a useful tool, perhaps because the policy first meets cases in which the tool doesn't help. But this happened with only one seed of five, and we found the explanation after the fact. To test it, you'd train with the same seeds and put every kind of question into every batch.
 #
-# The next table compares each price with free calls, with the seed as the unit of analysis. It has needless calls (for sums and facts), useful calls (for products and prices), calls for bills, and right answers of all kinds. The p values in the columns with 'Holm' are corrected by Holm's method. For `p`, the noise is estimated from all arms in the table together; for `alone`, it's estimated only from the two that are compared (a paired t test).
+# The next table compares each price with free calls, with the seed as the unit of analysis. The measures are needless calls (for sums and facts), useful calls (for products and prices), calls for bills, and right answers to all kinds of questions. The p values in the columns with 'Holm' are corrected by Holm's method. For `p`, the noise is estimated from all arms in the table together; for `alone`, it's estimated only from the two that are compared (a paired t test).
 
 # %%
 from scipy.stats import ttest_rel
@@ -479,7 +479,7 @@ compared([("0.2", "free"), ("0.6", "free")])
 #
 # ## 7. A tool that lies
 #
-# Next, we let the calculator return wrong results. In one arm, it did so during training: half of its results were off by one to nine, and calls were free. We compare the policies from this arm with those from the arm with free calls and an honest calculator. Both are evaluated with an honest calculator and with one that is always wrong. The lookup is always honest.
+# Next, we let the calculator return wrong results. In one arm, this already happened during training: half of the calculator's results were off by one to nine, and calls were free. We compare the policies from this arm with those from the arm with free calls and an honest calculator. Both kinds of policies are evaluated with an honest calculator and with one that is always wrong. The lookup is always honest.
 #
 # **Predict first.** Which policy still gets sums right if the calculator lies? And how will the policy that was trained with the lying calculator handle products?
 
@@ -507,7 +507,7 @@ rates[rates["arm"].isin(["free", "liar"])].groupby(["arm", "kind"], sort=False)[
 ].mean().unstack(0).round(2)
 
 # %% [markdown]
-# **If the calculator lies, the policies that were trained with an honest one get 7% to 67% of the sums right; those that were trained with a lying one get 80% to 100% right.** The table shows the likely reason: after training with a lying calculator, the policies hardly call the calculator for sums anymore. (The calls in the table were counted with an honest one.) A policy can work out sums by itself, and its own answers were better than the calculator's in training. So it learned to avoid these calls even though they had no price. The runs that were trained with an honest calculator also show that the number of calls matters: the run with 67% makes the fewest calls for sums, and the two runs with the fewest right answers make the most.
+# **If the calculator lies, the policies that were trained with an honest one get 7% to 67% of the sums right; those that were trained with a lying one get 80% to 100%.** The table shows the likely reason: after training with a lying calculator, the policies hardly call the calculator for sums anymore. (The table shows calls to an honest calculator.) A policy can work out sums by itself, and its own answers were better than the calculator's in training. So it learned to avoid these calls even though they had no price. The runs that were trained with an honest calculator also show that the number of calls matters: the run with 67% makes the fewest calls for sums, and the two runs with the fewest right answers make the most.
 #
 # The next cell shows the difference between the arms for sums with a lying calculator. The seed is the unit of analysis:
 
@@ -526,7 +526,7 @@ print(f"{d.difference:+.2f} ({d.low:+.2f} to {d.high:+.2f}), p = {d.p:.3f}, {d.n
 #
 # An episode earns one reward, so with GRPO, all of its tokens get the same advantage, whether they belong to the first call, the second call or the answer. That's a crude way to assign credit. If a right answer follows a needless call, the answer's tokens are penalized for the call. And if the call was right but the policy copied the result wrongly, the call is penalized for the copying error.
 #
-# With **credit by turns**, each turn gets the rewards from that turn on: its own price and everything that follows. Its advantage comes from a comparison with the same turn in the group's other episodes, if they have one. So the first turn is judged as before, while an answer after a call is compared only with what other episodes do after a call. `credited_by_turn` makes a subclass of TRL's trainer that does this in about twenty lines.
+# With **credit by turns**, each turn gets the rewards from that turn on: its own price and everything that follows. To compute its advantage, we compare the turn with the same turn in those episodes of the group that have one. So the first turn is judged as before, while an answer after a call is compared only with what other episodes do after a call. `credited_by_turn` makes a subclass of TRL's trainer that does this in about twenty lines.
 
 # %%
 from postlab.course.extras import turn_advantages
@@ -558,9 +558,9 @@ plot_episode(
 compared([("0.2 by turn", "0.2")])
 
 # %% [markdown]
-# In the stored output, the question was about 23 tables, but the policy multiplied the price by 16. So the answer is wrong, and the two calls only cost something. The first call is pushed down for this, although the mistake is in the second one. The second call and the answer have an advantage of zero, because no episode in the group got more reward from these turns on.
+# In the stored output, the question was about 23 tables, but the policy multiplied the price by 16. So the answer was wrong, and the reward was −0.4, the price of the two calls. The first call is pushed down for this, although the mistake is in the second one. The second call and the answer have an advantage of zero, because no other episode in the group earned more from these turns on.
 #
-# The table compares the arm with credit by turns with the arm that has the same price and one advantage per episode. **Credit by turns makes no difference here that we can show.** None of the four differences is significant after the correction (the smallest corrected p value is 0.14). Without the correction, one interval excludes zero: with credit by turns, there are 0.03 *more* needless calls per question. For right answers, the interval goes from −0.040 to 0.019, so a gain of more than two points isn't likely in this setting. But credit by turns has little effect on such short episodes. Most of them contain at most one call. Only bills need two, and in both arms, bills earned almost no reward that could be divided. This result isn't evidence about long episodes with many turns, for which the method was made.
+# The table compares the arm with credit by turns with the arm that has the same price and one advantage per episode. **Credit by turns makes no difference here that we can show.** None of the four differences is significant after the correction (the smallest corrected p value is 0.14). Without the correction, one interval excludes zero: with credit by turns, there are 0.03 *more* needless calls per question. For right answers, the interval goes from −0.040 to 0.019, so a gain of more than two points isn't likely in this setting. But credit by turns can't change much in such short episodes. Most of them contain at most one call. Only bills need two, and in both arms, bills earned almost no reward that could be divided. This result isn't evidence about long episodes with many turns, for which the method was made.
 #
 # ## 9. What it costs, and what changes on a GPU
 #
