@@ -1183,7 +1183,7 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 # **Papers.**
 #
 # - Miller 2024, *Adding Error Bars to Evals* ([2411.00640](https://arxiv.org/abs/2411.00640)): pairing, clusters and power. Start here.
-# - Wang 2025, *Measuring all the noises of LLM Evals* ([2512.21326](https://arxiv.org/abs/2512.21326)): applies this week's split to two other sources of noise, the prompts and the *sampled answers*, for many models. Read it to learn how much it helps to average several answers per prompt.
+# - Wang 2025, *Measuring all the noises of LLM Evals* ([2512.21326](https://arxiv.org/abs/2512.21326)): splits the noise of many models into the part due to the prompts and the part due to the *sampled answers*, much as this week splits it between prompts and seeds. Read it to learn how much it helps to average several answers per prompt.
 # - Alvarado Gonzalez et al. 2025, *Do Repetitions Matter?* ([2509.24086](https://arxiv.org/abs/2509.24086)): how often a ranking from a single run changes when you repeat it.
 # - Bowyer et al. 2025 ([2503.01747](https://arxiv.org/abs/2503.01747)): why normal-theory error bars are too small with fewer than a few hundred prompts, and what to use instead.
 # - Card et al. 2020 ([2010.06595](https://arxiv.org/abs/2010.06595)): what "underpowered" means in NLP.

@@ -1222,7 +1222,7 @@ shown(ablation_table(ablations, ["four steps, 5 batches", "clip-higher", "no cli
 # ```python
 # GRPOConfig(loss_type="cispo", epsilon_high=5.0)  # the cap; ScaleRL's value
 # GRPOConfig(loss_type="sapo", sapo_temperature_pos=1.0, sapo_temperature_neg=1.05)
-# # the paper's clip range; short answers need a wider one
+# # the paper's clip range; short answers may need a wider one
 # GRPOConfig(importance_sampling_level="sequence", loss_type="grpo", epsilon=3e-4, epsilon_high=4e-4)
 # ```
 #
