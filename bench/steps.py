@@ -189,8 +189,11 @@ def provenance(argv: Sequence[str]) -> dict[str, Any]:
     device = f"{_cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
     if torch.cuda.is_available():
         device = torch.cuda.get_device_name()
+    words = list(argv)
+    if "--out" in words:  # where the record went doesn't change what is in it
+        del words[words.index("--out") : words.index("--out") + 2]
     return {
-        "command": " ".join(["python", "bench/steps.py", *argv]),
+        "command": " ".join(["python", "bench/steps.py", *words]),
         "commit": git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else ""),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": device,
