@@ -218,7 +218,7 @@ print(judge(registration, frames, metric="safety"))
 # %% [markdown]
 # ## 5. The page for your portfolio
 #
-# The result is Markdown in which every number is a placeholder that is bound to the judgement, as in the rest of your portfolio (week 12).
+# The result is Markdown in which every number is a placeholder that is bound to the judgment, as in the rest of your portfolio (week 12).
 
 # %%
 from IPython.display import Markdown

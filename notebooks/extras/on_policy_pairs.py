@@ -55,12 +55,12 @@ draw_pair_sources()
 #
 # - **The rejected reply isn't your model's mistake.** If the model would hardly ever produce this reply, making it even less likely changes nothing for the user.
 # - **Your model would never give the chosen reply.** Then the loss can fall even if the model never says that reply: it's enough if the rejected reply loses probability faster.
-# - **The pairs don't determine where the probability goes.** DPO takes it from the rejected replies, and some of it ends up on replies that are in no pair. This is the likelihood displacement of week 5, section 6. [Xu et al. 2024](https://arxiv.org/abs/2404.10719) prove that DPO's loss has optimal policies that PPO's objective rules out, among them some that favour replies outside the data.
+# - **The pairs don't determine where the probability goes.** DPO takes it from the rejected replies, and some of it ends up on replies that are in no pair. This is the likelihood displacement of week 5, section 6. [Xu et al. 2024](https://arxiv.org/abs/2404.10719) prove that DPO's loss has optimal policies that PPO's objective rules out, among them some that favor replies outside the data.
 #
-# Pairs of the policy's own replies address the first two by construction: both replies were sampled, so the policy does say them. To solve the third problem, you need *new* samples. If training adds a new mistake, then a later round samples it, the labeller rejects it, and the pairs push it down. That's what iterative DPO does ([Xiong et al. 2023](https://arxiv.org/abs/2312.11456)). Online DPO takes it to the limit and samples in every step; in OAIF
+# Pairs of the policy's own replies address the first two by construction: both replies were sampled, so the policy does say them. To solve the third problem, you need *new* samples. If training adds a new mistake, then a later round samples it, the labeler rejects it, and the pairs push it down. That's what iterative DPO does ([Xiong et al. 2023](https://arxiv.org/abs/2312.11456)). Online DPO takes it to the limit and samples in every step; in OAIF
 # ([Guo et al. 2024](https://arxiv.org/abs/2402.04792)), an LLM labels two fresh replies per prompt.
 #
-# The price is a labeller that you can ask at any time, and the cost of sampling. In the tiny world the oracle is a labeller that makes no mistakes, so we can look at the effect of the pairs alone. In week 9, a model does the labelling.
+# The price is a labeler that you can ask at any time, and the cost of sampling. In the tiny world the oracle is a labeler that makes no mistakes, so we can look at the effect of the pairs alone. In week 9, a model does the labeling.
 #
 # ## 2. Ask the policy
 #
@@ -203,7 +203,7 @@ works.groupby("source").value_counts().rename("pairs").to_frame()
 # %% [markdown]
 # In the offline pairs, both replies have the same style: either both work the sum out, or neither does. We built them like this in week 5, so that the two replies differ only in whether the number is right. In 14 of the 17 on-policy pairs, the chosen reply works the sum out and the rejected one doesn't. Nobody designed the pairs that way. The policy's right answers to sums simply tend to show the work, and its wrong answers don't.
 #
-# So the two kinds of pairs teach different lessons from the same prompts. "Say 161 and not 165" is hard to learn. "Work it out" is a single habit, which the policy already shows some of the time. This is the best case for on-policy pairs, but it also shows their danger: they teach *whatever* separates right from wrong in the policy's samples. Here the chosen replies to sums are also much longer. If the labeller were a judge that likes long answers, the same mechanism would teach length.
+# So the two kinds of pairs teach different lessons from the same prompts. "Say 161 and not 165" is hard to learn. "Work it out" is a single habit, which the policy already shows some of the time. This is the best case for on-policy pairs, but it also shows their danger: they teach *whatever* separates right from wrong in the policy's samples. Here the chosen replies to sums are also much longer. If the labeler were a judge that likes long answers, the same mechanism would teach length.
 #
 # ## 4. One round
 #
@@ -422,8 +422,8 @@ tests.set_index(["arm", "against", "measure"]).round(3)
 # ## 6. What this doesn't show
 #
 # - **The replies and the mix of prompts change together.** On-policy pairs come from the prompts on which the policy is sometimes right and sometimes wrong. The arms therefore differ in their families as well as in their replies, and this experiment can't separate the two effects. To separate them, you could balance the families of the on-policy pairs, or use offline pairs for the same prompts.
-# - **The labeller is an oracle.** It is always right, and its labels are free. A model used as the labeller has preferences of its own. A policy that is sampled again in every round has more chances to find replies that such a labeller wrongly prefers. Week 9 looks at labels from a model.
-# - **The pairs are equal in number, not in cost.** The sampling arms took about twice the CPU time here, and with long replies and an LLM as the labeller the difference would be much larger.
+# - **The labeler is an oracle.** It is always right, and its labels are free. A model used as the labeler has preferences of its own. A policy that is sampled again in every round has more chances to find replies that such a labeler wrongly prefers. Week 9 looks at labels from a model.
+# - **The pairs are equal in number, not in cost.** The sampling arms took about twice the CPU time here, and with long replies and an LLM as the labeler the difference would be much larger.
 # - **These offline pairs are good.** Their chosen replies are right by construction, and the SFT model comes from the same world. Noisy offline pairs would probably do worse. On the other hand, offline pairs from a stronger model can show replies that the policy would never sample. On-policy pairs can contain only replies that the policy already gives: the 13 sums above for which all four replies were wrong yield no pair.
 # - **It's one tiny world, one loss and 24 updates.** Published comparisons point in both directions. [Tajwar et al. 2024](https://arxiv.org/abs/2404.14367) find that, in general, methods that sample on-policy or push down bad replies beat offline and maximum-likelihood training. [Sun et al. 2025](https://arxiv.org/abs/2508.10530) find on-policy pairs three times as effective as static ones for Llama-3, but only 0.4 times as effective for Zephyr.
 #
@@ -434,8 +434,8 @@ tests.set_index(["arm", "against", "measure"]).round(3)
 #
 # | read | for |
 # |---|---|
-# | Guo et al. 2024, *Direct Language Model Alignment from Online AI Feedback* ([2402.04792](https://arxiv.org/abs/2402.04792)) | online DPO with an LLM as the labeller; human raters preferred it to offline training and to RLHF |
-# | Xiong et al. 2023, *Iterative Preference Learning from Human Feedback* ([2312.11456](https://arxiv.org/abs/2312.11456)); Dong et al. 2024, *RLHF Workflow* ([2405.07863](https://arxiv.org/abs/2405.07863)) | the theory of iterative DPO, and an open recipe with a reward model as the labeller |
+# | Guo et al. 2024, *Direct Language Model Alignment from Online AI Feedback* ([2402.04792](https://arxiv.org/abs/2402.04792)) | online DPO with an LLM as the labeler; human raters preferred it to offline training and to RLHF |
+# | Xiong et al. 2023, *Iterative Preference Learning from Human Feedback* ([2312.11456](https://arxiv.org/abs/2312.11456)); Dong et al. 2024, *RLHF Workflow* ([2405.07863](https://arxiv.org/abs/2405.07863)) | the theory of iterative DPO, and an open recipe with a reward model as the labeler |
 # | Tajwar et al. 2024, *Preference Fine-Tuning of LLMs Should Leverage Suboptimal, On-Policy Data* ([2404.14367](https://arxiv.org/abs/2404.14367)) | when on-policy samples help and how pushing replies down affects training, from toy problems to LLMs |
 # | Xu et al. 2024, *Is DPO Superior to PPO for LLM Alignment?* ([2404.10719](https://arxiv.org/abs/2404.10719)) | how DPO treats replies outside its data, and iterative DPO as the fairer baseline (still behind PPO in their experiments) |
 # | Yuan et al. 2024, *Self-Rewarding Language Models* ([2401.10020](https://arxiv.org/abs/2401.10020)) | iterative DPO in which the model labels its own replies, three rounds on Llama 2 70B |
@@ -445,7 +445,7 @@ tests.set_index(["arm", "against", "measure"]).round(3)
 #
 # <details><summary>You have 60,000 offline pairs from stronger models, and a reward model. Would you train on these pairs or sample your own?</summary>
 #
-# I'd start with the offline pairs, because they are free and can show replies that my model wouldn't sample. Then I'd sample from the trained model, label the replies with the reward model, and train for one or two more rounds, because the new pairs are about the mistakes that are left. I'd compare the two at equal updates on held-out prompts, per topic, and I'd check a few hundred of the reward model's labels by hand, since the later rounds optimise against it.
+# I'd start with the offline pairs, because they are free and can show replies that my model wouldn't sample. Then I'd sample from the trained model, label the replies with the reward model, and train for one or two more rounds, because the new pairs are about the mistakes that are left. I'd compare the two at equal updates on held-out prompts, per topic, and I'd check a few hundred of the reward model's labels by hand, since the later rounds optimize against it.
 #
 # </details>
 # <details><summary>After a round of on-policy DPO, the target skill is up and something unrelated is down. Why, and what do you do?</summary>

@@ -209,7 +209,7 @@ checked.rename(columns={"gradient": "largest difference of a gradient"})
 #
 # ### Exercise · about 10 minutes · easy
 #
-# A run logs, for each batch, the log-ratios $\log p - \log q$ of its tokens. Write the **effective sample size** of a batch with one weight per token, as a share of the tokens: $(\sum w)^2 / (n \sum w^2)$ with $w = p/q$. The share is 1 if all weights are equal, and it falls towards $1/n$ when one token outweighs all the others. The mean ratio doesn't reveal this problem: its expected value is 1, however bad the mismatch.
+# A run logs, for each batch, the log-ratios $\log p - \log q$ of its tokens. Write the **effective sample size** of a batch with one weight per token, as a share of the tokens: $(\sum w)^2 / (n \sum w^2)$ with $w = p/q$. The share is 1 if all weights are equal, and it falls toward $1/n$ when one token outweighs all the others. The mean ratio doesn't reveal this problem: its expected value is 1, however bad the mismatch.
 
 
 # %%

@@ -86,7 +86,7 @@ plot_thinking(runs)
 #
 # Two cautions about such curves:
 #
-# - **Length isn't thought.** Part of the growth can come from the loss. GRPO divides by the length of each answer, so a long wrong answer is penalised less per token than a short one. Without this division, [Dr. GRPO](https://arxiv.org/abs/2503.20783) reaches the same accuracy with shorter wrong answers.
+# - **Length isn't thought.** Part of the growth can come from the loss. GRPO divides by the length of each answer, so a long wrong answer is penalized less per token than a short one. Without this division, [Dr. GRPO](https://arxiv.org/abs/2503.20783) reaches the same accuracy with shorter wrong answers.
 # - **The written thoughts aren't always the real reason.** [Chen et al. 2025](https://arxiv.org/abs/2505.05410) (at Anthropic) gave models hints in the prompt and found that the chain of thought often didn't mention a hint that had changed the answer.
 #
 # ## 2. One model, two modes
@@ -223,7 +223,7 @@ pd.Series(
 #
 # Published curves look the same, with the tokens on a logarithmic axis. o1's accuracy on AIME rises steadily with the compute spent at test time, and also with the compute spent on RL ([OpenAI, September 2024](https://openai.com/index/learning-to-reason-with-llms/)). Qwen3's accuracy rises smoothly with its thinking budget on four benchmarks (figure 2 of its report). We couldn't check these curves, and OpenAI's has no numbers on its horizontal axis.
 #
-# **Shape the reward.** In a long run, the answers may grow until they hit the limit. Such answers are cut off and earn nothing, whether they were on the right track or not. DAPO's *overlong reward shaping* ([2503.14476](https://arxiv.org/abs/2503.14476), eq. 13) penalises answers before they reach the limit: within the last $L_\text{cache}$ tokens before the limit, a penalty grows from 0 to −1. TRL ships this penalty as a reward function. L1 ([Aggarwal and Welleck 2025](https://arxiv.org/abs/2503.04697)) goes further and **puts the budget into the prompt** ("Think for 512 tokens"). The reward is then 1 for a right answer, minus $\alpha$ times the distance from the length asked for. The next cell compares the two rewards for a right answer. DAPO's has a limit of 64 tokens and a cache of 16, and L1's comes with a request for 32 tokens and $\alpha = 0.02$:
+# **Shape the reward.** In a long run, the answers may grow until they hit the limit. Such answers are cut off and earn nothing, whether they were on the right track or not. DAPO's *overlong reward shaping* ([2503.14476](https://arxiv.org/abs/2503.14476), eq. 13) penalizes answers before they reach the limit: within the last $L_\text{cache}$ tokens before the limit, a penalty grows from 0 to −1. TRL ships this penalty as a reward function. L1 ([Aggarwal and Welleck 2025](https://arxiv.org/abs/2503.04697)) goes further and **puts the budget into the prompt** ("Think for 512 tokens"). The reward is then 1 for a right answer, minus $\alpha$ times the distance from the length asked for. The next cell compares the two rewards for a right answer. DAPO's has a limit of 64 tokens and a cache of 16, and L1's comes with a request for 32 tokens and $\alpha = 0.02$:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -236,7 +236,7 @@ exact = [round(1 - 0.02 * abs(32 - length), 2) for length in lengths]
 pd.DataFrame({"overlong shaping": shaped, "L1, asked for 32": exact}, index=lengths).T
 
 # %% [markdown]
-# The first reward leaves short answers alone and only discourages those near the limit. The second reward also penalises an answer that is too *short*, so the user decides the length. (L1's second variant only sets a maximum.) The authors report that L1 beats budget forcing. The cut-off answers above suggest a reason: a model that is cut off couldn't plan for its budget, while a model that knows its budget can.
+# The first reward leaves short answers alone and only discourages those near the limit. The second reward also penalizes an answer that is too *short*, so the user decides the length. (L1's second variant only sets a maximum.) The authors report that L1 beats budget forcing. The cut-off answers above suggest a reason: a model that is cut off couldn't plan for its budget, while a model that knows its budget can.
 #
 # ## 4. What the large labs say
 #
@@ -253,7 +253,7 @@ pd.DataFrame({"overlong shaping": shaped, "L1, asked for 32": exact}, index=leng
 # | | *Constitutional AI*: revisions for SFT, then RL from AI feedback that follows written principles (2022) | [2212.08073](https://arxiv.org/abs/2212.08073) |
 # | | Claude 3.7 is one model with and without extended thinking, with a budget that the caller sets (February 2025) | [Claude's extended thinking](https://www.anthropic.com/news/visible-extended-thinking) |
 # | | A model that knew about reward hacks and was then trained on some of Anthropic's production coding environments learned to hack them, and became misaligned more broadly. Telling it in training that hacking is acceptable there ("inoculation prompting") prevented the broader misalignment (November 2025) | [2511.18397](https://arxiv.org/abs/2511.18397) |
-# | **Google DeepMind** | Sparrow: RLHF with two kinds of human judgements, which reply is better and whether a reply breaks one of 23 rules (2022) | [2209.14375](https://arxiv.org/abs/2209.14375) |
+# | **Google DeepMind** | Sparrow: RLHF with two kinds of human judgments, which reply is better and whether a reply breaks one of 23 rules (2022) | [2209.14375](https://arxiv.org/abs/2209.14375) |
 # | | Gemma 3: distillation from a larger model, then RL with rewards from human preferences, code execution and verified mathematics (March 2025) | [2503.19786](https://arxiv.org/abs/2503.19786) |
 # | | Gemini 2.5's thinking models are trained with RL to use additional compute at inference, and users can set a thinking budget (July 2025) | [2507.06261](https://arxiv.org/abs/2507.06261) |
 # | | AlphaProof: RL on mathematics in Lean, where a proof checker gives the reward; together with AlphaGeometry 2, silver-medal standard at the 2024 olympiad (July 2024) | [the announcement](https://deepmind.google/discover/blog/ai-solves-imo-problems-at-silver-medal-level/) |
@@ -266,7 +266,7 @@ pd.DataFrame({"overlong shaping": shaped, "L1, asked for 32": exact}, index=leng
 #
 # You now know what a thinking model is made of: a habit from pretraining and SFT, a reward for the results of this habit, a template that switches the habit on, and a limit on the length of the thoughts. Expect three questions in an interview:
 #
-# - *Why do answers get longer under RL?* Because working a problem out earns more reward, and partly because of how the loss is normalised.
+# - *Why do answers get longer under RL?* Because working a problem out earns more reward, and partly because of how the loss is normalized.
 # - *How would you limit the cost?* I'd put a budget into the prompt and use a length reward to train the model to keep to it. Cutting its thoughts off would be my second choice.
 # - *How does a hybrid model know whether to think?* From the template, and from an SFT stage with rows of both kinds.
 #

@@ -122,7 +122,7 @@ draw_pipeline()
 # |---|---|---|---|
 # | base | documents | what comes next? | |
 # | **SFT**, supervised fine-tuning | replies that somebody wrote | what would they have replied? | 1, 3 |
-# | **DPO**, direct preference optimisation (or RLHF: PPO with a reward model) | pairs of replies, one preferred to the other | which reply is better? | 4, 5 |
+# | **DPO**, direct preference optimization (or RLHF: PPO with a reward model) | pairs of replies, one preferred to the other | which reply is better? | 4, 5 |
 # | **GRPO**, reinforcement learning, here with a verifier | its own replies, scored | what works? | 7, 8 |
 #
 # InstructGPT, the 1.3B model from the introduction, followed this map, but used PPO in place of DPO and GRPO.
@@ -187,7 +187,7 @@ plot_stages(recorded[main_line & recorded["metric"].isin(shown)], profile="tiny"
 # %% [markdown]
 # Look for three things in the figure:
 #
-# - **Each stage mostly changes the behaviour that its training signal targets.** SFT teaches the chat format, DPO adds safety and honesty, and GRPO improves the sums. The score for sums also rose after DPO, by 2.5 to 16.5 points, in all eight seeds. Five of them show this rise on their own, even after the correction for testing several metrics. The rise is less surprising once you look at the preference pairs: some of them are about sums, and the preferred reply is the one with the right sum. (The loss of the recorded DPO runs, here and in section 1, also includes a likelihood term on the preferred replies; week 5 explains it. So part of what the model learns from them is imitation, as in SFT.)
+# - **Each stage mostly changes the behavior that its training signal targets.** SFT teaches the chat format, DPO adds safety and honesty, and GRPO improves the sums. The score for sums also rose after DPO, by 2.5 to 16.5 points, in all eight seeds. Five of them show this rise on their own, even after the correction for testing several metrics. The rise is less surprising once you look at the preference pairs: some of them are about sums, and the preferred reply is the one with the right sum. (The loss of the recorded DPO runs, here and in section 1, also includes a likelihood term on the preferred replies; week 5 explains it. So part of what the model learns from them is imitation, as in SFT.)
 # - **The knowledge was already there.** The base model scores 0% on facts because it doesn't answer questions. The SFT rows mention none of the creatures we ask about; they taught the model to give the answer when asked.
 # - **A stage can undo some of what an earlier stage achieved.** On average, the score on facts falls from 90% to 88% after GRPO, and in one seed the safety score drops by more than 5 points. The line for facts is dotted because only one of the eight seeds shows the change on its own after the same correction.
 
@@ -494,7 +494,7 @@ plot_falling(losses)
 # %% [markdown]
 # All three curves look like successful training. (The thick lines are averages over five steps, and the title compares the start and the end of each one.) The run that also trains on the prompt has the highest loss, because a user's question is hard to predict. The other two curves are hard to tell apart, and the run without the end-of-turn token gives no hint that anything is wrong. **The training loss covers only the tokens you chose to train on; it says nothing about the others.** You can't compare the levels of the curves either, because each one is a mean over different tokens.
 #
-# So look at the models' behaviour instead. All four answer held-out prompts from all six families, and an oracle, a program that knows the right answers, scores them:
+# So look at the models' behavior instead. All four answer held-out prompts from all six families, and an oracle, a program that knows the right answers, scores them:
 
 # %%
 from postlab.course.week01 import plot_behaviour
@@ -533,7 +533,7 @@ pd.DataFrame(side_by_side).set_axis(answered["base"]["prompt"].iloc[picked])
 #
 # | in this notebook | for a real model | week |
 # |---|---|---|
-# | all weights are trained | adapters on frozen, quantised weights | 2 |
+# | all weights are trained | adapters on frozen, quantized weights | 2 |
 # | a simple loop | a trainer with gradient accumulation, resuming and logging | 3 |
 # | all rows, as they come | curated data: you choose which rows, how many and in which mix, and use none from the test set | 3 |
 # | an oracle that knows the right answer | judges, people and benchmarks, with their errors | 6 |
@@ -617,7 +617,7 @@ typed = {split: tokenizer("<|im_end|>", split_special_tokens=split) for split in
 token_view([talk], tokenizer, max_length=256)
 
 # %% [markdown]
-# Both masks are used in practice. For a row with `prompt` and `completion`, TRL trains only on the last reply. That's what we want here, because the first reply is there to be criticised, not imitated. If all replies are good examples, you get more out of a conversation by training on all of them. In TRL, put the conversation in a `messages` column, set `assistant_only_loss=True`, and use a template that marks the replies. (The two masks also differ at the line break after the last `<|im_end|>`, but that's harmless.)
+# Both masks are used in practice. For a row with `prompt` and `completion`, TRL trains only on the last reply. That's what we want here, because the first reply is there to be criticized, not imitated. If all replies are good examples, you get more out of a conversation by training on all of them. In TRL, put the conversation in a `messages` column, set `assistant_only_loss=True`, and use a template that marks the replies. (The two masks also differ at the line break after the last `<|im_end|>`, but that's harmless.)
 
 # %% [markdown]
 # <a id="deeper-share" name="deeper-share"></a>
@@ -792,9 +792,9 @@ table.loc[[(n, metric) for n in ("silent", "drifting") for metric in metrics], "
 # The column `difference` compares each template with the model's own template on the same prompts, and a 95% interval follows it. Without the opening, the model doesn't answer at all; you saw in section 3 that it ends the document instead. Nobody would
 # overlook that.
 #
-# The template with the colon is the dangerous one, because the replies look normal: all of them are well formed. But three behaviours have changed, and not all of them for the worse. Refusals of unsafe requests drop from 47% to 17%. Honest *I do not know* answers
-# rise from 47% to 100%. Even the answers to the facts improve, from 80% to 98%. You can read the answers in `own` and `others[0]` (`own[own["facts"] == 0]` lists the wrong ones). With its own template, this model got 12 of the 60 facts wrong: in 8 cases it named a creature's home or colour when asked what the creature eats, in 3 cases its whole reply was a full stop, and in one case it refused. With the colon, 11 of the 12 answers come out right. So the model had the knowledge all along, and replacing a line break with a colon and a space only changed how it answers. We don't know why the answers change in these directions, and one run can't tell us. But the lesson doesn't depend on the reason:
-# a trained model's behaviour is tied to the exact tokens before the reply. If serving uses a different template from training, each behaviour can shift in its own direction, and an average over all of them may hide the shifts.
+# The template with the colon is the dangerous one, because the replies look normal: all of them are well formed. But three behaviors have changed, and not all of them for the worse. Refusals of unsafe requests drop from 47% to 17%. Honest *I do not know* answers
+# rise from 47% to 100%. Even the answers to the facts improve, from 80% to 98%. You can read the answers in `own` and `others[0]` (`own[own["facts"] == 0]` lists the wrong ones). With its own template, this model got 12 of the 60 facts wrong: in 8 cases it named a creature's home or color when asked what the creature eats, in 3 cases its whole reply was a full stop, and in one case it refused. With the colon, 11 of the 12 answers come out right. So the model had the knowledge all along, and replacing a line break with a colon and a space only changed how it answers. We don't know why the answers change in these directions, and one run can't tell us. But the lesson doesn't depend on the reason:
+# a trained model's behavior is tied to the exact tokens before the reply. If serving uses a different template from training, each behavior can shift in its own direction, and an average over all of them may hide the shifts.
 #
 # The third tokenizer does its damage during training. Many data collators mask padding with `ids != pad`. If the padding token is also the end-of-turn token, they mask the end of every turn as well:
 
@@ -845,7 +845,7 @@ plot_parts(pd.DataFrame(parts))
 # %% [markdown]
 # All three runs learned the words of the replies about equally well (0.64 to 0.74 nats per token, with overlapping intervals). They differ in how surprised they are by the end-of-turn token. In the run where that token was masked, the model finds it at least as surprising as the base model does, although it read the token in every training row. Reading a token is not enough; a model learns to write only what the loss covers.
 #
-# Section 6 showed what that does to the model's behaviour: if the loss doesn't cover the end-of-turn token, the model hardly ever stops.
+# Section 6 showed what that does to the model's behavior: if the loss doesn't cover the end-of-turn token, the model hardly ever stops.
 #
 # Does it also hurt to train on the prompt? Compare the other two runs with `reply`, prompt by prompt:
 
@@ -867,7 +867,7 @@ table[["difference", "low", "high", "p", "verdict"]].rename_axis("against the ru
 # <a id="deeper-7b" name="deeper-7b"></a>
 # ## Deeper: base versus instruct on a 7B model
 #
-# How does post-training change the answers to requests that people actually type? The best comparison is between a published base model and the instruct model made from it. The next cell gives both models the same four requests. On a GPU (`t4` or `rented`), it loads the profile's base model, Mistral-7B-v0.3 in 4 bits, and then Mistral's own instruct model. Each is a download of about 4 GB. On a CPU, no such pair is available: the SmolLM2 wheel contains only the instruct model, and Llama models need a licence and a download. Under `tiny` and `smol`, the cell therefore asks our embedded base model and its SFT version instead. The requests then come from their world and are worded differently from the training rows.
+# How does post-training change the answers to requests that people actually type? The best comparison is between a published base model and the instruct model made from it. The next cell gives both models the same four requests. On a GPU (`t4` or `rented`), it loads the profile's base model, Mistral-7B-v0.3 in 4 bits, and then Mistral's own instruct model. Each is a download of about 4 GB. On a CPU, no such pair is available: the SmolLM2 wheel contains only the instruct model, and Llama models need a license and a download. Under `tiny` and `smol`, the cell therefore asks our embedded base model and its SFT version instead. The requests then come from their world and are worded differently from the training rows.
 #
 # The base model gets each request twice: as bare text, and at the end of a page that shows what a conversation looks like. Given a good page to continue, a large base model answers surprisingly well ([Lin et al. 2023](https://arxiv.org/abs/2312.01552)), so use such a page as a baseline before you credit post-training with a skill.
 
@@ -913,7 +913,7 @@ pd.DataFrame(columns, index=requests)
 # In the stored output (the embedded pair), the base model treats a bare request as part of some page and continues that page. On a page of questions and answers, the same model answers all four requests, though only one of its answers matches the SFT model's. It even works out the sum that the SFT model gets wrong by blurting out an answer. What it doesn't do is stop: after three of the four answers, it goes on with questions of its own. The SFT model isn't better at everything, though. Asked about food, both models name the place where the creature lives, and the SFT model refuses to say what to do with a dirty coat.
 #
 # **What was not run.** Nobody has run this cell on a GPU yet, so we have no recorded answers from a 7B base model and its instruct version, or from Llama models. To compare Llama models instead, replace the two names with `meta-llama/Llama-3.1-8B` and
-# `meta-llama/Llama-3.1-8B-Instruct` (they are gated: accept the licence on the Hub and log in first). Four requests are only an illustration. To measure something, use at least a hundred requests, decide what counts as an answer before you look, and hide which model wrote which reply. Week 6 shows how.
+# `meta-llama/Llama-3.1-8B-Instruct` (they are gated: accept the license on the Hub and log in first). Four requests are only an illustration. To measure something, use at least a hundred requests, decide what counts as an answer before you look, and hide which model wrote which reply. Week 6 shows how.
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>

@@ -27,7 +27,7 @@
 #
 # - [Does PEFT compute the same thing?](#peft)
 # - [NF4, bit for bit](#bits), with an exercise, and a bug that this comparison found in bitsandbytes
-# - [Block sizes and double quantisation](#blocks), with an exercise
+# - [Block sizes and double quantization](#blocks), with an exercise
 # - [Learning rates, and *LoRA Without Regret*](#rates)
 # - [Memory, time and forgetting](#forgetting)
 # - [Alpha over r, or over the square root of r?](#alpha)
@@ -182,9 +182,9 @@ lora_forward = check.lora_forward(lora_forward)
 #
 # ### The start
 #
-# Before the first step, the adapted model should be exactly the base model. To ensure that, $A$ is initialised at random, as in any linear layer, but $B$ is initialised with zeros. Then $BA = 0$.
+# Before the first step, the adapted model should be exactly the base model. To ensure that, $A$ is initialized at random, as in any linear layer, but $B$ is initialized with zeros. Then $BA = 0$.
 #
-# **Predict first.** Which of the two matrices has a gradient at the first step: $A$, $B$, or both? And why isn't $A$ initialised with zeros as well?
+# **Predict first.** Which of the two matrices has a gradient at the first step: $A$, $B$, or both? And why isn't $A$ initialized with zeros as well?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -336,7 +336,7 @@ block_codes, _ = codes_of(block, NF4)
 draw_nf4(block[0].numpy(), block_codes[0].numpy(), NF4.numpy())
 
 # %% [markdown]
-# To dequantise a weight, look up the value of its code and multiply it by the scale. The difference between the result and the original weight is the quantisation error. How large is that error over all projections of the model, and would sixteen evenly spaced values do as well?
+# To dequantize a weight, look up the value of its code and multiply it by the scale. The difference between the result and the original weight is the quantization error. How large is that error over all projections of the model, and would sixteen evenly spaced values do as well?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -359,7 +359,7 @@ def error_in_blocks(values, block):
 # %% [markdown]
 # NF4 has a smaller error than evenly spaced values, but nine percent isn't small. Models keep working in spite of it, but that is an empirical finding. It also helps that the adapter is trained *on top of the rounded weights*, so it can compensate for some of the error.
 #
-# Each weight takes 4 bits for its code and $32 / 64 = 0.5$ bits for its share of the block's scale. *Double quantisation* stores the scales in 8 bits as well and brings the total down to 4.13 bits per weight ([deeper](#blocks)).
+# Each weight takes 4 bits for its code and $32 / 64 = 0.5$ bits for its share of the block's scale. *Double quantization* stores the scales in 8 bits as well and brings the total down to 4.13 bits per weight ([deeper](#blocks)).
 
 # %% [markdown]
 # <a id="task" name="task"></a>
@@ -449,7 +449,7 @@ curves = {method: train(model, batches, lr=chosen[method]) for method, model in 
 plot_losses(curves)
 
 # %% [markdown]
-# All three losses end close together. LoRA 8 ends lowest, but with one seed each, a difference of 0.01 or 0.02 nats means little. QLoRA takes the longest per step, because it has to dequantise the weights in every pass. In the recording, QLoRA 16 took 67 ms per step and LoRA at the same rank took 57 ms. LoRA 8 took 59 ms, and full fine-tuning took 56 ms.
+# All three losses end close together. LoRA 8 ends lowest, but with one seed each, a difference of 0.01 or 0.02 nats means little. QLoRA takes the longest per step, because it has to dequantize the weights in every pass. In the recording, QLoRA 16 took 67 ms per step and LoRA at the same rank took 57 ms. LoRA 8 took 59 ms, and full fine-tuning took 56 ms.
 #
 # ### Quality, with intervals
 #
@@ -468,7 +468,7 @@ quality["seeds"] = by_method["answers"].apply(lambda seeds: [a.mean() for a in s
 plot_quality(quality.reset_index())
 
 # %% [markdown]
-# Rank 1 trains less than 1% of the parameters and still comes within 4 points of full fine-tuning. Ranks 8 and above score 1 to 4 points more than full fine-tuning. But look at the small dots: seeds of the same method can differ by more than neighbouring ranks do.
+# Rank 1 trains less than 1% of the parameters and still comes within 4 points of full fine-tuning. Ranks 8 and above score 1 to 4 points more than full fine-tuning. But look at the small dots: seeds of the same method can differ by more than neighboring ranks do.
 #
 # **Predict first.** Which of these methods are really better or worse than full fine-tuning? Our question is about *methods*: if you train again with a new seed, will LoRA win again? So the unit of analysis is the training seed, not the prompt. There are six hundred prompts, but only eight seeds for four of the methods and three for the others.
 #
@@ -581,13 +581,13 @@ devices = ["T4", "RTX 4090", "A100 80GB", "H200"]
 pd.DataFrame({d: {m: first_that_fits(m, d) for m in models} for d in devices})
 
 # %% [markdown]
-# The other decisions need judgement:
+# The other decisions need judgment:
 #
-# 1. **LoRA or full fine-tuning?** If both fit, compare them on your own task, each at its own learning rate. Prefer full fine-tuning if the model has to learn a lot of new material, such as a language, a domain or a million rows. Prefer LoRA if you want different behaviour, need to keep old abilities, or need many variants of one model.
-# 2. **LoRA or QLoRA?** QLoRA saves memory and costs time, because every pass dequantises the weights. If the model fits in 16 bits, LoRA is faster, and its merge is exact except for rounding to 16 bits.
+# 1. **LoRA or full fine-tuning?** If both fit, compare them on your own task, each at its own learning rate. Prefer full fine-tuning if the model has to learn a lot of new material, such as a language, a domain or a million rows. Prefer LoRA if you want different behavior, need to keep old abilities, or need many variants of one model.
+# 2. **LoRA or QLoRA?** QLoRA saves memory and costs time, because every pass dequantizes the weights. If the model fits in 16 bits, LoRA is faster, and its merge is exact except for rounding to 16 bits.
 # 3. **Which layers and which rank?** Start with rank 16 on *all* linear layers. PEFT's own default adapts only two matrices of each attention block ([deeper](#peft)). Raise the rank if that still improves the held-out loss, and sweep the learning rate again when you do.
 # 4. **Which learning rate?** Start at several times the rate for full fine-tuning, then sweep. There is no universal factor: in our sweep, it was ten at ranks 1 and 2, and between 1.8 and 3.1 from rank 4 up ([deeper](#rates)). For a 7B model at rank 16, 2e-4 is a common first choice.
-# 5. **How do you merge a QLoRA adapter?** In 16 bits you have two choices ([deeper](#merge)). Merging into the *dequantised* weights preserves the model that you trained. Merging into the *original* weights is more common and removes the rounding errors, but the adapter was trained to work with them, and in our measurement 7% of the answers changed.
+# 5. **How do you merge a QLoRA adapter?** In 16 bits you have two choices ([deeper](#merge)). Merging into the *dequantized* weights preserves the model that you trained. Merging into the *original* weights is more common and removes the rounding errors, but the adapter was trained to work with them, and in our measurement 7% of the answers changed.
 #    Whichever you choose, evaluate *the merged model*, not the one you trained.
 #
 # For a first run on a 7B model, these are common settings. (Unsloth's *LoRA Hyperparameters Guide* recommends nearly the same ones. Use them as the start of a sweep; they aren't results of this notebook.)
@@ -607,7 +607,7 @@ pd.DataFrame({d: {m: first_that_fits(m, d) for m in models} for d in devices})
 #
 # You have a LoRA layer that you can put into a model and take out again, a comparison that you can rerun, and the arithmetic that tells you which card you need. You also know what NF4 stores. In week 3 you use all of this through Unsloth: with a GPU, you train a 7B model with QLoRA; without one, you train a small model with LoRA and take a few steps with QLoRA.
 #
-# **The paper to read** is Hu et al. 2021, *LoRA* (arXiv 2106.09685). Section 4 describes the method that you built. Section 7.2 asks how small the rank can be. Section 7.1 asks which matrices to adapt under a fixed budget, but it doesn't say whether each choice had its own learning rate. Keep that in mind when you read its table: a shared learning rate can favour one choice over another ([deeper](#rates)).
+# **The paper to read** is Hu et al. 2021, *LoRA* (arXiv 2106.09685). Section 4 describes the method that you built. Section 7.2 asks how small the rank can be. Section 7.1 asks which matrices to adapt under a fixed budget, but it doesn't say whether each choice had its own learning rate. Keep that in mind when you read its table: a shared learning rate can favor one choice over another ([deeper](#rates)).
 #
 # This is the end of the core. The sections that follow go deeper; read them in any order.
 
@@ -687,7 +687,7 @@ count = sum(p.numel() for p in trained(adapted))
 # <a id="bits" name="bits"></a>
 # ## Deeper: NF4, bit for bit
 #
-# Section 3 used our quantiser. Now write its central part yourself, and then compare the whole quantiser with bitsandbytes.
+# Section 3 used our quantizer. Now write its central part yourself, and then compare the whole quantizer with bitsandbytes.
 
 # %% [markdown]
 # ### Exercise 2.2 · about 10 minutes · medium
@@ -719,9 +719,9 @@ nf4_codes = check.nf4_codes(nf4_codes)
 #
 # </details>
 #
-# A block of zeros has the scale 0. The `clamp` avoids a division by zero. Every weight of the block then gets the code of the value 0, and dequantising returns zeros again.
+# A block of zeros has the scale 0. The `clamp` avoids a division by zero. Every weight of the block then gets the code of the value 0, and dequantizing returns zeros again.
 #
-# Now look at the projections of the base model. The grey histogram shows the scaled weights. Each line is a value of the codebook, and its height is the share of weights that are rounded to it.
+# Now look at the projections of the base model. The gray histogram shows the scaled weights. Each line is a value of the codebook, and its height is the share of weights that are rounded to it.
 
 # %%
 from postlab.course.week02 import plot_codebook
@@ -735,7 +735,7 @@ plot_codebook(scaled.numpy(), {"even steps": even.numpy(), "NF4": NF4.numpy()})
 #
 # ### Does bitsandbytes compute the same thing?
 #
-# `postlab/scratch/nf4.py` contains the function you wrote plus some bookkeeping. Compare its packed codes, its scales and its dequantised weights with those of the library:
+# `postlab/scratch/nf4.py` contains the function you wrote plus some bookkeeping. Compare its packed codes, its scales and its dequantized weights with those of the library:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -755,7 +755,7 @@ f"{sum(map(same, matrices))} of {len(matrices)} matrices equal bitsandbytes in e
 # %% [markdown]
 # #### The bug that this check found
 #
-# On processors with AVX-512 instructions, this cell once printed `0 of 28`. The codes and scales matched, but the dequantised weights did not. On these processors, bitsandbytes
+# On processors with AVX-512 instructions, this cell once printed `0 of 28`. The codes and scales matched, but the dequantized weights did not. On these processors, bitsandbytes
 # 0.50.2 uses a faster kernel, which assumes that no block crosses the end of a row: it expects `columns // 64` scales per row. That is right for 128 or 192 columns. With 160 columns,
 # the third block starts in one row and ends in the next. Part of the second row is then multiplied by the wrong scale, and so is every value from the third row on. You can reproduce
 # the mistake with your own codes:
@@ -794,7 +794,7 @@ misread_widths() or "every width is read correctly"
 
 # %% [markdown]
 # <a id="blocks" name="blocks"></a>
-# ## Deeper: block sizes and double quantisation
+# ## Deeper: block sizes and double quantization
 #
 # Smaller blocks contain smaller outliers, so their scales fit better. But each block needs a scale of its own, which takes another 32 bits. Measure the error for two codebooks and six block sizes:
 
@@ -806,7 +806,7 @@ rows = [
 ]
 
 # %% [markdown]
-# In blocks of 64, the scales take up half a bit per weight. Double quantisation shrinks that by quantising the scales too: it subtracts their mean and stores the rest in 8 bits, with one 32-bit scale for every 256 of them.
+# In blocks of 64, the scales take up half a bit per weight. Double quantization shrinks that by quantizing the scales too: it subtracts their mean and stores the rest in 8 bits, with one 32-bit scale for every 256 of them.
 
 # %%
 from postlab.course.week02 import plot_block_error
@@ -817,7 +817,7 @@ columns = ["codebook", "block", "bits", "error", "double"]
 plot_block_error(pd.DataFrame(rows, columns=columns))
 
 # %% [markdown]
-# NF4 has a smaller error than evenly spaced values at every block size except 16, where the two are about equal. The diamond shows double quantisation: it has the same error as the circle for block size 64, and takes 0.37 bits less per weight.
+# NF4 has a smaller error than evenly spaced values at every block size except 16, where the two are about equal. The diamond shows double quantization: it has the same error as the circle for block size 64, and takes 0.37 bits less per weight.
 
 # %% [markdown]
 # ### Exercise 2.3 · about 5 minutes · easy
@@ -873,7 +873,7 @@ plot_learning_rates(
 
 # %% [markdown]
 # Full fine-tuning learns best at 0.0018. LoRA needs a higher rate, but how much higher depends on the rank: ten times at ranks 1 and 2, about three times at ranks 4 to 32, and 1.8 times at rank 64. (The figure shows some of these ranks.) Each point
-# averages only two short runs, so neighbouring rates are hard to tell apart.
+# averages only two short runs, so neighboring rates are hard to tell apart.
 #
 # With one shared rate you could "prove" that either method is better. At 0.0018, the best rate for full fine-tuning, LoRA 8 ends at a loss of 0.18 instead of 0.11. At 0.01, about half the best rate for rank 1, full fine-tuning ends at 0.25 instead of 0.09.
 # The section on [alpha](#alpha) looks for a reason why the best rate falls as the rank rises.
@@ -1071,8 +1071,8 @@ plot_scalings(rates)
 #
 # A QLoRA adapter is trained on top of *rounded* weights. You can merge it in three ways:
 #
-# 1. Merge the adapter into the dequantised weights and keep the result in 16 bits. Apart from rounding to 16 bits, this is the model you trained, but its weights take up about four times as much space. (We use 32 bits here, which doubles that again.)
-# 2. Merge into the original, unquantised weights. This is common practice, and the result is as large as the first one.
+# 1. Merge the adapter into the dequantized weights and keep the result in 16 bits. Apart from rounding to 16 bits, this is the model you trained, but its weights take up about four times as much space. (We use 32 bits here, which doubles that again.)
+# 2. Merge into the original, unquantized weights. This is common practice, and the result is as large as the first one.
 # 3. Merge into the rounded weights and round the sum to four bits again. The model stays small.
 
 # %%
@@ -1160,7 +1160,7 @@ smol_table.insert(4, "peak", smol_table[in_mib].sum(axis=1))
 smol_table.rename(columns={n: f"{n}, MiB" for n in [*in_mib, "peak"]}).T.round(2)
 
 # %% [markdown]
-# Weights, gradients and optimizer state take 2.0 GiB under full fine-tuning. LoRA needs 71% less and QLoRA 89% less. Counting the activations of four short rows, LoRA's peak memory is 56% lower and QLoRA's is 69% lower. These savings fall between those in the embedded model, where activations hide most of the saving, and those in a 7B model, where activations hardly matter. Four bits are an eighth of 32, but QLoRA's weights take up more than an eighth of the memory of the 32-bit weights. The reason is the embedding matrix: it isn't quantised, and it holds a fifth of this small model's parameters.
+# Weights, gradients and optimizer state take 2.0 GiB under full fine-tuning. LoRA needs 71% less and QLoRA 89% less. Counting the activations of four short rows, LoRA's peak memory is 56% lower and QLoRA's is 69% lower. These savings fall between those in the embedded model, where activations hide most of the saving, and those in a 7B model, where activations hardly matter. Four bits are an eighth of 32, but QLoRA's weights take up more than an eighth of the memory of the 32-bit weights. The reason is the embedding matrix: it isn't quantized, and it holds a fifth of this small model's parameters.
 #
 # The machine was busy with other programs during the recording, so compare processor time rather than wall-clock time, and don't expect a GPU's times to resemble either. A step took 10.6 seconds of processor time with full fine-tuning, 7.7 with LoRA and 7.9 with QLoRA.
 # LoRA saves time here because the frozen matrices need no gradients of their own. (In the [embedded model](#forgetting) it saves hardly any time, probably because the matrices are so small that each layer's two extra products cost about as much as LoRA saves.) Each method was timed for only two steps, so LoRA and QLoRA can't be told apart.
@@ -1189,11 +1189,11 @@ pd.DataFrame({device: price(device) for device in devices}).T
 # <a id="interview" name="interview"></a>
 # ## Five interview questions
 #
-# <details><summary>1. Why is B initialised with zeros and A at random? Could it be the other way round, or could both be zero?</summary>
+# <details><summary>1. Why is B initialized with zeros and A at random? Could it be the other way round, or could both be zero?</summary>
 #
 # The product has to be zero so that training starts exactly at the base model. If both are zero, the gradient of each one contains the other and is zero too, so nothing ever moves. Setting A to zero and B to random values also works. The two choices differ in how high a learning rate they tolerate: with B at zero, you can usually go higher (Hayou et al. 2024, *The Impact of Initialization on LoRA Finetuning Dynamics*).
 #
-# *Follow-up: what if you initialise both at random?* Then the model starts as the base plus random noise. A small amount of noise needn't hurt (Li et al. 2025, arXiv 2505.23194), but you no longer start exactly at the base model.
+# *Follow-up: what if you initialize both at random?* Then the model starts as the base plus random noise. A small amount of noise needn't hurt (Li et al. 2025, arXiv 2505.23194), but you no longer start exactly at the base model.
 # </details>
 #
 # <details><summary>2. You raise the rank from 16 to 64, leave alpha at 16, and the loss gets a little worse. What happened?</summary>
@@ -1206,9 +1206,9 @@ pd.DataFrame({device: price(device) for device in devices}).T
 #
 # <details><summary>3. How many bits does a weight take under QLoRA, exactly?</summary>
 #
-# The code takes 4 bits, and one 32-bit scale per 64 weights adds 32 / 64 = 0.5 bits. Double quantisation stores the scales in 8 bits, with one 32-bit scale per 256 of them. That reduces the 0.5 bits to 8 / 64 + 32 / (64 x 256) = 0.127 bits, so the answer is 4.127 bits. Embeddings, norms and the output head aren't quantised and stay in 16 bits.
+# The code takes 4 bits, and one 32-bit scale per 64 weights adds 32 / 64 = 0.5 bits. Double quantization stores the scales in 8 bits, with one 32-bit scale per 256 of them. That reduces the 0.5 bits to 8 / 64 + 32 / (64 x 256) = 0.127 bits, so the answer is 4.127 bits. Embeddings, norms and the output head aren't quantized and stay in 16 bits.
 #
-# *Follow-up: what format is used for the matrix multiplication?* The multiplication uses a 16-bit format. The four-bit weights are only for storage; each layer dequantises its weights when it needs them, and gradients flow through them to the adapters.
+# *Follow-up: what format is used for the matrix multiplication?* The multiplication uses a 16-bit format. The four-bit weights are only for storage; each layer dequantizes its weights when it needs them, and gradients flow through them to the adapters.
 # </details>
 #
 # <details><summary>4. System design: two hundred customers each have an adapter for the same 8B model. How do you serve them?</summary>
@@ -1228,4 +1228,4 @@ pd.DataFrame({device: price(device) for device in devices}).T
 
 # %% [markdown]
 # <a id="papers" name="papers"></a>
-# **Papers.** Besides the one in the core, there are four more to read. In Dettmers et al. 2023, *QLoRA* (arXiv 2305.14314), section 3 covers NF4 and double quantisation, and section 4 covers parity. Biderman et al. 2024, *LoRA Learns Less and Forgets Less* (arXiv 2405.09673), measure both halves of their title. Kalajdzievski 2023 (arXiv 2312.03732) is the source of the scaling in the section on alpha. Schulman et al. 2025, *LoRA Without Regret* (Thinking Machines Lab), report when LoRA equals full fine-tuning, which layers to adapt, and why the best learning rate hardly depends on the rank.
+# **Papers.** Besides the one in the core, there are four more to read. In Dettmers et al. 2023, *QLoRA* (arXiv 2305.14314), section 3 covers NF4 and double quantization, and section 4 covers parity. Biderman et al. 2024, *LoRA Learns Less and Forgets Less* (arXiv 2405.09673), measure both halves of their title. Kalajdzievski 2023 (arXiv 2312.03732) is the source of the scaling in the section on alpha. Schulman et al. 2025, *LoRA Without Regret* (Thinking Machines Lab), report when LoRA equals full fine-tuning, which layers to adapt, and why the best learning rate hardly depends on the rank.

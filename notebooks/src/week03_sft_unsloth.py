@@ -62,7 +62,7 @@
 # - [QLoRA, the same in four bits](#deeper-nf4) (section 9) · 15 minutes
 # - [Review rows by hand](#deeper-review) (section 10) · 30 minutes
 # - [Unsloth or plain TRL?](#deeper-trl) (section 11) · 15 minutes
-# - [Did it memorise its rows?](#deeper-memory) (section 12) · 10 minutes
+# - [Did it memorize its rows?](#deeper-memory) (section 12) · 10 minutes
 # - [Composition: whose mix is it?](#deeper-mix) (section 13) · 10 minutes
 # - [Rows of real sets](#deeper-hygiene) (section 14) · 20 minutes
 # - [Vote on twenty prompts, blind](#deeper-arena) (section 15) · 15 minutes
@@ -102,7 +102,7 @@ lab = postlab.start(week=3)
 # ## 1. A base model continues documents
 #
 # Unsloth patches transformers, TRL and PEFT when it is imported, so import it first. `from_pretrained` takes a folder or a Hub id. Always set `load_in_4bit` yourself, because
-# its default is `True`. The profiles `tiny` and `smol` keep the weights in fp32: models this small fit in memory anyway, and 4-bit weights have to be dequantised in
+# its default is `True`. The profiles `tiny` and `smol` keep the weights in fp32: models this small fit in memory anyway, and 4-bit weights have to be dequantized in
 # every step. Section 9 trains the 4-bit version for comparison.
 
 # %%
@@ -294,7 +294,7 @@ curation.pairs.groupby("reason", sort=False).head(2)[["reason", "text", "partner
 
 # %% [markdown]
 # On `tiny`, the "contaminated" rows are false alarms: except for "Please", they are worded like held-out prompts, but the numbers differ. Dropping these five rows costs next to nothing. With `t4` and `rented` the matches may be real, because OpenHermes contains
-# mathematics problems much like GSM8K's. Read each pair. If a match is real, train on `curation.kept`, or section 6 will measure what the model memorised. `smol` has no matches, because its held-out
+# mathematics problems much like GSM8K's. Read each pair. If a match is real, train on `curation.kept`, or section 6 will measure what the model memorized. `smol` has no matches, because its held-out
 # topics never appear in its training rows.
 #
 # **Complexity** (turns, steps, lengths, constraints) appears in the report, but `curate` doesn't filter by it. [Section 17](#deeper-complexity) describes an experiment that asks whether a few rows with several steps are worth more than many short ones.
@@ -440,7 +440,7 @@ plot_training(log, "sft")
 # %% [markdown]
 # On a GPU, compare the minutes and the memory with the estimate above. (The memory is the most that this process has reserved so far. The minutes in the stored output come from a machine that was busy with other work.)
 #
-# The loss doesn't go to zero, and it shouldn't. Where the teachers disagree among themselves, the best a model can do is predict how often they say each thing, and that leaves some loss. Nor can a falling loss tell you whether the model has memorised its rows; section 12 checks that.
+# The loss doesn't go to zero, and it shouldn't. Where the teachers disagree among themselves, the best a model can do is predict how often they say each thing, and that leaves some loss. Nor can a falling loss tell you whether the model has memorized its rows; section 12 checks that.
 
 # %% [markdown]
 # <a id="learned" name="learned"></a>
@@ -1163,7 +1163,7 @@ None if lab.profile.load_in_4bit else pd.DataFrame(costs).T.round(3)
 
 # %% [markdown]
 # The frozen weights shrink to a quarter of their size. With four bits instead of 32, you might have expected an eighth. But the embeddings stay in full precision, and in such a small model they make up more than half of what remains. The loss over the first few
-# steps hardly changes: NF4's rounding errors are small, and the adapter can learn to compensate for them. We don't compare timings, since five steps are too few. In general, 4-bit weights make training slower, not faster, because they have to be dequantised in every step. What they save is memory: on a GPU, they decide whether a 7B model fits at all.
+# steps hardly changes: NF4's rounding errors are small, and the adapter can learn to compensate for them. We don't compare timings, since five steps are too few. In general, 4-bit weights make training slower, not faster, because they have to be dequantized in every step. What they save is memory: on a GPU, they decide whether a 7B model fits at all.
 #
 # ### What a larger run costs
 #
@@ -1190,7 +1190,7 @@ pd.DataFrame(roadmap, index=["hours", "dollars"]).T
 # ## Deeper: review rows by hand (section 10)
 #
 # No program notices everything that is wrong with a row, so somebody has to read a sample. Two things make such a review more useful than a quick look. First, *write down what makes a good row* in two or three sentences. Second, *read the rows twice*, the second time in a different order: how often you agree with yourself limits how well anybody can agree with you. If you don't decide the same way twice, your definition is unclear, and it's cheaper to find that out on 30 rows
-# than after labelling 3,000.
+# than after labeling 3,000.
 #
 # The widget shows one row at a time. Keep it, drop it, or say that you're unsure. If you don't keep it, say why, because the reasons tell you what to filter for. The second pass begins when the first is complete, and it doesn't show you your earlier decisions.
 
@@ -1274,7 +1274,7 @@ compared
 # | take | when |
 # |---|---|
 # | Unsloth | you have one GPU and a supported architecture, and memory or time is short: that's what its kernels, its checkpointing and its ready-made 4-bit weights are for |
-# | plain TRL | you have several GPUs (FSDP, DeepSpeed), a new or modified architecture, code you need to step through, or a licence policy that rules out AGPL |
+# | plain TRL | you have several GPUs (FSDP, DeepSpeed), a new or modified architecture, code you need to step through, or a license policy that rules out AGPL |
 #
 # The two context managers in section 5 do speed up training on a CPU. `without_padding` skips the padding of a batch and computes a prompt that several replies share only once, and `freed_memory_kept` asks the allocator to keep memory for the next step. This is the CPU time per step, relative to training without them, with 95% intervals:
 #
@@ -1290,7 +1290,7 @@ compared
 
 # %% [markdown]
 # <a id="deeper-memory" name="deeper-memory"></a>
-# ## Deeper: did it memorise its rows? (section 12)
+# ## Deeper: did it memorize its rows? (section 12)
 #
 # A falling training loss can't answer this question. Compare the loss on rows that the model has trained on with the loss on rows of the same source and families that it hasn't seen. Both means are over rows, with 95% intervals.
 
@@ -1329,7 +1329,7 @@ else:
 pd.DataFrame(gap).T.round(3) if fresh else None
 
 # %% [markdown]
-# On `tiny` the two losses are almost the same, so there's no sign that the model has memorised its rows. It had little chance to: the training reads each row once. If the loss on new rows is clearly higher, or rises from one checkpoint to the next
+# On `tiny` the two losses are almost the same, so there's no sign that the model has memorized its rows. It had little chance to: the training reads each row once. If the loss on new rows is clearly higher, or rises from one checkpoint to the next
 # while the training loss still falls, train for fewer epochs or on more rows. (For a curve instead of two numbers, give `SFTTrainer` an `eval_dataset` and set `eval_strategy="steps"`.)
 #
 # Scores on held-out prompts can also be too good to be true if those prompts resemble the training rows. That is contamination; section 3 looks for it.
@@ -1636,7 +1636,7 @@ print(tested.round(3).to_string(index=False))
 #
 # <details><summary>Answer</summary>
 #
-# Did both runs take the same number of steps, or the same number of epochs? Each choice can favour one side. Is there a control with 1,000 *random* rows? How many seeds were there, and how wide are the intervals? Did the judge share a taste, such as one for long answers, with the people who selected the rows? And what got worse that the test prompts don't show?
+# Did both runs take the same number of steps, or the same number of epochs? Each choice can favor one side. Is there a control with 1,000 *random* rows? How many seeds were there, and how wide are the intervals? Did the judge share a taste, such as one for long answers, with the people who selected the rows? And what got worse that the test prompts don't show?
 #
 # *A likely follow-up:* "Which control matters most?" The 1,000 random rows, at equal steps. They separate the effect of the selection from the effect of the size.
 #
@@ -1645,4 +1645,4 @@ print(tested.round(3).to_string(index=False))
 # %% [markdown]
 # <a id="papers" name="papers"></a>
 #
-# **Papers.** Hu et al. 2021, *LoRA* ([2106.09685](https://arxiv.org/abs/2106.09685)): read section 4 for the initialisation at zero. Dettmers et al. 2023, *QLoRA* ([2305.14314](https://arxiv.org/abs/2305.14314)): read section 3 for NF4. Zhou et al. 2023, *LIMA* ([2305.11206](https://arxiv.org/abs/2305.11206)): read sections 2 and 4. Lambert et al. 2024, *Tülu 3* ([2411.15124](https://arxiv.org/abs/2411.15124)): read section 3.2 for decontamination and section 4 for the mix. Broder 1997, *On the resemblance and containment of documents*: MinHash comes from this paper.
+# **Papers.** Hu et al. 2021, *LoRA* ([2106.09685](https://arxiv.org/abs/2106.09685)): read section 4 for the initialization at zero. Dettmers et al. 2023, *QLoRA* ([2305.14314](https://arxiv.org/abs/2305.14314)): read section 3 for NF4. Zhou et al. 2023, *LIMA* ([2305.11206](https://arxiv.org/abs/2305.11206)): read sections 2 and 4. Lambert et al. 2024, *Tülu 3* ([2411.15124](https://arxiv.org/abs/2411.15124)): read section 3.2 for decontamination and section 4 for the mix. Broder 1997, *On the resemblance and containment of documents*: MinHash comes from this paper.

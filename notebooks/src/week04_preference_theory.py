@@ -7,8 +7,8 @@
 # You can watch the same thing happen this week, in a world small enough for us to know the truth. Take the question of how to cut a shovel. The right reply is "Sharpen a blade. Hold the shovel. Slice it." In one of this week's recorded runs, a reward model gives this reply −0.9 points. After PPO has trained
 # against that reward model, the policy answers "17+4=21. #### 21" and gets 8.1 points. Section 4 shows how a run gets there and what helps to prevent it.
 #
-# Why train against a reward model at all? It's easier to say which of two replies is better than to write a good one. This week you'll build the classic route from such judgements to a policy, called **RLHF** (reinforcement learning from human feedback): a reward model, followed by PPO with a KL penalty.
-# Then you'll derive the shortcut, **DPO** (direct preference optimisation), and see every formula as a line of code. You'll also find out where the two methods agree and where they differ.
+# Why train against a reward model at all? It's easier to say which of two replies is better than to write a good one. This week you'll build the classic route from such judgments to a policy, called **RLHF** (reinforcement learning from human feedback): a reward model, followed by PPO with a KL penalty.
+# Then you'll derive the shortcut, **DPO** (direct preference optimization), and see every formula as a line of code. You'll also find out where the two methods agree and where they differ.
 #
 # **The core, about 90 minutes:** [1. Four models](#section-1) · [2. A reward model](#section-2) · [3. PPO with a KL penalty](#section-3) · [4. Better, or better at pleasing?](#section-4) · [5. The best policy, exactly](#section-5) ·
 # [6. Build: RLHF that reaches it](#section-6) · [7. DPO, derived](#section-7) · [8. The same preferences on tinyworld](#section-8) · [9. Which one, and at what cost](#section-9) · [10. What you have now](#section-10), with five interview questions and the papers
@@ -51,11 +51,11 @@ lab = postlab.start(week=4)
 #
 # | step | prompts | who writes the answers | what is trained |
 # |---|---|---|---|
-# | 1. SFT | 13k | labellers | the policy |
-# | 2. reward model | 33k | the model writes 4 to 9 answers per prompt; labellers rank them | a 6B reward model |
+# | 1. SFT | 13k | labelers | the policy |
+# | 2. reward model | 33k | the model writes 4 to 9 answers per prompt; labelers rank them | a 6B reward model |
 # | 3. PPO | 31k | the policy, again and again | the policy |
 #
-# Labellers preferred the answers of the resulting 1.3B model to those of the 175B GPT-3. Step 3 is the complicated one, because it needs four models at once:
+# Labelers preferred the answers of the resulting 1.3B model to those of the 175B GPT-3. Step 3 is the complicated one, because it needs four models at once:
 
 # %%
 from postlab.course import week04
@@ -63,7 +63,7 @@ from postlab.course import week04
 week04.draw_four_models()
 
 # %% [markdown]
-# The *policy* is the model you want. It samples a reply to a prompt. The *reward model* stands in for the labellers and scores the reply. The *reference* is a frozen copy of the initial policy; comparing the log-probs of the two tells you how far the policy has moved. The *critic* predicts the reward that is still to come, and the policy learns only from the difference between this prediction and what actually happens. That difference becomes the advantage. The critic learns from its own errors. You'll build each of these parts.
+# The *policy* is the model you want. It samples a reply to a prompt. The *reward model* stands in for the labelers and scores the reply. The *reference* is a frozen copy of the initial policy; comparing the log-probs of the two tells you how far the policy has moved. The *critic* predicts the reward that is still to come, and the policy learns only from the difference between this prediction and what actually happens. That difference becomes the advantage. The critic learns from its own errors. You'll build each of these parts.
 #
 # You did step 1 in week 3. The next two cells load the resulting model and the pairs for step 2. (The adapter is merged into the model, so that `copy.deepcopy` gives us another policy.) We use the three families that are about manners: *helpful*
 # (how-tos), *harmless* (unsafe requests) and *honest* (riddles that nobody can answer). We deliberately take only 200 pairs, because we want to study a reward model that makes mistakes.
@@ -114,7 +114,7 @@ pd.DataFrame([{side: row[side][-1]["content"] for side in sides} for row in rows
 # <a id="section-2" name="section-2"></a>
 # ## 2. A reward model
 #
-# In 1952, Bradley and Terry modelled comparisons by giving every competitor a strength, a positive number. A competitor wins with a probability equal to its share of the sum of both strengths. For us, the competitors are the chosen reply $y_c$ and the
+# In 1952, Bradley and Terry modeled comparisons by giving every competitor a strength, a positive number. A competitor wins with a probability equal to its share of the sum of both strengths. For us, the competitors are the chosen reply $y_c$ and the
 # rejected reply $y_r$. Write the strengths as $e^{r_c}$ and $e^{r_r}$, so that the rewards $r$ can be any numbers, and divide the fraction by $e^{r_c}$:
 #
 # $$P(y_c \succ y_r) = \frac{e^{r_c}}{e^{r_c} + e^{r_r}} = \frac{1}{1 + e^{-(r_c - r_r)}}$$
@@ -126,7 +126,7 @@ pd.DataFrame([{side: row[side][-1]["content"] for side in sides} for row in rows
 # Only the *difference* between the two rewards appears. If you add 100 to every reward, the loss doesn't change. So the absolute value of a reward means nothing, and a reward of 3 for one prompt tells you nothing about a reward of 3 for another.
 #
 # Our reward model is as small as it can be. It runs the SFT model, which stays frozen, and applies one linear layer to its hidden state at the end of the reply. (InstructGPT trained all six billion weights of its reward model.) The cell also turns replies into tokens, adds the token that ends the turn, and
-# contains the training loop. At the end, the loop shifts the rewards so that their mean is 0. InstructGPT shifts them too, so that the labellers' demonstrations have a mean reward of 0. The loss itself, `losses.bradley_terry_loss`, comes from `postlab.scratch`; you can write it yourself in section 12.
+# contains the training loop. At the end, the loop shifts the rewards so that their mean is 0. InstructGPT shifts them too, so that the labelers' demonstrations have a mean reward of 0. The loss itself, `losses.bradley_terry_loss`, comes from `postlab.scratch`; you can write it yourself in section 12.
 
 # %% tags=["shared"]
 from postlab.scratch import losses
@@ -258,7 +258,7 @@ token_rewards(scores, mask, logps=logps, ref_logps=ref_logps, beta=0.1)
 #
 # The rest of a PPO step answers two questions.
 #
-# **Which token deserves the credit?** The score arrives with the last token, but an earlier token may have decided it. Before each token, the critic predicts the reward that is still to come. If the prediction rises after a token, the token was better than expected. *Generalised advantage estimation* (`losses.gae`) turns rewards and
+# **Which token deserves the credit?** The score arrives with the last token, but an earlier token may have decided it. Before each token, the critic predicts the reward that is still to come. If the prediction rises after a token, the token was better than expected. *Generalized advantage estimation* (`losses.gae`) turns rewards and
 # predictions into an **advantage** for every token: positive if things went better than expected from here on, and negative if they went worse.
 #
 # **How much can you learn from one batch?** Sampling is expensive, so PPO takes several gradient steps on the same replies. After the first step, the policy is no longer the one that sampled them, and the ratio $\rho_t = \pi(y_t) / \pi_\text{old}(y_t)$ corrects for that. The **clip** (`losses.clipped_policy_loss`) removes the
@@ -400,15 +400,15 @@ ref = reply_logps(start, everything).exp()
 pd.DataFrame({"reward": r, "ref": ref}, index=replies).T.round(2)
 
 # %% [markdown]
-# **Step 1: the objective.** For prompts $x$ and replies $y$, RLHF maximises
+# **Step 1: the objective.** For prompts $x$ and replies $y$, RLHF maximizes
 #
 # $$J(\pi) = \mathbb{E}_x \Big[ \sum_y \pi(y \mid x)\, r(x, y) - \beta \sum_y \pi(y \mid x) \log \frac{\pi(y \mid x)}{\pi_\text{ref}(y \mid x)} \Big]$$
 #
-# A policy can choose its distribution for each prompt separately, so we can maximise the bracket for one prompt at a time. In the code there is only one prompt, so `pi[y]` is $\pi(y \mid x)$, `r[y]` is $r(x, y)$ and `ref[y]` is $\pi_\text{ref}(y \mid x)$.
+# A policy can choose its distribution for each prompt separately, so we can maximize the bracket for one prompt at a time. In the code there is only one prompt, so `pi[y]` is $\pi(y \mid x)$, `r[y]` is $r(x, y)$ and `ref[y]` is $\pi_\text{ref}(y \mid x)$.
 #
 # The best reply is `cc`. Is the best policy the one that always says `cc`?
 #
-# **Step 2: the optimum.** We maximise $J$ under the condition that the probabilities add up to 1, $\sum_y \pi(y \mid x) = 1$, with a Lagrange multiplier $\mu$. The derivative with respect to $\pi(y \mid x)$ has to be zero for every $y$. (The $-\beta$ without a logarithm comes from the product rule: the derivative of $\pi \log \pi$ is $\log \pi + 1$.)
+# **Step 2: the optimum.** We maximize $J$ under the condition that the probabilities add up to 1, $\sum_y \pi(y \mid x) = 1$, with a Lagrange multiplier $\mu$. The derivative with respect to $\pi(y \mid x)$ has to be zero for every $y$. (The $-\beta$ without a logarithm comes from the product rule: the derivative of $\pi \log \pi$ is $\log \pi + 1$.)
 #
 # $$r(x, y) - \beta \log \frac{\pi(y \mid x)}{\pi_\text{ref}(y \mid x)} - \beta - \mu = 0$$
 #
@@ -420,7 +420,7 @@ pd.DataFrame({"reward": r, "ref": ref}, index=replies).T.round(2)
 #
 # $$\pi^*(y \mid x) = \frac{1}{Z(x)}\, \pi_\text{ref}(y \mid x)\, e^{r(x, y)/\beta}, \qquad Z(x) = \sum_y \pi_\text{ref}(y \mid x)\, e^{r(x, y)/\beta}$$
 #
-# In words: start from the reference, make each reply more likely by a factor that grows exponentially with its reward, and normalise.
+# In words: start from the reference, make each reply more likely by a factor that grows exponentially with its reward, and normalize.
 
 
 # %%
@@ -470,7 +470,7 @@ bool(gap.abs().max() < 1e-5), bool(objective(pi).max() < beta * Z.log())
 #
 # Now put RLHF together yourself, and check that it ends at $\pi^*$ without ever seeing the formula. You'll write two steps from parts that you already know:
 #
-# - `reward_model_step(rewards, won, lost, optimizer)` is one update of a reward model. `rewards` is a tensor of nine trainable numbers, one per reply. In the batch, a labeller preferred reply `won[i]` to reply `lost[i]`. The labellers follow Bradley-Terry.
+# - `reward_model_step(rewards, won, lost, optimizer)` is one update of a reward model. `rewards` is a tensor of nine trainable numbers, one per reply. In the batch, a labeler preferred reply `won[i]` to reply `lost[i]`. The labelers follow Bradley-Terry.
 # - `ppo_step(policy, critic, batch, scores, *, ref, beta, optimizer)` trains the policy and the critic on one batch, with one or more updates. `batch` holds replies that the policy has just sampled (`batch.completions` and `batch.mask`, both `(B, T)`), and `scores` holds their scores, `(B,)`. `optimizer` holds the parameters of both models.
 #
 # You can use these parts:
@@ -721,7 +721,7 @@ week04.draw_two_roads()
 # Bradley-Terry uses only the difference between two rewards. Both replies share the prompt, so
 # $\beta \log Z(x)$ cancels. Replace $\pi^*$ with the trained policy and take the negative log-likelihood: that's DPO's loss. $Z$ would stay if you compared replies to *different* prompts, or if you had a rating for a single reply. That's why KTO, which learns from single ratings, needs a reference point.
 #
-# *A likely follow-up:* "What does the derivation assume?" It assumes that preferences follow Bradley-Terry, that the pairs cover the replies that matter, and that the policy can represent the optimum. It also says nothing about optimisation: with few pairs and few steps, DPO ends up somewhere else.
+# *A likely follow-up:* "What does the derivation assume?" It assumes that preferences follow Bradley-Terry, that the pairs cover the replies that matter, and that the policy can represent the optimum. It also says nothing about optimization: with few pairs and few steps, DPO ends up somewhere else.
 #
 # </details>
 #
@@ -755,7 +755,7 @@ week04.draw_two_roads()
 # I'd run DPO with LoRA once a month, on pairs of replies sampled from the current policy. I'd also train a reward model, but use it to filter pairs and to find regressions, not as the only judge. For tasks with checkable answers I'd add GRPO
 # with verifiers. I'd watch the accuracy on held-out pairs, the KL from the reference, reply length, and needless refusals. Before each release, I'd run a blind vote against last month's model.
 #
-# *A likely follow-up:* "What is biased in such pairs?" Users vote on what they were shown, few users vote at all, and people tend to prefer longer and more confident replies. Sample by kind of request, control for length, and keep a set labelled by trained annotators.
+# *A likely follow-up:* "What is biased in such pairs?" Users vote on what they were shown, few users vote at all, and people tend to prefer longer and more confident replies. Sample by kind of request, control for length, and keep a set labeled by trained annotators.
 #
 # </details>
 #
@@ -785,16 +785,16 @@ week04.draw_two_roads()
 # **[Christiano et al. 2017](https://arxiv.org/abs/1706.03741)** brought reinforcement learning from preferences to deep networks, and RLHF grew out of it. It's hard to write down a good reward for a backflip, but anyone can say which of two video clips looks more like one. The authors collected fewer than a thousand such comparisons and trained a reward model on them, and a simulated robot
 # learned the backflip from it.
 #
-# Every such judge makes mistakes. In the InstructGPT paper, two labellers from the group whose work was used for training agreed in about 73% of cases; two from a second group agreed in 77%. The reward model predicted a labeller's choice about as often: in 72% of cases for the labellers whose rankings it was trained on, and in 70% for others. Is that the best a reward model can do?
+# Every such judge makes mistakes. In the InstructGPT paper, two labelers from the group whose work was used for training agreed in about 73% of cases; two from a second group agreed in 77%. The reward model predicted a labeler's choice about as often: in 72% of cases for the labelers whose rankings it was trained on, and in 70% for others. Is that the best a reward model can do?
 #
-# Not necessarily. Suppose that for each pair of answers, a share $q$ of the labellers prefers the same answer. Two labellers then agree with probability $q^2 + (1 - q)^2$, which is 73% for $q = 0.84$. A model that always predicts the majority's choice would agree with a single labeller 84% of the time, more often than another labeller
-# does. But suppose that labellers are unanimous on some pairs and evenly split on the others. Then two labellers agree on all of the former and half of the latter, and even the best possible model agrees with a labeller no more often than that:
-# 73% of the time. So random disagreement puts the ceiling on agreement *with a labeller* somewhere between 73% and 84%. Agreement with the
-# *truth* can be higher still, if the errors of labellers are independent.
+# Not necessarily. Suppose that for each pair of answers, a share $q$ of the labelers prefers the same answer. Two labelers then agree with probability $q^2 + (1 - q)^2$, which is 73% for $q = 0.84$. A model that always predicts the majority's choice would agree with a single labeler 84% of the time, more often than another labeler
+# does. But suppose that labelers are unanimous on some pairs and evenly split on the others. Then two labelers agree on all of the former and half of the latter, and even the best possible model agrees with a labeler no more often than that:
+# 73% of the time. So random disagreement puts the ceiling on agreement *with a labeler* somewhere between 73% and 84%. Agreement with the
+# *truth* can be higher still, if the errors of labelers are independent.
 #
 # Let's try it. In the world of nine replies, a judge follows Bradley-Terry and is hardly better than a coin: on average over all pairs, it prefers the reply with the higher true reward in only 60% of cases. In half of the trials, that is its only fault. In the other half, it also adds 0.6 to the reward of every reply that begins with `b`, a taste that all judges share.
 #
-# **Predict first.** What share of the 36 pairs will a reward model put in the right order after 100, 1,000 and 10,000 such judgements, with and without the shared taste?
+# **Predict first.** What share of the 36 pairs will a reward model put in the right order after 100, 1,000 and 10,000 such judgments, with and without the shared taste?
 
 # %%
 pair = torch.combinations(torch.arange(9))
@@ -834,9 +834,9 @@ trials = pd.DataFrame(
 trials.groupby(["judges", "judgements"])["in order"].agg(["mean", "min", "max"]).round(2)
 
 # %% [markdown]
-# With independent errors, the reward model far outperforms its judges. Each individual judgement is right only 60% of the time, but the errors average out: the model orders 77% of the pairs correctly after 100 judgements, 90% after 1,000 and 99% after 10,000 (means over ten draws). The shared taste doesn't average out, because the model learns it as well. With it, the model gets only 69%, 72% and 78% of the pairs right. The true rewards with the taste added put exactly 28 of the 36 pairs (78%) in the right order, and more judgements only bring the model closer to that.
+# With independent errors, the reward model far outperforms its judges. Each individual judgment is right only 60% of the time, but the errors average out: the model orders 77% of the pairs correctly after 100 judgments, 90% after 1,000 and 99% after 10,000 (means over ten draws). The shared taste doesn't average out, because the model learns it as well. With it, the model gets only 69%, 72% and 78% of the pairs right. The true rewards with the taste added put exactly 28 of the 36 pairs (78%) in the right order, and more judgments only bring the model closer to that.
 #
-# So the reward model isn't limited by the accuracy of its judges. It is limited by their *shared* errors. If most labellers prefer longer answers, the reward model learns to prefer longer answers too, and more labels make it more certain of that.
+# So the reward model isn't limited by the accuracy of its judges. It is limited by their *shared* errors. If most labelers prefer longer answers, the reward model learns to prefer longer answers too, and more labels make it more certain of that.
 
 # %% [markdown]
 # <a id="section-12" name="section-12"></a>
@@ -897,7 +897,7 @@ both = [bradley_terry_loss(ours + shift, theirs + shift) for shift in (0, 100)]
 # You can subtract any constant $b$ from the score, because $\mathbb{E}[b\, \nabla \log \pi(y)] = b\, \nabla \sum_y \pi(y) = b\, \nabla 1 = 0$. That changes nothing on average, but a good $b$ can remove much of the noise. The critic is such a
 # baseline: it gives a value for every token, and what remains of the score after subtracting that value is the advantage.
 #
-# **Which token deserves the credit?** Before each token, the critic $V$ predicts the reward that is still to come. Generalised advantage estimation ([GAE, 2015](https://arxiv.org/abs/1506.02438)) measures the surprise of each token: what the token earned plus what the critic expects after it, minus what the critic expected before it. With a discount factor $\gamma$ (1 in RLHF), the surprise is $\delta_t$, and the advantage $A_t$ of a token adds up its own surprise and all later ones, with weights that decrease with the distance:
+# **Which token deserves the credit?** Before each token, the critic $V$ predicts the reward that is still to come. Generalized advantage estimation ([GAE, 2015](https://arxiv.org/abs/1506.02438)) measures the surprise of each token: what the token earned plus what the critic expects after it, minus what the critic expected before it. With a discount factor $\gamma$ (1 in RLHF), the surprise is $\delta_t$, and the advantage $A_t$ of a token adds up its own surprise and all later ones, with weights that decrease with the distance:
 #
 # $$\delta_t = R_t + \gamma V_{t+1} - V_t, \qquad A_t = \delta_t + \gamma \lambda A_{t+1}$$
 
@@ -1063,7 +1063,7 @@ week04.plot_bandit(pd.DataFrame(part, index=replies), title)
 
 # %% [markdown]
 # DPO gives `cc` 4% instead of 21%. Nothing in its loss says how likely `cc` should be, because no pair contains any information about its reward. The probability of `cc` is just a side effect of what happens to the other eight replies. A reward
-# model trained on the same pairs wouldn't know the reward of `cc` either. The difference is that RLHF samples: the policy produces `cc` now and then, and if you show these samples to a labeller or a verifier, you find out how good `cc` is.
+# model trained on the same pairs wouldn't know the reward of `cc` either. The difference is that RLHF samples: the policy produces `cc` now and then, and if you show these samples to a labeler or a verifier, you find out how good `cc` is.
 
 # %% [markdown]
 # <a id="section-16" name="section-16"></a>
@@ -1209,7 +1209,7 @@ dpo_gb = billions * (trained + frozen)  # policy; reference
 # |---|---|
 # | InstructGPT | SFT, reward model, PPO with a KL penalty; a pretraining term limits the losses on public benchmarks |
 # | [Llama 3](https://arxiv.org/abs/2407.21783) | six rounds of reward model, rejection sampling, SFT and DPO on fresh pairs; DPO needed less compute than PPO and did better; an NLL term on the chosen replies |
-# | [Tülu 3](https://arxiv.org/abs/2411.15124) | SFT, length-normalised DPO with on-policy pairs, PPO against verifiers (RLVR) |
+# | [Tülu 3](https://arxiv.org/abs/2411.15124) | SFT, length-normalized DPO with on-policy pairs, PPO against verifiers (RLVR) |
 # | [DeepSeek-R1](https://arxiv.org/abs/2501.12948) | SFT on a few thousand long solutions (the cold start); GRPO with rule-based rewards, no neural reward model for reasoning because of reward hacking; SFT on its best samples; RL again, with reward models for helpfulness and harmlessness |
 # | [Qwen3](https://arxiv.org/abs/2505.09388) | SFT on long reasoning, GRPO with verifiers, SFT to combine thinking and non-thinking modes, general RL; small models are distilled |
 #

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Week 5 · Direct preference optimisation
+# # Week 5 · Direct preference optimization
 #
 # If you ask the fine-tuned tiny model from week 3 how to hit a drummer, it explains: "Make a fist. Face the drummer. Strike fast." After 200 steps of DPO, which take about a minute and a half on two CPU cores, it answers "I will not help with that. It could hurt someone." On held-out prompts, the share of unsafe requests that the model refuses rises from 42% to 98%, and it all but stops making up answers to questions that nobody can answer.
 #
@@ -117,7 +117,7 @@ rows.dropped, sum(row["chosen"] == row["rejected"] for row in rows)
 # 1. There are about 64,000 prompts, taken from UltraChat, ShareGPT, Evol-Instruct, FLAN, FalseQA and TruthfulQA.
 # 2. For each prompt, four models were drawn from a pool of 17, and each wrote a reply. The pool contains GPT-4, GPT-3.5 Turbo and Bard; ten LLaMA models, from LLaMA-2-70B-chat down to Alpaca-7B; and four others, including Falcon-40B and Pythia-12B. A system prompt told each model what to aim for, such as helpfulness or truthfulness.
 # 3. GPT-4 rated each reply from 1 to 5 for instruction following, honesty, truthfulness and helpfulness. In a separate request, it wrote a critique with an overall score from 1 to 10.
-# 4. DPO needs pairs, so the four replies have to be *binarised*. For [Zephyr](https://arxiv.org/abs/2310.16944), the chosen reply is the one with the highest overall score, and the rejected reply is one of the other three, picked at random.
+# 4. DPO needs pairs, so the four replies have to be *binarized*. For [Zephyr](https://arxiv.org/abs/2310.16944), the chosen reply is the one with the highest overall score, and the rejected reply is one of the other three, picked at random.
 
 # %%
 from postlab.course.week05 import draw_ultrafeedback
@@ -774,12 +774,12 @@ print(by_loss.loc[final_scores.index].to_string())
 #
 # - **There are two kinds of interval**, both 95% and uncorrected. `low` to `high` estimates the noise from all eight losses together (`blocked_differences`, week 8), as if all varied equally. They don't: APO-zero's five scores are up to 18 points apart, and SimPO's only about 3. `alone` uses only the five differences of that loss (a t-interval with four degrees of freedom). It is narrow for hinge and robust, which score almost the same as DPO with every seed, and it contains 0 for all seven.
 # - **The trials didn't predict the order.** ORPO's best trial was the lowest of the eight, but its mean here is the second highest; APO-zero's was the highest, but its mean is the second lowest. All eight means are within 2 points.
-# - **A mean hides trade-offs.** ORPO and APO-zero scored lower on how-tos: 68% and 70%, compared with DPO's 92%. With every seed, both are 12 to 30 points below DPO. ORPO solved more sums than DPO with four of the five seeds (mean 72% vs. 58%), but it also refused more harmless requests (17%, compared with 6%). SimPO's refusal rate on unsafe requests is 23 points higher than DPO's (8 to 32, depending on the seed), but it got fewer facts right (64% vs. 88%). We picked these families after seeing the table, so don't generalise.
+# - **A mean hides trade-offs.** ORPO and APO-zero scored lower on how-tos: 68% and 70%, compared with DPO's 92%. With every seed, both are 12 to 30 points below DPO. ORPO solved more sums than DPO with four of the five seeds (mean 72% vs. 58%), but it also refused more harmless requests (17%, compared with 6%). SimPO's refusal rate on unsafe requests is 23 points higher than DPO's (8 to 32, depending on the seed), but it got fewer facts right (64% vs. 88%). We picked these families after seeing the table, so don't generalize.
 # - **The losses differ in KL.** For ORPO and APO-zero, the best trial had the higher rate. They moved five to seven times as far from the SFT model as DPO did (1.54 and 1.23 nats, compared with 0.24).
 #
 # Each loss has only one recipe here, the best of four trials with one seed. In the trials, the recipe mattered as much as the loss. So does the seed: on these held-out prompts, the table's DPO recipe scores 76% with the seed of the trials and 66% to 78% with the table's five seeds. So don't compare the table with the next section's best run (79%, with the seed of the trials). All of this applies only to a tiny model, 24 updates and error-free labels. So you can't conclude which loss is best, nor that all are equal.
 #
-# Don't rank losses based on a single set of pairs. In the tables of [SimPO's authors](https://github.com/princeton-nlp/SimPO) for Llama-3-8B-Instruct, DPO is ahead of IPO on Arena-Hard (32.6 vs. 30.5) when PairRM labels the pairs. When ArmoRM labels them, DPO trails IPO (35.2 vs. 36.6). On length-controlled AlpacaEval 2, DPO is ahead with both labellers, but its lead shrinks from 4.7 points to 1.4.
+# Don't rank losses based on a single set of pairs. In the tables of [SimPO's authors](https://github.com/princeton-nlp/SimPO) for Llama-3-8B-Instruct, DPO is ahead of IPO on Arena-Hard (32.6 vs. 30.5) when PairRM labels the pairs. When ArmoRM labels them, DPO trails IPO (35.2 vs. 36.6). On length-controlled AlpacaEval 2, DPO is ahead with both labelers, but its lead shrinks from 4.7 points to 1.4.
 
 # %% [markdown]
 # <a id="deeper-beta" name="deeper-beta"></a>
@@ -805,7 +805,7 @@ pd.DataFrame(pulls, index=[f"{m:.0f} nats" for m in moves.tolist()]).round(3)
 # | low rate | little movement; a longer run helps | little movement; pairs that have moved stop pulling |
 # | high rate | moves fast and keeps going, so watch for collapse | moves fast, then stops early |
 #
-# To see what actually happens, we trained twelve short DPO runs, one for each combination of four rates and three betas. Each run has 24 updates of 8 pairs with the profile's optimiser and schedule, and with DPO's loss alone (no likelihood term). All runs use the same seed.
+# To see what actually happens, we trained twelve short DPO runs, one for each combination of four rates and three betas. Each run has 24 updates of 8 pairs with the profile's optimizer and schedule, and with DPO's loss alone (no likelihood term). All runs use the same seed.
 #
 # We chose the best combination on tuning prompts. The numbers below come from other held-out prompts, 50 per family. The score is the mean of six success rates, one per family: sums, lists, facts, how-tos, refusals, and "I do not know". We call a run *collapsed* if its score ends below that of the SFT model it started from.
 #
@@ -835,7 +835,7 @@ print(pd.concat([before_dpo, highest])[families].round(2).to_string())
 # - **Large beta**: at every rate, the model moved least with $\beta = 5$, as the formula predicts. The best combination in tuning was a rate of 1.6e-3 with $\beta = 5$, and it is also the best on these held-out prompts (79%). So a large beta may allow a higher rate, but one seed can't settle that. It certainly didn't prevent collapse at 6.4e-3: with $\beta = 5$, the KL is 3.85 nats, which is less than the 6.6 of the other two runs but still too much.
 # - **Small beta**: the KL is almost the same for $\beta = 0.05$ and $\beta = 0.5$, despite the tenfold difference. A likely reason, which we didn't test, is that AdamW divides its steps by the size of the gradients, so a factor that all gradients share has little effect. Beta matters once the sigmoid starts to saturate, and few pairs got that far in 24 updates.
 #
-# Each cell is one run with one seed. The grid shows roughly where training becomes dangerous; it can't rank neighbours such as 76% and 75%. (With the five seeds of the section above, the cell with 76% scored 66% to 78%.)
+# Each cell is one run with one seed. The grid shows roughly where training becomes dangerous; it can't rank neighbors such as 76% and 75%. (With the five seeds of the section above, the cell with 76% scored 66% to 78%.)
 #
 # What does collapse look like in the log? The next table shows the last quarter of each run's log and the doctor's diagnosis, which is based on the log alone:
 
@@ -999,7 +999,7 @@ plot_length(extra.tolist(), margins.tolist(), slope=slope.item(), intercept=inte
 # | `loss_type` | what it compares | remark |
 # |---|---|---|
 # | `sigmoid` | sums of log-ratios | a longer reply has more terms |
-# | `sigmoid_norm` | means of the log-ratios over tokens | the length-normalised DPO of Tülu 3; if replies have about ten tokens, beta has to be about ten times larger |
+# | `sigmoid_norm` | means of the log-ratios over tokens | the length-normalized DPO of Tülu 3; if replies have about ten tokens, beta has to be about ten times larger |
 # | `ipo` | means over tokens, and the squared distance of their difference from $1/(2\beta)$ | the difference has a target and stops there |
 # | `["sigmoid", "sft"]` | sums, plus the likelihood of the chosen replies | also makes superfluous words in the chosen replies more likely |
 #
@@ -1023,7 +1023,7 @@ plot_arms(
 against("sigmoid", LONG[1:], [*MEASURES, "twice preferred"])
 
 # %% [markdown]
-# Here is the normalised loss compared with the plain one, trained on the same longer replies:
+# Here is the normalized loss compared with the plain one, trained on the same longer replies:
 
 # %%
 against("longer, sigmoid", LONG[2:], [*MEASURES, "twice preferred"])
@@ -1044,7 +1044,7 @@ samples[samples["arm"].isin(LONG[1:])].groupby(["arm", "family"], sort=False).he
 #
 # **With the plain loss, the answers still got shorter**, by about two tokens. But this average hides two opposite changes. The answers to sums got 9 tokens shorter, and all other answers got 0.8 tokens longer on average. Fewer of the sums are worked out: 61% of the greedy answers now have at most 12 tokens, which is too few to work a sum out. After training on the normal pairs, only 28% were that short. Why didn't the model say things twice? Before training, a doubled reply is about 30 nats less likely than the single copy. Training reduced this gap by 13 nats. That is a huge margin for the loss, but $30 - 13 = 17$ nats are left, and the doubled reply didn't become more likely than the single copy in any held-out pair. Some of the model's answers are broken, such as "I will not help with that. . It could hurt someone." And the model didn't learn what the pairs were meant to teach. Compared with training on the normal pairs, safety, honesty and sums fell with every seed, and the three intervals across seeds lie below zero. A likely reason, which we haven't tested, is that the repetition alone is enough to tell the two replies apart. Each pair's margin then grows, and its pull fades, before the content matters. If you had watched only the mean length of the answers, you would have noticed none of this.
 #
-# **The normalised loss** didn't help either, at the one beta we tried. Compared with the plain loss, it moved the model about three times as far (a KL of 5.6 nats instead of 1.7). The model also got far fewer how-tos right (27%, compared with 79%), and some of those answers now repeat their sentences. On the other hand, the normalised loss scored higher on honesty and sums. The three seeds differ a lot here: the increase in KL ranges from 2 to 6 nats. So across seeds, the increase in KL is inconclusive, but the drop in how-tos is not (17 to 88 points). Normalising removes one advantage of longer replies, namely that their sum has more terms. Normalising can't remove a preference that is in the pairs themselves, and these pairs teach that saying everything twice is better. No loss can repair that. Check the lengths before you train, balance them if you can, and compare models at equal length (week 6).
+# **The normalized loss** didn't help either, at the one beta we tried. Compared with the plain loss, it moved the model about three times as far (a KL of 5.6 nats instead of 1.7). The model also got far fewer how-tos right (27%, compared with 79%), and some of those answers now repeat their sentences. On the other hand, the normalized loss scored higher on honesty and sums. The three seeds differ a lot here: the increase in KL ranges from 2 to 6 nats. So across seeds, the increase in KL is inconclusive, but the drop in how-tos is not (17 to 88 points). Normalizing removes one advantage of longer replies, namely that their sum has more terms. Normalizing can't remove a preference that is in the pairs themselves, and these pairs teach that saying everything twice is better. No loss can repair that. Check the lengths before you train, balance them if you can, and compare models at equal length (week 6).
 
 # %% [markdown]
 # <a id="deeper-metric" name="deeper-metric"></a>
@@ -1169,7 +1169,7 @@ pd.Series(
 #
 # Before training, I'd look at the distribution of length differences in the pairs, and at how well length alone predicts which reply was chosen. After training, I'd look at the slope of the margin against the length difference, the length of the answers before and after, and win rates at equal length next to the raw ones. None of this proves that length is the cause, because a better answer may need to be longer. To test the cause, I'd score or train on pairs in which only the length differs.
 #
-# *Follow-up: would length-normalised DPO solve it?* It removes the advantage of having more terms in the sum. It can't remove a preference for length that is in the labels. For that, balance the pairs or control for length when you collect them.
+# *Follow-up: would length-normalized DPO solve it?* It removes the advantage of having more terms in the sum. It can't remove a preference for length that is in the labels. For that, balance the pairs or control for length when you collect them.
 #
 # </details>
 #
@@ -1177,7 +1177,7 @@ pd.Series(
 #
 # <details><summary>Answer</summary>
 #
-# First, each loss needs an equally thorough search over beta *and* learning rate, with the choice made on separate prompts and the number of trials stated. I'd also want several seeds with intervals, a comparison at equal KL and equal length, and judged samples on held-out prompts, not only margins. The same beta means different things in different losses: with a length-normalised loss, the margin is divided by the number of tokens, so the same beta acts like a beta that is smaller by that factor.
+# First, each loss needs an equally thorough search over beta *and* learning rate, with the choice made on separate prompts and the number of trials stated. I'd also want several seeds with intervals, a comparison at equal KL and equal length, and judged samples on held-out prompts, not only margins. The same beta means different things in different losses: with a length-normalized loss, the margin is divided by the number of tokens, so the same beta acts like a beta that is smaller by that factor.
 #
 # *Follow-up: you have compute for twelve runs. How do you spend it?* For example, I'd train three combinations of rate and beta per loss, and then three seeds of each loss at its best combination.
 #
@@ -1189,7 +1189,7 @@ pd.Series(
 #
 # - Rafailov et al. 2023, *DPO* ([2305.18290](https://arxiv.org/abs/2305.18290)): section 4 has the derivation and explains how the gradient weights the pairs.
 # - Razin et al. 2024, *Unintentional Unalignment* ([2410.08847](https://arxiv.org/abs/2410.08847)): likelihood displacement, when it happens, and which pairs cause it.
-# - Lambert et al. 2024, *Tülu 3* ([2411.15124](https://arxiv.org/abs/2411.15124)): section 5 describes a complete and open DPO recipe with on-policy pairs and length-normalised DPO.
+# - Lambert et al. 2024, *Tülu 3* ([2411.15124](https://arxiv.org/abs/2411.15124)): section 5 describes a complete and open DPO recipe with on-policy pairs and length-normalized DPO.
 # - Tunstall et al. 2023, *Zephyr* ([2310.16944](https://arxiv.org/abs/2310.16944)): the recipe that made DPO on UltraFeedback popular. Cui et al. 2023 ([2310.01377](https://arxiv.org/abs/2310.01377)): how UltraFeedback was made.
 # - Pang et al. 2024 ([2404.19733](https://arxiv.org/abs/2404.19733)): iterative DPO on reasoning, with an ablation of the likelihood term. Yang et al. 2025, *DPO-Shift* ([2502.07599](https://arxiv.org/abs/2502.07599)): the trade-off between the two log-probs.
 # - Park et al. 2024 ([2403.19159](https://arxiv.org/abs/2403.19159)) and Liu et al. 2024 ([2409.06411](https://arxiv.org/abs/2409.06411)): how length bias arises in DPO, and two ways to control it (TRL implements the second as `ld_alpha`).

@@ -23,7 +23,7 @@
 # - [Three sources of variance](#deeper-variance) · 20 minutes
 # - [A judge's biases, and what helps](#deeper-judges) · 30 minutes, one exercise
 # - [A model as judge](#deeper-model) · 30 minutes
-# - [Your own judgement](#deeper-votes) · 15 minutes
+# - [Your own judgment](#deeper-votes) · 15 minutes
 # - [The written comparison](#deeper-written) · 5 minutes
 # - [What SFT, DPO and RLHF cost](#deeper-cost) · 15 minutes
 # - [On a larger model](#deeper-larger) · 5 minutes
@@ -256,7 +256,7 @@ plot_bootstrap(paired, unpaired, metric=metric)
 # %% [markdown]
 # The unpaired interval is almost twice as wide: 19 points instead of 10.5. Some prompts are hard for both models and some are easy for both. If both models get the same prompts, the difficulty of the prompts cancels out in the difference. If each model gets its own prompts, one of them may get the easier ones.
 #
-# That's why you shouldn't judge two scores on the same prompts by whether their error bars overlap. You would be using the grey histogram when you could have the orange one.
+# That's why you shouldn't judge two scores on the same prompts by whether their error bars overlap. You would be using the gray histogram when you could have the orange one.
 #
 # <a id="build" name="build"></a>
 # ## 4. Build: a comparison of two runs
@@ -369,7 +369,7 @@ plot_metrics(changes, stages=("sft", "dpo"), margin=MARGIN)
 # %% [markdown]
 # On `tiny`, six of the nine metrics are better after DPO, and none is worse. Three are inconclusive: helpfulness, over-refusal and the chat format.
 #
-# Read the open circles carefully, because *inconclusive* doesn't mean "no effect". The interval contains every difference that your data don't rule out. If the whole interval lies inside the grey band, you *have* learned something: there is no loss that matters to you. If the interval extends beyond the band on the side of a loss, you need more prompts to rule out a loss that matters.
+# Read the open circles carefully, because *inconclusive* doesn't mean "no effect". The interval contains every difference that your data don't rule out. If the whole interval lies inside the gray band, you *have* learned something: there is no loss that matters to you. If the interval extends beyond the band on the side of a loss, you need more prompts to rule out a loss that matters.
 #
 # (If you're only exploring and can live with one false lead in twenty, you can use the less strict Benjamini–Hochberg correction, which is also in `postlab.stats`. Metrics may depend on each other, as they do when the same sums are answered both greedily and by sampling. Holm's correction is valid in that case too.)
 
@@ -395,7 +395,7 @@ seeds = runs[["metric", "seed", "difference", *ends]].rename(columns=ends)
 plot_seeds(seeds)
 
 # %% [markdown]
-# Each dot is a training run. All eight models answered the same prompts, so the dots for one metric can differ only because of the training. (A dot's colour depends only on that run's uncorrected interval.)
+# Each dot is a training run. All eight models answered the same prompts, so the dots for one metric can differ only because of the training. (A dot's color depends only on that run's uncorrected interval.)
 #
 # Look at the metrics that the title names. For each of them, at least two runs have intervals that don't even overlap. So for these metrics, even a tiny p-value in section 5 was a statement about *one checkpoint*, not about DPO.
 
@@ -506,7 +506,7 @@ asked = judge_pairs(truth, prompts, sft, dpo)
 vars(preference_rate(asked))
 
 # %% [markdown]
-# DPO's **win rate** against SFT is 63% when ties count as half a win. That sounds modest, given such large gains in safety and honesty. But on most prompts, both answers are equally good, and each of those ties pulls the rate towards 50%.
+# DPO's **win rate** against SFT is 63% when ties count as half a win. That sounds modest, given such large gains in safety and honesty. But on most prompts, both answers are equally good, and each of those ties pulls the rate toward 50%.
 #
 # Now take another judge. It also knows the truth, but for two questions out of five, it simply picks the answer it reads first. Suppose you always show SFT's answer first. What will this judge say about DPO?
 
@@ -759,7 +759,7 @@ pd.DataFrame(origin, index=grid.columns).assign(cores=cores, command="make stage
 # <a id="deeper-judges" name="deeper-judges"></a>
 # ## Deeper: a judge's biases, and what helps
 #
-# The judge in section 7 leans towards the answer that it reads first. The remedy is to ask twice, once with the answers in each order.
+# The judge in section 7 leans toward the answer that it reads first. The remedy is to ask twice, once with the answers in each order.
 #
 # ### Exercise 6.3 · about 10 minutes · easy
 #
@@ -861,7 +861,7 @@ vars(paired_difference(scores("sft", "length"), scores("dpo", "length")))
 # <a id="deeper-model" name="deeper-model"></a>
 # ## Deeper: a model as judge
 #
-# `model_judge` turns any chat model into a judge: it shows the model both answers and compares the probabilities of the letters *A* and *B*. With `t4` and `rented`, the judge is Qwen2.5-7B-Instruct. We chose it because it isn't from the same family as the Mistral policies, and judges tend to favour answers from their own family. On `smol`, the judge is SmolLM2, so it judges models that were fine-tuned from it. On `tiny`, the judge is our own DPO model, which has 1.4 million parameters and was never trained to judge. So on that profile, the section only shows you the procedure. To measure how well two judges agree, we use **Cohen's kappa**,
+# `model_judge` turns any chat model into a judge: it shows the model both answers and compares the probabilities of the letters *A* and *B*. With `t4` and `rented`, the judge is Qwen2.5-7B-Instruct. We chose it because it isn't from the same family as the Mistral policies, and judges tend to favor answers from their own family. On `smol`, the judge is SmolLM2, so it judges models that were fine-tuned from it. On `tiny`, the judge is our own DPO model, which has 1.4 million parameters and was never trained to judge. So on that profile, the section only shows you the procedure. To measure how well two judges agree, we use **Cohen's kappa**,
 #
 # $$\kappa = \frac{p_\text{agreed} - p_\text{chance}}{1 - p_\text{chance}}$$
 #
@@ -917,7 +917,7 @@ if ENDPOINT:
     print(preference_rate(judge_pairs(judge, *some, concurrency=4)))
 
 # %% [markdown]
-# There are three other problems that no correction solves. First, judges favour answers that resemble their own. Second, a judge may obey an answer that tells it to choose *A*. Because postlab quotes the answers, an answer can't pretend to be the instruction, but it can still flatter the judge. Third, if you train a policy on a judge's votes and then evaluate it with the same judge, the policy is graded by its own teacher.
+# There are three other problems that no correction solves. First, judges favor answers that resemble their own. Second, a judge may obey an answer that tells it to choose *A*. Because postlab quotes the answers, an answer can't pretend to be the instruction, but it can still flatter the judge. Third, if you train a policy on a judge's votes and then evaluate it with the same judge, the policy is graded by its own teacher.
 
 # %% [markdown]
 # ### Response quality in one call
@@ -964,7 +964,7 @@ quality
 
 # %% [markdown]
 # <a id="deeper-votes" name="deeper-votes"></a>
-# ## Deeper: your own judgement
+# ## Deeper: your own judgment
 #
 # The arena shows you two answers in random order, without telling you which model wrote which. It saves every vote immediately, so you lose nothing if the kernel restarts. Decide *before* you start how many votes you will cast. The next cell shows what different numbers of votes can tell you:
 

@@ -4,16 +4,16 @@
 # Our fine-tuned policy from week 3 explains how to trap a painter. More than half of the time, it helps with requests that would hurt someone. In the run shown below, constitutional AI raises the share of unsafe requests that
 # the policy handles safely from 42% to 85%, while over-refusal stays at about 4%. Nobody labels a single pair of replies about harm: three written rules and a model that applies them do the work.
 #
-# Labelling without people sounds almost free, but the result depends on who applies the rules. Here, we use a critic that first learned from 2,400 correct critiques, written by a program that knows the truth about our tiny world. In the recorded runs, the critic learned from 3,200 critiques, and DPO on its labels raised safety by 36 points. When the policy labelled its own replies instead, safety rose by 9 points on average (by 1, 9 and 17 points on the three seeds). And once every expense is counted, the critic is the most expensive labeller of all. At $3 per critique, each point of safety costs almost seventeen times as much as it would if people simply labelled the same 190 pairs. So the method itself is easy. The hard part is finding out whether you can trust your labeller, and what that trust costs. By the end of the core, you'll be able to explain
+# Labeling without people sounds almost free, but the result depends on who applies the rules. Here, we use a critic that first learned from 2,400 correct critiques, written by a program that knows the truth about our tiny world. In the recorded runs, the critic learned from 3,200 critiques, and DPO on its labels raised safety by 36 points. When the policy labeled its own replies instead, safety rose by 9 points on average (by 1, 9 and 17 points on the three seeds). And once every expense is counted, the critic is the most expensive labeler of all. At $3 per critique, each point of safety costs almost seventeen times as much as it would if people simply labeled the same 190 pairs. So the method itself is easy. The hard part is finding out whether you can trust your labeler, and what that trust costs. By the end of the core, you'll be able to explain
 #
 # - what the two halves of constitutional AI do, and what the model must already be able to do for each of them,
-# - how to measure an AI labeller against the truth,
-# - what a point of safety costs with different kinds of labellers once every expense is counted,
+# - how to measure an AI labeler against the truth,
+# - what a point of safety costs with different kinds of labelers once every expense is counted,
 # - how to write a rule of your own, label pairs with it, train on the labels, and measure the effect.
 #
 # **The core** takes about 90 minutes, including three or four minutes of training on `tiny`. You'll do one exercise and one build, and read one paper.
 #
-# 1. [A constitution is a file](#file) · 2. [Who criticises?](#critic) · 3. [The supervised half](#revise) · 4. [The preference half](#compare) · 5. [Which half did what?](#halves) · 6. [How good is the labeller?](#labeller) · 7. [What does a point of safety cost?](#bill) · 8. [Build: a rule of your own](#build) · 9. [The paper, and what you have now](#end)
+# 1. [A constitution is a file](#file) · 2. [Who criticizes?](#critic) · 3. [The supervised half](#revise) · 4. [The preference half](#compare) · 5. [Which half did what?](#halves) · 6. [How good is the labeler?](#labeller) · 7. [What does a point of safety cost?](#bill) · 8. [Build: a rule of your own](#build) · 9. [The paper, and what you have now](#end)
 #
 # **The deeper sections** take about another three hours. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
 #
@@ -61,7 +61,7 @@ lab = postlab.start(week=9)
 # ## 1. A constitution is a file
 #
 # In week 5 we took the labels of the preference pairs as given. If people write them, each pair costs a few dollars, and you may wait for weeks. With a constitution, people write down *what* a good reply is, once and in a few sentences, and
-# a model does the rest: it criticises replies, revises them and compares them.
+# a model does the rest: it criticizes replies, revises them and compares them.
 #
 # The method has two halves. In both, a model checks replies against the rules:
 
@@ -111,7 +111,7 @@ with tempfile.TemporaryDirectory() as folder:
 
 # %% [markdown]
 # <a id="critic" name="critic"></a>
-# ## 2. Who criticises?
+# ## 2. Who criticizes?
 #
 # A critic can be any function that takes conversations and returns replies. Let's start with the policy itself, that is, the SFT stage from week 3. The policy has already seen a few examples of critiques, because some of its SFT rows contained a reply that was checked against a rule and then revised. If your policy is a large model, the critic could be the policy itself, a stronger model, or a model on a server (`endpoint_speaker(url, model=...)`).
 
@@ -149,7 +149,7 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# It can. The network recognises that trapping a baker is harmful, although it gets two of the six examples wrong. The table shows both mistakes: the critic objects to a harmless reply and to a necessary refusal.
+# It can. The network recognizes that trapping a baker is harmful, although it gets two of the six examples wrong. The table shows both mistakes: the critic objects to a harmless reply and to a necessary refusal.
 #
 # Six examples are only a smoke test. For a proper measurement, we use replies to held-out prompts for which the correct verdict is known, and we apply each rule to each family about equally often:
 
@@ -312,9 +312,9 @@ bad = pd.DataFrame(
 print(pd.crosstab(bad["before"], bad["after"]).to_string())
 
 # %% [markdown]
-# Nine of the 14 replies had wrong or garbled steps. Such replies are bad, but none of our three rules forbids them. After the check, eight of the nine still have such steps, and one is now a refusal. The other five replies were needless refusals, which the third rule does forbid. The critic noticed all five, but its revisions contained wrong steps. So a critic may recognise a bad reply and still be unable to write a good one.
+# Nine of the 14 replies had wrong or garbled steps. Such replies are bad, but none of our three rules forbids them. After the check, eight of the nine still have such steps, and one is now a refusal. The other five replies were needless refusals, which the third rule does forbid. The critic noticed all five, but its revisions contained wrong steps. So a critic may recognize a bad reply and still be unable to write a good one.
 #
-# **What about everything else?** Fine-tuning on these three families alone could make the policy forget sums, lists and facts. The paper mixes in helpful replies that were never criticised (section 3.2). We do the same with the
+# **What about everything else?** Fine-tuning on these three families alone could make the policy forget sums, lists and facts. The paper mixes in helpful replies that were never criticized (section 3.2). We do the same with the
 # policy's own replies.
 
 # %%
@@ -369,7 +369,7 @@ pairs = draw_pairs(requests(RULED, 240, f"pairs {lab.seed}"))
 # %% [markdown]
 # A verdict in words reduces a probability to yes or no. The probability itself tells us more: it says how likely the critic is to begin with 'It breaks' rather than 'It keeps'. For each reply, we add up these probabilities over the rules, and we prefer the reply with the lower sum. If the critic raises the same false alarm about both replies, the error cancels out. The paper also labels with probabilities instead of words (section 4.1).
 #
-# Each pair is labelled twice, the second time in the opposite order, and we keep a label only if it is the same both times. A labeller that sees both replies at once needs this check, because it may prefer whichever reply comes first. Our labeller scores each reply on its own, so the second pass changes nothing, and `swap=False` skips it. If the two sums differ by less than a margin, the pair is a tie. *We don't train on ties.* If we forced the labeller to choose, it would choose at random, and we would train on noise.
+# Each pair is labeled twice, the second time in the opposite order, and we keep a label only if it is the same both times. A labeler that sees both replies at once needs this check, because it may prefer whichever reply comes first. Our labeler scores each reply on its own, so the second pass changes nothing, and `swap=False` skips it. If the two sums differ by less than a margin, the pair is a tie. *We don't train on ties.* If we forced the labeler to choose, it would choose at random, and we would train on noise.
 
 # %%
 labeller = cai.chance_labeller(cai.verdict_chances(critic, tokenizer), rules, margin=0.2)
@@ -377,14 +377,14 @@ labels = cai.label_pairs(labeller, pairs)
 pd.Series(labels).value_counts().to_frame("pairs")
 
 # %% [markdown]
-# Nearly half of the pairs are ties. What if a labeller looks only at the position of a reply? Then the two passes contradict each other, and every label becomes a tie:
+# Nearly half of the pairs are ties. What if a labeler looks only at the position of a reply? Then the two passes contradict each other, and every label becomes a tie:
 
 # %%
 # NBVAL_CHECK_OUTPUT
 cai.label_pairs(lambda many: ["first"] * len(many), pairs[:4])
 
 # %% [markdown]
-# **Who labels the pairs that no rule covers?** In the paper, a model labelled pairs about *harmlessness*, and people labelled pairs about *helpfulness*. We tried to do without human labels (see [What we tried](#deeper-tried)). The policy then learned to refuse and to say 'I do not know' too often: over-refusal rose, and the share of right answers about facts fell from 83% to 25%. Few of the pairs showed when such replies are *wrong*. So we also label pairs about sums, lists, facts and how-tos. Here the oracle takes the place of a human labeller.
+# **Who labels the pairs that no rule covers?** In the paper, a model labeled pairs about *harmlessness*, and people labeled pairs about *helpfulness*. We tried to do without human labels (see [What we tried](#deeper-tried)). The policy then learned to refuse and to say 'I do not know' too often: over-refusal rose, and the share of right answers about facts fell from 83% to 25%. Few of the pairs showed when such replies are *wrong*. So we also label pairs about sums, lists, facts and how-tos. Here the oracle takes the place of a human labeler.
 
 
 # %%
@@ -428,7 +428,7 @@ from postlab.doctor import diagnose
 # %% [markdown]
 # The doctor has nothing to say. It reads losses and margins, but no training log can show whether the *labels* were any good. For that, we have to ask the oracle, as we do in section 6.
 #
-# Now we evaluate the policy on the same held-out prompts as every other stage. The numbers don't show who labelled the pairs, or that we rejected other settings because of their over-refusal on these very prompts (see [What we tried](#deeper-tried)). So we store these two `caveats` with the results, and week 12 prints them next to the claims:
+# Now we evaluate the policy on the same held-out prompts as every other stage. The numbers don't show who labeled the pairs, or that we rejected other settings because of their over-refusal on these very prompts (see [What we tried](#deeper-tried)). So we store these two `caveats` with the results, and week 12 prints them next to the claims:
 
 # %%
 from postlab import evals, show
@@ -452,7 +452,7 @@ changes = table[table["stage"] == "cai"].set_index("metric").reindex(shown)
 changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
 
 # %% [markdown]
-# Safety rose by 43.5 points and honesty by 61, and both intervals lie far above zero. Over-refusal and helpfulness didn't change measurably. Sums and facts improved, too, although no rule is about them. Most likely, these gains come from the pairs labelled by the oracle.
+# Safety rose by 43.5 points and honesty by 61, and both intervals lie far above zero. Over-refusal and helpfulness didn't change measurably. Sums and facts improved, too, although no rule is about them. Most likely, these gains come from the pairs labeled by the oracle.
 #
 # **Over-refusal is the number to check before you believe a gain in safety.** A model that refuses everything is perfectly safe. The third rule guards against that, and a [deeper section](#deeper-rules) shows what happens without it.
 
@@ -524,7 +524,7 @@ rest = rest.set_index(["metric", "arm"])[["start", "value", "points", "low", "hi
 rest.sort_index(level="metric", sort_remaining=False).round(1)
 
 # %% [markdown]
-# And who labelled the preference pairs?
+# And who labeled the preference pairs?
 
 # %% tags=["aside"]
 whose = pd.DataFrame(recorded["chains"]).set_index("seed")[["preferred", "by humans"]]
@@ -533,7 +533,7 @@ whose.assign(**{"by the critic": whose["preferred"] - whose["by humans"]})
 # %% [markdown]
 # **Safety.** The revisions raised safety by 48, 57 and 47.5 points on the three seeds. The preferences had no consistent effect: safety didn't change measurably on one seed (−1.5 points), *fell* by 8 points on another, and rose by 3.5 on the third.
 #
-# **The price.** After the revisions, every seed was less helpful and worse at sums. Two of the three seeds were also worse at facts and refused more harmless requests. On seed 0, the rise in over-refusal by 3 points is inconclusive (p = 0.07). The preferences repaired most of this damage: in the end, over-refusal is only 0, 0.5 and 4 points above where it started. Whose preferences made the difference? The record doesn't separate the critic's pairs from those labelled by 'people'. But in our [trials](#deeper-tried), over-refusal stayed at least 6 points above its initial value until people also labelled how-tos.
+# **The price.** After the revisions, every seed was less helpful and worse at sums. Two of the three seeds were also worse at facts and refused more harmless requests. On seed 0, the rise in over-refusal by 3 points is inconclusive (p = 0.07). The preferences repaired most of this damage: in the end, over-refusal is only 0, 0.5 and 4 points above where it started. Whose preferences made the difference? The record doesn't separate the critic's pairs from those labeled by 'people'. But in our [trials](#deeper-tried), over-refusal stayed at least 6 points above its initial value until people also labeled how-tos.
 #
 # **Sums.** The share of right sums rose from 46% to 92%, but no rule is about sums. Most likely, the gain comes from the pairs with human labels (here the oracle's): in the pairs about sums, a reply that shows the arithmetic usually beats a guess. On each seed, more than half of the preference rows had human labels. This part of the training is week 5's method, not the constitution, so report such gains separately.
 #
@@ -541,9 +541,9 @@ whose.assign(**{"by the critic": whose["preferred"] - whose["by humans"]})
 
 # %% [markdown]
 # <a id="labeller" name="labeller"></a>
-# ## 6. How good is the labeller?
+# ## 6. How good is the labeler?
 #
-# The share of labels on which two raters agree can be misleading. If most pairs are ties, a labeller that answers 'tie' every time agrees with the truth most of the time. Cohen's kappa corrects for the agreement that you'd expect by chance:
+# The share of labels on which two raters agree can be misleading. If most pairs are ties, a labeler that answers 'tie' every time agrees with the truth most of the time. Cohen's kappa corrects for the agreement that you'd expect by chance:
 #
 # $$\kappa = \frac{p_\text{agreed} - p_\text{chance}}{1 - p_\text{chance}}, \qquad p_\text{chance} = \sum_k p_k q_k$$
 #
@@ -561,7 +561,7 @@ whose.assign(**{"by the critic": whose["preferred"] - whose["by humans"]})
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# For the chance agreement, start with one label: how often would both raters use it if they labelled independently of each other?
+# For the chance agreement, start with one label: how often would both raters use it if they labeled independently of each other?
 #
 # </details>
 
@@ -600,11 +600,11 @@ lazy, honest = torch.zeros(10, dtype=torch.long), torch.tensor([0, 0, 0, 0, 0, 0
 # %% [markdown]
 # The first rater's kappa is 0: someone who always gives the same answer agrees with the truth exactly as often as you'd expect by chance. The second rater's kappa is 0.58.
 #
-# Now we compare labellers on pairs of replies from the SFT policy. The policy itself and the trained critic each label the pairs twice, once with verdicts in words and once with probabilities ('chances' in the table). The last labeller is a general model, SmolLM2. Besides kappa, the table shows the rates of three kinds of errors:
+# Now we compare labelers on pairs of replies from the SFT policy. The policy itself and the trained critic each label the pairs twice, once with verdicts in words and once with probabilities ('chances' in the table). The last labeler is a general model, SmolLM2. Besides kappa, the table shows the rates of three kinds of errors:
 #
-# - *error*: the oracle prefers one reply, but the labeller prefers the other.
-# - *silent*: the oracle prefers one reply, but the labeller calls a tie.
-# - *forced*: the oracle sees no difference, but the labeller prefers one reply anyway.
+# - *error*: the oracle prefers one reply, but the labeler prefers the other.
+# - *silent*: the oracle prefers one reply, but the labeler calls a tie.
+# - *forced*: the oracle sees no difference, but the labeler prefers one reply anyway.
 
 # %% tags=["aside"]
 WHO = {
@@ -626,9 +626,9 @@ shown = [
 print(pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().round(2).to_string())
 
 # %% [markdown]
-# For labels from probabilities, training the critic raised kappa from 0.42 to 0.57, but the results for each family tell you more than this average. On riddles (*unknown*), both labellers are good. On unsafe requests, look at the pairs in which one reply really is better. In these pairs, the policy prefers the wrong reply 14% to 20% of the time and misses the difference 32% to 43% of the time. The critic never prefers the wrong reply and misses the difference in only 5% to 12% of these pairs. The rules are the same, so on these requests the *labeller* makes the difference.
+# For labels from probabilities, training the critic raised kappa from 0.42 to 0.57, but the results for each family tell you more than this average. On riddles (*unknown*), both labelers are good. On unsafe requests, look at the pairs in which one reply really is better. In these pairs, the policy prefers the wrong reply 14% to 20% of the time and misses the difference 32% to 43% of the time. The critic never prefers the wrong reply and misses the difference in only 5% to 12% of these pairs. The rules are the same, so on these requests the *labeler* makes the difference.
 #
-# On how-tos, even the critic misses two thirds of the differences. A reply that gives the steps of another task is bad, but it doesn't break any of our rules. The labeller isn't to blame: **nobody wrote a rule against it.**
+# On how-tos, even the critic misses two thirds of the differences. A reply that gives the steps of another task is bad, but it doesn't break any of our rules. The labeler isn't to blame: **nobody wrote a rule against it.**
 #
 # **Can a general model do this without training?** The last four rows are from SmolLM2-135M-Instruct, the base model of the `smol` profile. It has almost a hundred times as many parameters as our policy, but it has never seen our world. `notebooks/experiments/week09_smol_labeller.py` tried four ways of prompting it on 40 other pairs and kept the one with the highest kappa. This prompt asks *Does the reply break the rule? Answer Yes or No* for each reply and rule, without reasoning or examples. When we pool the first 60 pairs of each seed, SmolLM2's kappa is 0.19 (0.11 to 0.28), compared with 0.44 for the policy's own labels. If a coin toss decided the pairs that SmolLM2 doesn't call ties, kappa would be 0.13. SmolLM2 is good at riddles: in all 24 pairs in which one reply is better, that reply also gets the better score. On unsafe requests, the better reply gets the better score in only 17 of 36 such pairs, which is no better than chance.
 #
@@ -638,9 +638,9 @@ print(pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().rou
 # <a id="bill" name="bill"></a>
 # ## 7. What does a point of safety cost?
 #
-# > **The roadmap says** a human comparison costs $1 to $5, and a comparison by an AI costs about $0.01. **The evidence says** you have to look at your own bill. The first price pays for an annotator's time. The second pays for tokens, so it depends on your model and grows with the length of your constitution. It doubles if you ask in both orders, and it doesn't include the cost of getting a labeller that you can trust.
+# > **The roadmap says** a human comparison costs $1 to $5, and a comparison by an AI costs about $0.01. **The evidence says** you have to look at your own bill. The first price pays for an annotator's time. The second pays for tokens, so it depends on your model and grows with the length of your constitution. It doubles if you ask in both orders, and it doesn't include the cost of getting a labeler that you can trust.
 #
-# Three things belong on the bill: the labels, the training of the labeller (including its data), and the check that you can trust it. (Writing the rules and evaluating the trained policy cost the same no matter who labels, so we leave them out.) All prices are inputs: replace them with your own. (The token prices are those of a small model on [OpenAI's model page](https://developers.openai.com/api/docs/models/gpt-5.6-luna), looked up in December 2026. Until July, they had been five times as high.)
+# Three things belong on the bill: the labels, the training of the labeler (including its data), and the check that you can trust it. (Writing the rules and evaluating the trained policy cost the same no matter who labels, so we leave them out.) All prices are inputs: replace them with your own. (The token prices are those of a small model on [OpenAI's model page](https://developers.openai.com/api/docs/models/gpt-5.6-luna), looked up in December 2026. Until July, they had been five times as high.)
 
 # %% tags=["aside"]
 PRICES = {
@@ -653,7 +653,7 @@ PRICES = {
 CHECKED = 50  # pairs that a person labels blind, so that you know an AI labeller's kappa
 
 # %% [markdown]
-# How many tokens does a label take? We record what two labellers send to their model for preference pairs like those of section 4 (they come from week 5's data). The first is ours, which asks one question per reply and rule. The second shows both replies and all rules to a large chat model, in both orders. (For both, we count four characters as one token, which is typical for English text and the tokenizer of a large model.)
+# How many tokens does a label take? We record what two labelers send to their model for preference pairs like those of section 4 (they come from week 5's data). The first is ours, which asks one question per reply and rule. The second shows both replies and all rules to a large chat model, in both orders. (For both, we count four characters as one token, which is typical for English text and the tokenizer of a large model.)
 
 
 # %% tags=["aside"]
@@ -698,9 +698,9 @@ pd.DataFrame(
 ).T.round(2)  # fmt: skip
 
 # %% [markdown]
-# A flat price of one cent per question hides costs that differ by a factor of several hundred. With short rules, a label costs a small fraction of a cent. With a constitution of 23,000 words, which is about the length of Anthropic's from 2026, the same label costs more than a cent, although providers charge less for a prefix that they have cached. If the labeller reasons before it answers, the tokens that it writes soon cost more than those it reads.
+# A flat price of one cent per question hides costs that differ by a factor of several hundred. With short rules, a label costs a small fraction of a cent. With a constitution of 23,000 words, which is about the length of Anthropic's from 2026, the same label costs more than a cent, although providers charge less for a prefix that they have cached. If the labeler reasons before it answers, the tokens that it writes soon cost more than those it reads.
 #
-# Still, the price of tokens hardly matters for our labellers. So what does? Here is the whole bill for DPO on the labels of some 190 pairs, with means over three recorded seeds. An endpoint can't know the facts of our tiny world, so we compute its bill but can't report a gain in safety. We report no gain for SmolLM2 either, because we didn't train on its labels:
+# Still, the price of tokens hardly matters for our labelers. So what does? Here is the whole bill for DPO on the labels of some 190 pairs, with means over three recorded seeds. An endpoint can't know the facts of our tiny world, so we compute its bill but can't report a gain in safety. We report no gain for SmolLM2 either, because we didn't train on its labels:
 
 # %% tags=["aside"]
 runs = recorded["runs"]
@@ -743,15 +743,15 @@ whole.round(2)
 plot_bill(whole.dropna(subset="points").reset_index())
 
 # %% [markdown]
-# Read the last column first. For these 190 pairs, people are the cheapest, at about $16 per point of safety. The trained critic improves safety just as much but costs $268 per point, because somebody had to write 3,200 correct critiques. For every AI labeller, the labels themselves cost less than a dollar. The rest of the bill is for training data (the critiques) and for checking the labeller. Note that our 'people' are the oracle, which never errs. If 20% of their labels were wrong, the [noise section](#deeper-noise) suggests a gain of about 28 points instead of 36, or $21 per point.
+# Read the last column first. For these 190 pairs, people are the cheapest, at about $16 per point of safety. The trained critic improves safety just as much but costs $268 per point, because somebody had to write 3,200 correct critiques. For every AI labeler, the labels themselves cost less than a dollar. The rest of the bill is for training data (the critiques) and for checking the labeler. Note that our 'people' are the oracle, which never errs. If 20% of their labels were wrong, the [noise section](#deeper-noise) suggests a gain of about 28 points instead of 36, or $21 per point.
 #
-# These prices apply only to this number of labels, because each additional label brings less. In the [section on human labels](#deeper-hybrid), 50 pairs labelled by people raised safety by 29 points for $150. That's only $5 per point, but over-refusal also rose by 8 points. So don't treat dollars per point as a property of a labeller, and always look at over-refusal as well.
+# These prices apply only to this number of labels, because each additional label brings less. In the [section on human labels](#deeper-hybrid), 50 pairs labeled by people raised safety by 29 points for $150. That's only $5 per point, but over-refusal also rose by 8 points. So don't treat dollars per point as a property of a labeler, and always look at over-refusal as well.
 #
 # Labels by the policy itself are almost free. But you have to find out whether it can label at all, and the 50 pairs for this check cost $150, or about $17 per point. The gain from these labels is also the least certain: it was 1, 9 and 17 points on the three seeds, so don't rely on the mean. (The intervals in the figure cover only the prompts, not the variation between seeds.) If you leave out the check, a point costs almost nothing, but you train on the labels without knowing how bad they are.
 #
 # For an endpoint, the check costs the same $150. If it labelled as well as people do, a point of safety would cost about $4. The 50 pairs of the check tell you roughly how good the endpoint's labels are.
 #
-# What about SmolLM2? It needs 0.86 seconds per pair on one core, so its labels for all 190 pairs cost a quarter of a cent. But the check costs $150 here, too, and it tells you not to use these labels (section 6). If a labeller can't tell which reply is safer, a low price doesn't help.
+# What about SmolLM2? It needs 0.86 seconds per pair on one core, so its labels for all 190 pairs cost a quarter of a cent. But the check costs $150 here, too, and it tells you not to use these labels (section 6). If a labeler can't tell which reply is safer, a low price doesn't help.
 #
 # How do these costs change with more pairs? Every pair that people label costs the same. By contrast, you pay only once for a critic or for the check of an endpoint:
 
@@ -772,7 +772,7 @@ pd.DataFrame({f"{n:,} pairs": total(n) for n in (n_pairs, 2000, 20_000, 200_000)
 )
 
 # %% [markdown]
-# Above some 3,250 pairs, the trained critic is cheaper than people, and for 200,000 pairs, it is cheaper by a factor of sixty. So AI feedback becomes cheap if you need many labels or use the same labeller again and again. Here we assume that the critic stays as good on new pairs, but it won't if the policy changes much. A critic trained on fewer critiques would pay off sooner, but [ours with 400](#deeper-hybrid) was unreliable.
+# Above some 3,250 pairs, the trained critic is cheaper than people, and for 200,000 pairs, it is cheaper by a factor of sixty. So AI feedback becomes cheap if you need many labels or use the same labeler again and again. Here we assume that the critic stays as good on new pairs, but it won't if the policy changes much. A critic trained on fewer critiques would pay off sooner, but [ours with 400](#deeper-hybrid) was unreliable.
 #
 # And what did our own run cost? That run used the critic for about half of its preference pairs and the oracle, in place of people, for the other half. A person has to look at every pair, including those that turn out to be ties:
 
@@ -787,7 +787,7 @@ print(
 )
 
 # %% [markdown]
-# Again, the critiques dominate the bill. Practically all the money for labels goes to people, and they labelled pairs about *helpfulness*, not harm. Without them, the trained policy forgot facts and refused too much ([What we tried](#deeper-tried)). 'Nobody labels harm' doesn't mean that nobody labels anything.
+# Again, the critiques dominate the bill. Practically all the money for labels goes to people, and they labeled pairs about *helpfulness*, not harm. Without them, the trained policy forgot facts and refused too much ([What we tried](#deeper-tried)). 'Nobody labels harm' doesn't mean that nobody labels anything.
 
 # %% [markdown]
 # <a id="build" name="build"></a>
@@ -797,9 +797,9 @@ print(
 #
 # None of the three rules is about sums, and the policy often just guesses: it answers *#### 122*, for example, without working anything out. Write a fourth rule against that.
 #
-# A rule consists of two parts. `rule` is the text that a person or a large model would be given. `breaks(prompt, reply)` is its labeller: it returns `True` if the reply breaks the rule. The embedded model has never seen your text, so here a few lines of Python apply it. Your labeller sees one reply at a time and doesn't know the right answer. It can judge only the *form* of a reply.
+# A rule consists of two parts. `rule` is the text that a person or a large model would be given. `breaks(prompt, reply)` is its labeler: it returns `True` if the reply breaks the rule. The embedded model has never seen your text, so here a few lines of Python apply it. Your labeler sees one reply at a time and doesn't know the right answer. It can judge only the *form* of a reply.
 #
-# Your rule is applied to all the pairs from section 4, including those that the oracle labelled there, such as the pairs about sums, lists and facts. The three rules have priority: your rule decides only the pairs that the critic's labels leave open. The check trains the SFT policy with DPO twice, for 40 steps each: once on the critic's labels alone and once on all labels. It then compares the two models on 210 held-out prompts. The whole check takes about a minute. You pass if more sums are right and nothing else gets measurably worse.
+# Your rule is applied to all the pairs from section 4, including those that the oracle labeled there, such as the pairs about sums, lists and facts. The three rules have priority: your rule decides only the pairs that the critic's labels leave open. The check trains the SFT policy with DPO twice, for 40 steps each: once on the critic's labels alone and once on all labels. It then compares the two models on 210 held-out prompts. The whole check takes about a minute. You pass if more sums are right and nothing else gets measurably worse.
 #
 # Start by looking at some pairs:
 
@@ -819,7 +819,7 @@ pd.DataFrame([{"prompt": p[-1]["content"], "a": a, "b": b} for p, a, b in sums[:
 # </details>
 # <details><summary>Hint 2: what must the rule not decide?</summary>
 #
-# Your labeller is also asked about how-tos, refusals, lists and facts. If it returns `True` for both replies of a pair, or `False` for both, the pair is a tie, and your rule has done no harm. A rule such as 'long replies are better' would decide pairs in all families. Print the pairs from other families that your rule decides.
+# Your labeler is also asked about how-tos, refusals, lists and facts. If it returns `True` for both replies of a pair, or `False` for both, the pair is a tie, and your rule has done no harm. A rule such as 'long replies are better' would decide pairs in all families. Print the pairs from other families that your rule decides.
 #
 # </details>
 # <details><summary>Hint 3: why is the form enough?</summary>
@@ -865,9 +865,9 @@ forms = pd.DataFrame(
 forms.groupby("reply").agg(replies=("right", "size"), right=("right", "mean")).round(2)
 
 # %% [markdown]
-# The form of a reply says a lot about its answer: 92% of the replies that show the arithmetic are right, compared with only 2% of the bare answers. That's why labels that depend only on the form can be right. Our rule decided 11 pairs of replies to sums, all of them in favour of the right reply, and nobody had to know a single answer. Those 11 labels were enough to raise the share of right answers from 58% to 100% on 60 held-out sums.
+# The form of a reply says a lot about its answer: 92% of the replies that show the arithmetic are right, compared with only 2% of the bare answers. That's why labels that depend only on the form can be right. Our rule decided 11 pairs of replies to sums, all of them in favor of the right reply, and nobody had to know a single answer. Those 11 labels were enough to raise the share of right answers from 58% to 100% on 60 held-out sums.
 #
-# Look at *facts*, too. The share of right answers falls from 90% to 40% *without* the fourth rule. The reason is the same as in section 4: the critic labelled no pairs about facts, but the effect of its labels spreads to such questions. With our rule, 60% are right, but 30 prompts and one run aren't enough to claim that the rule about sums made the difference.
+# Look at *facts*, too. The share of right answers falls from 90% to 40% *without* the fourth rule. The reason is the same as in section 4: the critic labeled no pairs about facts, but the effect of its labels spreads to such questions. With our rule, 60% are right, but 30 prompts and one run aren't enough to claim that the rule about sums made the difference.
 #
 # <details><summary>Our rule</summary>
 #
@@ -890,17 +890,17 @@ forms.groupby("reply").agg(replies=("right", "size"), right=("right", "mean")).r
 # The paper to read this week is **[Constitutional AI, Bai et al. 2022](https://arxiv.org/abs/2212.08073)**: section 3 on critiques and revisions, section 4 on AI feedback, and appendix C for the principles (about 40 minutes). While you read, compare it with this week:
 #
 # - *Who labels what?* The preference model learned from 182,831 AI labels about harmlessness and 135,296 *human* labels about helpfulness. The abstract doesn't mention the cost of the human half.
-# - *Who is the critic?* In the first half, it's the policy itself, a model with up to 52B parameters. Figure 4 shows how well models of different sizes recognise the more helpful, honest and harmless of two replies. Our policy, with 1.4M parameters, wasn't a good enough critic.
+# - *Who is the critic?* In the first half, it's the policy itself, a model with up to 52B parameters. Figure 4 shows how well models of different sizes recognize the more helpful, honest and harmless of two replies. Our policy, with 1.4M parameters, wasn't a good enough critic.
 # - *How is the policy trained?* The paper uses RL instead of DPO, and soft labels instead of hard ones. [A deeper section](#deeper-rl) tries both.
 # - *What went wrong?* Overtrained policies added phrases such as 'you are valid, valued, and cared for' to most of their replies, because the score rewarded them.
 #
-# In `runs/tiny/seed-<n>/cai/`, you now have a policy that was trained on a critic's revisions and labels, which follow three written rules. It was also trained on the oracle's labels for sums, lists, facts and how-tos. You have measured the critic's errors, and you know how much safer the policy became and what each point cost. Above all, you know that a labeller has to be measured before you train on its labels. Week 10 is about another kind of cheap label, which says which *step* of a solution went wrong.
+# In `runs/tiny/seed-<n>/cai/`, you now have a policy that was trained on a critic's revisions and labels, which follow three written rules. It was also trained on the oracle's labels for sums, lists, facts and how-tos. You have measured the critic's errors, and you know how much safer the policy became and what each point cost. Above all, you know that a labeler has to be measured before you train on its labels. Week 10 is about another kind of cheap label, which says which *step* of a solution went wrong.
 #
 # To use this method with your own model, you need three things:
 #
 # - a constitution whose `check` asks for a verdict that begins with *It breaks the rule* or *It keeps the rule*,
 # - a critic, such as `policy_speaker(model, tokenizer, new_tokens=200)` or `endpoint_speaker`,
-# - a labeller, such as `comparing_labeller`, which asks one question per pair and order.
+# - a labeler, such as `comparing_labeller`, which asks one question per pair and order.
 #
 # The [last deeper section](#deeper-own) applies the method to your profile's model. In each case, first measure kappa on pairs of your own.
 
@@ -908,7 +908,7 @@ forms.groupby("reply").agg(replies=("right", "size"), right=("right", "mean")).r
 # <a id="deeper-rl" name="deeper-rl"></a>
 # ## Deeper: soft labels, and the RL half of RLAIF
 #
-# The paper doesn't use DPO, which wasn't published until 2023. Its AI labels train a *preference model*, and reinforcement learning then optimises the policy against that model's score. [Lee et al. 2023](https://arxiv.org/abs/2309.00267) shorten this procedure: in *direct* RLAIF, the labeller itself scores every new reply. They report that this worked better than training a reward model first. (In their test of harmlessness, people called 64% of the SFT model's replies harmless, 76% after RL on human labels, and 88% after RL on AI labels.)
+# The paper doesn't use DPO, which wasn't published until 2023. Its AI labels train a *preference model*, and reinforcement learning then optimizes the policy against that model's score. [Lee et al. 2023](https://arxiv.org/abs/2309.00267) shorten this procedure: in *direct* RLAIF, the labeler itself scores every new reply. They report that this worked better than training a reward model first. (In their test of harmlessness, people called 64% of the SFT model's replies harmless, 76% after RL on human labels, and 88% after RL on AI labels.)
 
 # %% tags=["aside"]
 from postlab.course.week09 import draw_routes
@@ -916,15 +916,15 @@ from postlab.course.week09 import draw_routes
 draw_routes()
 
 # %% [markdown]
-# How do the two differ? DPO learns from replies that were sampled before training. RL scores the replies that the policy writes *during* training, so it also sees mistakes that the policy has only just begun to make. On the other hand, RL optimises a score, and it will find whatever the score gets wrong.
+# How do the two differ? DPO learns from replies that were sampled before training. RL scores the replies that the policy writes *during* training, so it also sees mistakes that the policy has only just begun to make. On the other hand, RL optimizes a score, and it will find whatever the score gets wrong.
 #
 # ### Soft labels
 #
-# The preference model learns from *soft* labels, which are the labeller's probabilities. A hard label loses the information about how sure the labeller was. Bai et al. report that soft labels worked 'much better' than hard ones (section 4.3), and they suspect that this is because the probabilities were fairly well calibrated. If the labeller says that reply $a$ is better with probability $p$, the loss of the pair is the expected loss over labels drawn with that probability:
+# The preference model learns from *soft* labels, which are the labeler's probabilities. A hard label loses the information about how sure the labeler was. Bai et al. report that soft labels worked 'much better' than hard ones (section 4.3), and they suspect that this is because the probabilities were fairly well calibrated. If the labeler says that reply $a$ is better with probability $p$, the loss of the pair is the expected loss over labels drawn with that probability:
 #
 # $$\mathcal{L}(m) = p\,\ell(m) + (1-p)\,\ell(-m), \qquad \ell(m) = -\log\sigma(m)$$
 #
-# The loss is lowest where $\sigma(m) = p$, so the model should become as sure as the labeller, and no surer. Label smoothing is the special case in which all pairs have the same $p$.
+# The loss is lowest where $\sigma(m) = p$, so the model should become as sure as the labeler, and no surer. Label smoothing is the special case in which all pairs have the same $p$.
 #
 # Where does $p$ come from? For each reply and rule, our critic gives the probability that the reply breaks the rule. `cai.soft_labels` treats these breaches as independent and computes the probability that $a$ breaks fewer rules than $b$, plus half the probability that both break equally many. We start again from the SFT policy, sample pairs of replies from it, and label them both ways:
 
@@ -951,7 +951,7 @@ pd.DataFrame(
 ).round(3)
 
 # %% [markdown]
-# A soft label is useful only if it's *calibrated*: among the pairs with $p = 0.8$, $a$ should be the better reply in 80% of them. We take the pairs in which the oracle prefers one reply, group them by how sure the critic is, and check whether the critic leans towards the better reply:
+# A soft label is useful only if it's *calibrated*: among the pairs with $p = 0.8$, $a$ should be the better reply in 80% of them. We take the pairs in which the oracle prefers one reply, group them by how sure the critic is, and check whether the critic leans toward the better reply:
 
 # %% tags=["aside"]
 sure = pd.DataFrame(
@@ -1090,9 +1090,9 @@ pd.DataFrame(lines).set_index("metric")
 #
 # Each cell shows the score and, in parentheses, the change from SFT in points, followed by its 95% interval over prompts. This is *one seed*, so it shows that the method runs and in which direction the metrics move, but not which method is better.
 #
-# ### Three seeds and two labellers
+# ### Three seeds and two labelers
 #
-# `notebooks/experiments/week09_feedback.py` repeats this experiment with three seeds and adds two variations. The first is direct RLAIF, where the reward is minus the sum of the labeller's breach probabilities. The second uses the policy itself as the labeller. For each seed, all arms use the same prompts, and all arms with the same labeller use the same labels. Each cell lists the percentages on seeds 0, 1 and 2, from 100 held-out prompts per metric. The column *neither* gives the share of harmless how-tos that were neither refused nor answered correctly. Before training, safety was 37%, over-refusal 1%, helpfulness 98%, honesty 31% and facts 85%.
+# `notebooks/experiments/week09_feedback.py` repeats this experiment with three seeds and adds two variations. The first is direct RLAIF, where the reward is minus the sum of the labeler's breach probabilities. The second uses the policy itself as the labeler. For each seed, all arms use the same prompts, and all arms with the same labeler use the same labels. Each cell lists the percentages on seeds 0, 1 and 2, from 100 held-out prompts per metric. The column *neither* gives the share of harmless how-tos that were neither refused nor answered correctly. Before training, safety was 37%, over-refusal 1%, helpfulness 98%, honesty 31% and facts 85%.
 
 # %% tags=["aside"]
 import json
@@ -1107,7 +1107,7 @@ arms = [f"{who}, {way}" for who in ("critic", "itself") for way in ways]
 print(seed_table(feedback, arms).to_string())
 
 # %% [markdown]
-# The next table shows the differences from DPO on hard labels, in points, with the seed as the unit of analysis. The intervals come from `blocked_differences` (week 8) and aren't corrected for multiple comparisons. A star means p < 0.05 after Holm's correction for all 30 comparisons. The list below the table shows which differences remain significant if you estimate the noise for each labeller separately and correct for its 15 comparisons:
+# The next table shows the differences from DPO on hard labels, in points, with the seed as the unit of analysis. The intervals come from `blocked_differences` (week 8) and aren't corrected for multiple comparisons. A star means p < 0.05 after Holm's correction for all 30 comparisons. The list below the table shows which differences remain significant if you estimate the noise for each labeler separately and correct for its 15 comparisons:
 
 # %% tags=["aside"]
 import pandas as pd
@@ -1125,7 +1125,7 @@ print(each.loc[each["holm"] < 0.05, ["arm", "metric", "points", "holm"]].round(3
 # %% [markdown]
 # **Here, RL on AI feedback loses more than it gains.** With a preference model, safety rises to between 82% and 100%, but helpfulness falls to between 0% and 66%. With the critic's labels, the gain in safety over DPO on hard labels is inconclusive after the correction. With the policy's own labels, the gain is 45 points, but the resulting policy also refuses 18% to 50% of the harmless requests. So don't conclude that it has learned what is harmful. The losses in helpfulness look large (51 to 56 points in three of the four RL arms), but the seeds vary so much that none of them is significant after the correction. The losses on facts are significant: all four RL arms lose practically all of the facts.
 #
-# **Soft labels change the policy less, for better and for worse.** After training on them, the policy still answers 59% to 79% of the questions about facts correctly (85% before training). Hard labels leave only 18% to 54%. For both labellers, this difference is significant after the correction. In return, honesty is 12 points lower with the critic's labels and 17 points lower with the policy's own. Only the second difference is significant, and only if the noise is estimated from all arms together. For safety, the difference is inconclusive. So we can't confirm that soft labels are 'much better'. Moreover, two things changed at once here: soft labels also keep the pairs that hard labels drop as ties (about 190 rows instead of 90 to 110). All DPO arms ran for 30 steps, so with soft labels, each informative pair was seen about half as often. We don't know whether soft labels would lead to the same trade-off after more steps.
+# **Soft labels change the policy less, for better and for worse.** After training on them, the policy still answers 59% to 79% of the questions about facts correctly (85% before training). Hard labels leave only 18% to 54%. For both labelers, this difference is significant after the correction. In return, honesty is 12 points lower with the critic's labels and 17 points lower with the policy's own. Only the second difference is significant, and only if the noise is estimated from all arms together. For safety, the difference is inconclusive. So we can't confirm that soft labels are 'much better'. Moreover, two things changed at once here: soft labels also keep the pairs that hard labels drop as ties (about 190 rows instead of 90 to 110). All DPO arms ran for 30 steps, so with soft labels, each informative pair was seen about half as often. We don't know whether soft labels would lead to the same trade-off after more steps.
 #
 # What went wrong in RL? The next table shows how often each preference model ranks held-out pairs correctly. The list below it shows what the RL policies say when they are asked for a fact (the record keeps two replies per run):
 
@@ -1144,14 +1144,14 @@ print(pd.Series(facts, name="replies to facts after RL").value_counts().to_strin
 # %% [markdown]
 # The preference models rank the replies to all riddles and to most unsafe requests correctly. But on how-tos, they are often no better than a coin flip. On seed 1, the one trained on the critic's labels prefers the *wrong* reply in 90 of 113 pairs, and the policy trained on its score refuses all harmless requests. RL finds what the score gets wrong. (That is one run. Among the other five runs, a better ranking of how-tos doesn't go with a more helpful policy.)
 #
-# Direct RLAIF has no preference model that could be wrong, but now the labeller itself provides the score. When the policy judges itself, safety doesn't improve on average: it ends at 29%, 49% and 20%, compared with 37% before. And of 100 harmless how-tos, 66, 16 and 85 are neither refused nor answered correctly. The record keeps two replies to how-tos per run. On seed 2, the policy was asked how to burn a boot, and one of these replies tells you how to paint it: *Pick a brush. Coat the boot. Let it dry.* Giving the steps of another task breaks none of our rules (section 6). Neither the prompts nor the rules had anything to do with facts. Yet in 16 of the 24 replies above, the RL policies say 'I do not know' when asked for a fact, which would be the right reply to a riddle.
+# Direct RLAIF has no preference model that could be wrong, but now the labeler itself provides the score. When the policy judges itself, safety doesn't improve on average: it ends at 29%, 49% and 20%, compared with 37% before. And of 100 harmless how-tos, 66, 16 and 85 are neither refused nor answered correctly. The record keeps two replies to how-tos per run. On seed 2, the policy was asked how to burn a boot, and one of these replies tells you how to paint it: *Pick a brush. Coat the boot. Let it dry.* Giving the steps of another task breaks none of our rules (section 6). Neither the prompts nor the rules had anything to do with facts. Yet in 16 of the 24 replies above, the RL policies say 'I do not know' when asked for a fact, which would be the right reply to a riddle.
 #
-# **What this doesn't show.** It doesn't show that RL is worse than DPO. We didn't tune the settings of any arm, we ran GRPO with only one length and one KL penalty, and we have only three seeds. With a stronger penalty or fewer steps, the policy may lose less. Our preference models learned only from AI labels, and only from those of some 190 pairs. The paper's also learned from 135,296 human labels about helpfulness, which is the very thing that was lost here. And a policy this small demonstrates a mechanism, not what large models can do: *optimising against AI labels can cost you what they don't cover, and you notice only if you measure that, too.*
+# **What this doesn't show.** It doesn't show that RL is worse than DPO. We didn't tune the settings of any arm, we ran GRPO with only one length and one KL penalty, and we have only three seeds. With a stronger penalty or fewer steps, the policy may lose less. Our preference models learned only from AI labels, and only from those of some 190 pairs. The paper's also learned from 135,296 human labels about helpfulness, which is the very thing that was lost here. And a policy this small demonstrates a mechanism, not what large models can do: *optimizing against AI labels can cost you what they don't cover, and you notice only if you measure that, too.*
 
 # %% [markdown]
 # ### Critiques that think
 #
-# **Labels after reasoning.** A labeller can also write down its reasoning before it answers. The paper tries this in the second half: instead of the pretrained model, a chat model labels the pairs, and it is told to think step by step. The difficulty is that the reasoning usually says which reply is better. As a result, the probabilities of the two options end up close to 0 or 1 and are no longer calibrated. So the authors clamped them: limits of 20% and 80% helped slightly, and limits of 40% and 60% helped more. Without a clamp, the policy learned to give more extreme replies. In the end, the policy trained on labels with reasoning was slightly more harmless and slightly less helpful than the one trained without (sections 4.1 and 4.3). Lee et al. found that reasoning improved the agreement with people's labels on their tasks, while detailed preambles and examples helped only on some of them.
+# **Labels after reasoning.** A labeler can also write down its reasoning before it answers. The paper tries this in the second half: instead of the pretrained model, a chat model labels the pairs, and it is told to think step by step. The difficulty is that the reasoning usually says which reply is better. As a result, the probabilities of the two options end up close to 0 or 1 and are no longer calibrated. So the authors clamped them: limits of 20% and 80% helped slightly, and limits of 40% and 60% helped more. Without a clamp, the policy learned to give more extreme replies. In the end, the policy trained on labels with reasoning was slightly more harmless and slightly less helpful than the one trained without (sections 4.1 and 4.3). Lee et al. found that reasoning improved the agreement with people's labels on their tasks, while detailed preambles and examples helped only on some of them.
 #
 # **Critiques before revisions.** In the first half, the critique itself is the reasoning. Is it needed, or could the model simply be told to revise? The paper compares the two in section 3.5. With critiques, the revisions of small models were less harmful; for large models, critiques made no noticeable difference.
 #
@@ -1164,13 +1164,13 @@ import math
 pd.Series({p: math.log(p / (1 - p)) / 0.5 for p in (0.6, 0.75, 0.9, 0.99)}, name="nats at the minimum").round(2).to_frame()  # fmt: skip
 
 # %% [markdown]
-# We can't try critiques with reasoning here. The embedded critic gives a reason *after* its verdict, from a handful of templates, and in section 2 that reason was wrong although the verdict was right. With a real model, you can try it in the last section: let the labeller reason before it answers, and compare kappa with and without reasoning on the same fifty pairs before you pay for the tokens.
+# We can't try critiques with reasoning here. The embedded critic gives a reason *after* its verdict, from a handful of templates, and in section 2 that reason was wrong although the verdict was right. With a real model, you can try it in the last section: let the labeler reason before it answers, and compare kappa with and without reasoning on the same fifty pairs before you pay for the tokens.
 
 # %% [markdown]
 # <a id="deeper-noise" name="deeper-noise"></a>
 # ## Deeper: what if the labels are wrong?
 #
-# Our critic was trained on exactly the three rules that it has to judge. Your labeller may be worse. To see how much harm wrong labels do, we flip a known share of the critic's labels and train with DPO on the same pairs.
+# Our critic was trained on exactly the three rules that it has to judge. Your labeler may be worse. To see how much harm wrong labels do, we flip a known share of the critic's labels and train with DPO on the same pairs.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1299,7 +1299,7 @@ print(
 # <a id="deeper-rules" name="deeper-rules"></a>
 # ## Deeper: a missing rule, and two rules in conflict
 #
-# What does each rule contribute? For the next figure, we labelled the same pairs again, each time without one of the rules:
+# What does each rule contribute? For the next figure, we labeled the same pairs again, each time without one of the rules:
 
 # %% tags=["aside"]
 without = [one for one in runs if one["arm"] == "noise 0%" or one["arm"].startswith("without")]
@@ -1364,7 +1364,7 @@ print(pd.DataFrame(rows).set_index(["arm", "seed"]).sort_index().to_string())
 # %% [markdown]
 # The arm *conflict, counted* can't answer that question. Most of its labels are ties, but the few that remain include wrong ones and no right ones, so they may have taught the policy to comply.
 #
-# The arm *without harm* is clearer. On seed 2, not a single pair about an unsafe request has a label, and safety still falls from 37% to 0. So the change must come from training on other families, most likely on how-tos, where the preferred reply is the helpful one. That habit then spread to unsafe requests, because no label there said otherwise. This is only one seed, but it's enough to show that **leaving a behaviour unlabelled doesn't keep it as it was.**
+# The arm *without harm* is clearer. On seed 2, not a single pair about an unsafe request has a label, and safety still falls from 37% to 0. So the change must come from training on other families, most likely on how-tos, where the preferred reply is the helpful one. That habit then spread to unsafe requests, because no label there said otherwise. This is only one seed, but it's enough to show that **leaving a behavior unlabeled doesn't keep it as it was.**
 
 # %% [markdown]
 # <a id="deeper-hybrid" name="deeper-hybrid"></a>
@@ -1410,7 +1410,7 @@ print(difference_table(feedback["runs"], [(arm, mixed[0]) for arm in mixed[1:4]]
 #
 # ### With equal numbers of pairs
 #
-# These arms differ both in who labels and in how many pairs there are. In a third experiment, all arms of a seed train on the same 96 pairs: 32 unsafe requests, 48 how-tos and 16 riddles, on all of which both labellers prefer a reply. *AI* is the policy itself. *People* now make mistakes: 16% of the oracle's labels are turned around at random, so two such people would agree on 73% of the pairs, like InstructGPT's labellers. The *hybrid* uses their votes on the unsafe pairs, *hybrid 16* on half of these, and *how-tos* on 32 how-tos instead:
+# These arms differ both in who labels and in how many pairs there are. In a third experiment, all arms of a seed train on the same 96 pairs: 32 unsafe requests, 48 how-tos and 16 riddles, on all of which both labelers prefer a reply. *AI* is the policy itself. *People* now make mistakes: 16% of the oracle's labels are turned around at random, so two such people would agree on 73% of the pairs, like InstructGPT's labelers. The *hybrid* uses their votes on the unsafe pairs, *hybrid 16* on half of these, and *how-tos* on 32 how-tos instead:
 
 # %% tags=["aside"]
 equal = json.loads(feedback_file.with_name("equal.json").read_text(encoding="utf-8"))["runs"]
@@ -1448,7 +1448,7 @@ for one in feedback["labellers"]:
 # <a id="deeper-hunt" name="deeper-hunt"></a>
 # ## Deeper: two passes that agree
 #
-# *A bug hunt.* A colleague labelled ten thousand pairs overnight. Her code asks about every pair in both orders and keeps only the labels that are the same both times, as we did above. For the labels it keeps, the two passes agree in 100% of cases. But DPO on these labels taught the policy nothing. Find the mistake in the code before you look at the table.
+# *A bug hunt.* A colleague labeled ten thousand pairs overnight. Her code asks about every pair in both orders and keeps only the labels that are the same both times, as we did above. For the labels it keeps, the two passes agree in 100% of cases. But DPO on these labels taught the policy nothing. Find the mistake in the code before you look at the table.
 
 
 # %% tags=["aside"]
@@ -1469,9 +1469,9 @@ pd.DataFrame({who: pd.Series(kept).value_counts() for who, kept in kept_by.items
 # %% [markdown]
 # <details><summary>What is wrong</summary>
 #
-# The code keeps no labels from a labeller who knows the truth and all labels from one that looks only at the position. The reason is that the second answers weren't swapped back. In the swapped pair, *first* means the other reply, so a labeller who knows the truth gives the opposite answer the second time, and its label is discarded. Only a labeller with a position bias agrees with itself.
+# The code keeps no labels from a labeler who knows the truth and all labels from one that looks only at the position. The reason is that the second answers weren't swapped back. In the swapped pair, *first* means the other reply, so a labeler who knows the truth gives the opposite answer the second time, and its label is discarded. Only a labeler with a position bias agrees with itself.
 #
-# To repair the code, swap `"first"` and `"second"` in `again` before you compare. Two lines of tests would have caught this bug: the code must keep most labels of an unbiased labeller and none of a labeller that looks only at the position.
+# To repair the code, swap `"first"` and `"second"` in `again` before you compare. Two lines of tests would have caught this bug: the code must keep most labels of an unbiased labeler and none of a labeler that looks only at the position.
 #
 # </details>
 
@@ -1479,7 +1479,7 @@ pd.DataFrame({who: pd.Series(kept).value_counts() for who, kept in kept_by.items
 # <a id="deeper-real" name="deeper-real"></a>
 # ## Deeper: public preference data about harm
 #
-# Two public datasets are the usual starting points. **HH-RLHF** ([Bai et al. 2022](https://arxiv.org/abs/2204.05862)) contains some 170,000 pairs labelled by crowdworkers, and each side of a pair is the transcript of a whole conversation. **PKU-SafeRLHF** ([Ji et al. 2024](https://arxiv.org/abs/2406.15513)) labels each pair twice: which reply is more helpful, and which one is safer. Its licence (CC BY-NC) forbids commercial use, so we don't ship any of its rows. We wrote the rows below ourselves, in exactly the same format as the two datasets and with the kinds of faults that such rows have.
+# Two public datasets are the usual starting points. **HH-RLHF** ([Bai et al. 2022](https://arxiv.org/abs/2204.05862)) contains some 170,000 pairs labeled by crowdworkers, and each side of a pair is the transcript of a whole conversation. **PKU-SafeRLHF** ([Ji et al. 2024](https://arxiv.org/abs/2406.15513)) labels each pair twice: which reply is more helpful, and which one is safer. Its license (CC BY-NC) forbids commercial use, so we don't ship any of its rows. We wrote the rows below ourselves, in exactly the same format as the two datasets and with the kinds of faults that such rows have.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1530,7 +1530,7 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# In the first pair, the two labels disagree. Such conflicts are why the dataset has both, and why week 11 trains several objectives. Such datasets are also a cheap test before you use AI labels on your own prompts: let your labeller judge a few hundred of their pairs, and compute kappa for each column. Expect kappa to be well below 1 even for a good labeller, since people disagree about such pairs, too.
+# In the first pair, the two labels disagree. Such conflicts are why the dataset has both, and why week 11 trains several objectives. Such datasets are also a cheap test before you use AI labels on your own prompts: let your labeler judge a few hundred of their pairs, and compute kappa for each column. Expect kappa to be well below 1 even for a good labeler, since people disagree about such pairs, too.
 
 # %% [markdown]
 # <a id="deeper-specs" name="deeper-specs"></a>
@@ -1542,11 +1542,11 @@ pd.DataFrame(
 #
 # > **The roadmap says** Anthropic's constitution was 'most recently updated to an 80-page document in 2025'. **The evidence says** the long document appeared on 21 or 22 January 2026, depending on the source. Reports of its length range from 57 to about 80 pages and from 23,000 to 30,000 words.
 #
-# **Models that reason about the rules.** In *deliberative alignment* ([Guan et al. 2024](https://arxiv.org/abs/2412.16339)), the model learns the text of the specification itself. With the relevant part of the specification in the prompt, the model first generates reasoning, which is then filtered by a judge that also sees the specification. The model is then fine-tuned on the reasoning and answers *without* the specification in the prompt. Finally, it is trained with RL, and the reward again comes from a judge that sees the specification. OpenAI reports that this made its o-series models more robust against jailbreaks, while they refused fewer harmless requests. In constitutional AI, by contrast, only the critic and the labeller read the rules, and the policy's training rows don't contain them.
+# **Models that reason about the rules.** In *deliberative alignment* ([Guan et al. 2024](https://arxiv.org/abs/2412.16339)), the model learns the text of the specification itself. With the relevant part of the specification in the prompt, the model first generates reasoning, which is then filtered by a judge that also sees the specification. The model is then fine-tuned on the reasoning and answers *without* the specification in the prompt. Finally, it is trained with RL, and the reward again comes from a judge that sees the specification. OpenAI reports that this made its o-series models more robust against jailbreaks, while they refused fewer harmless requests. In constitutional AI, by contrast, only the critic and the labeler read the rules, and the policy's training rows don't contain them.
 #
 # **Filters around the model.** *Constitutional classifiers* ([Sharma et al. 2025](https://arxiv.org/abs/2501.18837)) use a constitution to generate synthetic training data for classifiers that watch inputs and outputs. In over 3,000 estimated hours of red teaming, nobody found a universal jailbreak against an early version. The deployable version raised refusals of production traffic by 0.38 percentage points and cost 23.7% more compute. A second generation ([Cunningham et al. 2026](https://arxiv.org/abs/2601.04603)) runs a cheap check first and a careful one only where needed. This version is 40 times cheaper than the paper's own baseline and refuses 0.05% of production traffic.
 #
-# For all three ideas, you still have to measure what you measured this week: how often the labeller, the judge or the classifier is wrong in each family, and what its errors teach.
+# For all three ideas, you still have to measure what you measured this week: how often the labeler, the judge or the classifier is wrong in each family, and what its errors teach.
 
 # %% [markdown]
 # <a id="deeper-tried" name="deeper-tried"></a>
@@ -1556,7 +1556,7 @@ pd.DataFrame(
 #
 # | setting | what happened |
 # |---|---|
-# | the policy is its own critic, with verdicts in words | Its revisions spoilt how-tos: 88% of 300 sampled replies were right before, but only 51% after. It labelled 22% of 50 unsafe pairs the wrong way around. |
+# | the policy is its own critic, with verdicts in words | Its revisions spoilt how-tos: 88% of 300 sampled replies were right before, but only 51% after. It labeled 22% of 50 unsafe pairs the wrong way around. |
 # | the critic is trained on the SFT data's own mix of critiques | It still raised false alarms on how-tos. |
 # | no human labels, fewer how-tos, twice the learning rate in DPO (two seeds) | Safety reached 97% and 98%, but over-refusal rose by 6.5 points on both seeds, and facts fell from 83% to 25%. |
 # | human labels for sums, lists and facts only (one seed) | Safety reached 97%, over-refusal rose by 6 points, and facts ended at 73%. |
@@ -1573,7 +1573,7 @@ pd.DataFrame(
 # <a id="deeper-own" name="deeper-own"></a>
 # ## Deeper: your profile's own model
 #
-# So far, we have known the truth, and the model has had 1.4 million parameters. Now we do the same with the model that you fine-tuned in week 3 under `smol`, `t4` or `rented`. This model replies to requests on the training topics of the suite `everyday`, criticises and revises its replies, and labels pairs according to the rules. Then we train it with DPO on its own labels. In place of the oracle, the programs of the suite check the replies.
+# So far, we have known the truth, and the model has had 1.4 million parameters. Now we do the same with the model that you fine-tuned in week 3 under `smol`, `t4` or `rented`. This model replies to requests on the training topics of the suite `everyday`, criticizes and revises its replies, and labels pairs according to the rules. Then we train it with DPO on its own labels. In place of the oracle, the programs of the suite check the replies.
 #
 # There are three differences. First, the critic is the model itself, without any additional training. Second, we don't fine-tune on the revisions; instead, each revision forms a pair with the reply that it came from. Third, there are no human labels. No pair is about sums or instructions, so the evaluation has to show whether the model gets worse at them.
 #
@@ -1634,7 +1634,7 @@ if own:
 pd.Series({rule.id: rule.text for rule in rules.rules}, name="text").to_frame() if own else None
 
 # %% [markdown]
-# ### Criticise and revise
+# ### Criticize and revise
 #
 # A general model may phrase its verdict in many ways. So instead of reading its words, we compare the probabilities of two openings, *It breaks the rule* and *It keeps the rule*, and take the more likely one. The revision is in the model's own words.
 
@@ -1688,7 +1688,7 @@ told[told["revised"]].groupby("family", sort=False).head(2)[["rules", "reply", "
 #
 # ### Label
 #
-# If a reply was revised, the pair consists of the reply and its revision. Otherwise, it consists of the two sampled replies. The labeller is again the model itself. It sees the rules and both replies and has to answer with a letter, *A* or *B*. But a labeller may prefer one of the letters, regardless of the replies. So we ask about every pair in both orders and average the two log-odds, which cancels any preference that is the same for all pairs ([Lee et al.
+# If a reply was revised, the pair consists of the reply and its revision. Otherwise, it consists of the two sampled replies. The labeler is again the model itself. It sees the rules and both replies and has to answer with a letter, *A* or *B*. But a labeler may prefer one of the letters, regardless of the replies. So we ask about every pair in both orders and average the two log-odds, which cancels any preference that is the same for all pairs ([Lee et al.
 # 2023](https://arxiv.org/abs/2309.00267) average the probabilities).
 #
 # If you set `ENDPOINT`, a larger model labels the pairs instead. Your prompts and replies are then sent to that server, and you may have to pay for them.
@@ -1721,7 +1721,7 @@ if own:
         return ["tie" if abs(x) < bar or x == 0 else "a" if x > 0 else "b" for x in leads]
 
 # %% [markdown]
-# **Measure the labeller before you use its labels.** The suite's training topics come with pairs of replies in which one is known to be right. How often does the labeller prefer the right one? A labeller that guesses has a kappa of 0, and one
+# **Measure the labeler before you use its labels.** The suite's training topics come with pairs of replies in which one is known to be right. How often does the labeler prefer the right one? A labeler that guesses has a kappa of 0, and one
 # that is always right has a kappa of 1:
 
 # %%
@@ -1741,7 +1741,7 @@ if own:
 pd.DataFrame({name: vars(getattr(found, name)) for name in ("kappa", "error")}).T.round(2) if own else None  # fmt: skip
 
 # %% [markdown]
-# If kappa's interval contains 0, you can't tell these labels from chance. In that case, use an endpoint, or don't expect anything from the training. Next, the labeller judges the pairs of the model's own replies. Log-odds have no natural scale on which to set a threshold, so we keep only the half of the labels that the labeller is most certain about. All other pairs become ties:
+# If kappa's interval contains 0, you can't tell these labels from chance. In that case, use an endpoint, or don't expect anything from the training. Next, the labeler judges the pairs of the model's own replies. Log-odds have no natural scale on which to set a threshold, so we keep only the half of the labels that the labeler is most certain about. All other pairs become ties:
 
 # %%
 if own:
@@ -1773,7 +1773,7 @@ if own:
 pd.DataFrame(rows).set_index("family").round(2) if own else None
 
 # %% [markdown]
-# These numbers cover only the labelled pairs. Among the pairs in which a program sees a difference, *error* is the share in which the labeller prefers the wrong reply. Among the other pairs, *forced* is the share in which it prefers a reply anyway. The evaluation below may not detect what such pairs teach.
+# These numbers cover only the labeled pairs. Among the pairs in which a program sees a difference, *error* is the share in which the labeler prefers the wrong reply. Among the other pairs, *forced* is the share in which it prefers a reply anyway. The evaluation below may not detect what such pairs teach.
 #
 # ### Train and measure
 #
@@ -1821,7 +1821,7 @@ if own:
 changes.loc[shown, ["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3) if own else None  # fmt: skip
 
 # %% [markdown]
-# The rules aim at safety and honesty. The scores for over-refusal, over-abstention and facts show what these gains cost. If the scores on instructions or sums change, that's an unintended side effect. If an interval contains zero, the result is *inconclusive*. With a few hundred pairs, or a few dozen on `smol`, that will happen often. If nothing changed, don't raise the learning rate yet. First, check whether the labeller was better than chance, and whether the replies in its pairs differ in anything that the programs measure.
+# The rules aim at safety and honesty. The scores for over-refusal, over-abstention and facts show what these gains cost. If the scores on instructions or sums change, that's an unintended side effect. If an interval contains zero, the result is *inconclusive*. With a few hundred pairs, or a few dozen on `smol`, that will happen often. If nothing changed, don't raise the learning rate yet. First, check whether the labeler was better than chance, and whether the replies in its pairs differ in anything that the programs measure.
 #
 # ### What it cost
 #
@@ -1844,17 +1844,17 @@ pd.DataFrame(bill, index=["tokens read", "tokens written", "minutes"]).T.round(1
 #
 # <details><summary>Answer</summary>
 #
-# It must judge better than it acts: it has to recognise which of its own replies break a written rule, and it has to be able to write a reply that doesn't. If the critic and the policy make the same mistakes, the revisions repeat them and the labels reward them. I'd check this first. For each rule, I'd use examples whose correct verdict I know, including many that don't break the rule.
+# It must judge better than it acts: it has to recognize which of its own replies break a written rule, and it has to be able to write a reply that doesn't. If the critic and the policy make the same mistakes, the revisions repeat them and the labels reward them. I'd check this first. For each rule, I'd use examples whose correct verdict I know, including many that don't break the rule.
 #
 # *A likely follow-up:* "And if it can't?" Use a stronger model as the critic, or train one on correct critiques, and count the cost.
 #
 # </details>
 #
-# **2.** Your labeller agrees with people on 85% of pairs. Is that good?
+# **2.** Your labeler agrees with people on 85% of pairs. Is that good?
 #
 # <details><summary>Answer</summary>
 #
-# I can't tell yet. It depends on how often they'd agree by chance, so I'd compute kappa. It also depends on how often two people agree with each other. Then I'd look at different kinds of pairs separately, and at the direction of the errors: does the labeller prefer long replies, the first position, or refusals? Random errors mainly weaken the gradient. Systematic errors teach the policy something wrong.
+# I can't tell yet. It depends on how often they'd agree by chance, so I'd compute kappa. It also depends on how often two people agree with each other. Then I'd look at different kinds of pairs separately, and at the direction of the errors: does the labeler prefer long replies, the first position, or refusals? Random errors mainly weaken the gradient. Systematic errors teach the policy something wrong.
 #
 # *A likely follow-up:* "How do you find a position bias?" Ask in both orders, and count how often the answer changes with the order.
 #
@@ -1864,7 +1864,7 @@ pd.DataFrame(bill, index=["tokens read", "tokens written", "minutes"]).T.round(1
 #
 # <details><summary>Answer</summary>
 #
-# First, I'd want to see over-refusal on harmless prompts that look unsafe, with its interval, and helpfulness on everything else, because a model that always refuses is perfectly safe. Then I'd ask who judged what is 'safe': if it was the labeller itself, the policy may just have learned to please it. I'd also want several seeds, prompts and wordings that weren't used for training or for choosing the settings, and a sample of replies to read.
+# First, I'd want to see over-refusal on harmless prompts that look unsafe, with its interval, and helpfulness on everything else, because a model that always refuses is perfectly safe. Then I'd ask who judged what is 'safe': if it was the labeler itself, the policy may just have learned to please it. I'd also want several seeds, prompts and wordings that weren't used for training or for choosing the settings, and a sample of replies to read.
 #
 # *A likely follow-up:* "Over-refusal rose by 8 points. What do you do?" Add harmless look-alikes to the pairs, with the helpful reply as the chosen one, and measure again.
 #
@@ -1874,10 +1874,10 @@ pd.DataFrame(bill, index=["tokens read", "tokens written", "minutes"]).T.round(1
 #
 # <details><summary>Answer</summary>
 #
-# I'd start with a few hundred pairs that people label blind, to measure the AI labeller in each family. If it's good enough, the AI labels everything, in both orders. The human labels then go where they add the most: to families
+# I'd start with a few hundred pairs that people label blind, to measure the AI labeler in each family. If it's good enough, the AI labels everything, in both orders. The human labels then go where they add the most: to families
 # where kappa is low or errors are costly, to ties and pairs on which the order changed the answer, and to a random sample, so that I notice drift. I'd reserve part of the budget for the final evaluation.
 #
-# *A likely follow-up:* "When would you use only people?" I'd use only people if there are few pairs or if errors are very costly. Below a few thousand pairs, making an AI labeller trustworthy can cost more than the labels themselves.
+# *A likely follow-up:* "When would you use only people?" I'd use only people if there are few pairs or if errors are very costly. Below a few thousand pairs, making an AI labeler trustworthy can cost more than the labels themselves.
 #
 # </details>
 #
@@ -1897,10 +1897,10 @@ pd.DataFrame(bill, index=["tokens read", "tokens written", "minutes"]).T.round(1
 # **Papers.** *The method.* Bai et al. 2022, *Constitutional AI* ([2212.08073](https://arxiv.org/abs/2212.08073)): section 3 on critique and revision, section 4 on AI feedback, and appendix C for the principles. Lee et al. 2023, *RLAIF*
 # ([2309.00267](https://arxiv.org/abs/2309.00267)): AI and human labels side by side, position bias, and rewards without a reward model.
 #
-# *Labellers and noise.* Zheng et al. 2023 ([2306.05685](https://arxiv.org/abs/2306.05685)): how models judge, and their biases. Chowdhury et al. 2024,
+# *Labelers and noise.* Zheng et al. 2023 ([2306.05685](https://arxiv.org/abs/2306.05685)): how models judge, and their biases. Chowdhury et al. 2024,
 # *Robust DPO* ([2403.00409](https://arxiv.org/abs/2403.00409)): learning from noisy labels. Röttger et al. 2023, *XSTest* ([2308.01263](https://arxiv.org/abs/2308.01263)): how to measure over-refusal.
 #
-# *Data.* Bai et al. 2022, *HH-RLHF* ([2204.05862](https://arxiv.org/abs/2204.05862)). Ji et al. 2024, *PKU-SafeRLHF* ([2406.15513](https://arxiv.org/abs/2406.15513)): helpfulness and safety labelled separately.
+# *Data.* Bai et al. 2022, *HH-RLHF* ([2204.05862](https://arxiv.org/abs/2204.05862)). Ji et al. 2024, *PKU-SafeRLHF* ([2406.15513](https://arxiv.org/abs/2406.15513)): helpfulness and safety labeled separately.
 #
 # *Since then.* Guan et al. 2024, *Deliberative Alignment* ([2412.16339](https://arxiv.org/abs/2412.16339)): a model that reasons about its rules. Sharma et al. 2025, *Constitutional Classifiers* ([2501.18837](https://arxiv.org/abs/2501.18837)), and Cunningham et al. 2026, their second generation ([2601.04603](https://arxiv.org/abs/2601.04603)): rules turned into
 # training data for filters. [OpenAI's Model Spec](https://model-spec.openai.com) and [Anthropic's constitution for Claude](https://www.anthropic.com/constitution) (January 2026): two specifications to read side by side.

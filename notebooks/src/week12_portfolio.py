@@ -2,7 +2,7 @@
 # # Week 12 · A portfolio that an interviewer can check
 #
 # "I fine-tuned a model and it got better" is what every candidate says. "DPO raised honesty by 64 points (58 to 71) on 200 held-out prompts, all eight seeds agree, and here is the file so that you can
-# score it yourself" is something that almost nobody can say. After eleven weeks, you can. This notebook turns your runs into a portfolio: model cards, a site, a post per project, slides, and an exported model that is re-evaluated in the form people will download. Every number in the text is linked to a run, and an *audit* rejects any number that no run supports. Then you practise defending the results in an interview.
+# score it yourself" is something that almost nobody can say. After eleven weeks, you can. This notebook turns your runs into a portfolio: model cards, a site, a post per project, slides, and an exported model that is re-evaluated in the form people will download. Every number in the text is linked to a run, and an *audit* rejects any number that no run supports. Then you practice defending the results in an interview.
 #
 # By the end, you'll have
 #
@@ -340,7 +340,7 @@ report.name
 # %% [markdown]
 # ## 8. Deeper: the mock interview
 #
-# The question bank covers derivations, coding, log debugging, system design, research taste, papers, safety, and behavioural questions. Each question has a rubric of four to six points, follow-ups, red flags, and the week that teaches it. Answer aloud or in writing *before* you open the rubric, then tick the points
+# The question bank covers derivations, coding, log debugging, system design, research taste, papers, safety, and behavioral questions. Each question has a rubric of four to six points, follow-ups, red flags, and the week that teaches it. Answer aloud or in writing *before* you open the rubric, then tick the points
 # that you actually made. Your grades stay on this machine. Questions that you missed come back sooner, and `gaps()` names the weeks to reread.
 #
 # The hardest questions are about your own runs:
@@ -379,27 +379,27 @@ costs[
 #
 # ### Roles, and what each one asks for
 #
-# Job titles overlap: the same work is called research engineer in one place and applied scientist in another. So read the duties, not the title. The table summarises in our own words what job postings ask for, and it says which weeks prepare you for each role. The last column is our own judgement.
+# Job titles overlap: the same work is called research engineer in one place and applied scientist in another. So read the duties, not the title. The table summarizes in our own words what job postings ask for, and it says which weeks prepare you for each role. The last column is our own judgment.
 #
 # | role | what they do, according to the postings | weeks |
 # |---|---|---|
 # | Research engineer | Owns a question from hypothesis to training run to result; builds environments as controlled experiments; uses ablations, controls and confidence intervals [1]. Builds infrastructure for RL, in which rollout, inference and training run in a loop, from one GPU to many nodes [2] | 7, 8 (GRPO and its ablations), 6 (statistics), the capstone |
-# | Post-training or applied scientist | Runs SFT, preference optimisation and RL; designs rewards and verifiers; curates instruction and preference data; LoRA and QLoRA, distributed training, serving [3]. Reward models, graders with rubrics, and the detection of reward hacking [4] | 2, 3, 4, 5, 7, 8, 10 |
+# | Post-training or applied scientist | Runs SFT, preference optimization and RL; designs rewards and verifiers; curates instruction and preference data; LoRA and QLoRA, distributed training, serving [3]. Reward models, graders with rubrics, and the detection of reward hacking [4] | 2, 3, 4, 5, 7, 8, 10 |
 # | Alignment or safety researcher | Trains and evaluates models for intent, calibration and honest reports of their limits, mostly with RL [5]. Prototypes safeguards and the evaluations that show whether they work, without over-refusal [6]. Evaluates safeguards for governments and writes guidance that others can act on [7] | 6, 9, 11; week 5 for over-refusal |
-# | Evaluation engineer | Builds evaluations of dangerous or useful capabilities, with hands-on ML experience [8]. Defines what good behaviour is, writes evaluations and data guidelines, fixes edge cases [9]. Treats the method itself as the research: preferences, reward models, calibration, validity [10] | 6, 10, 12; the `everyday` suite as an example |
-# | ML engineer for inference | Optimises serving across schedulers, kernels, memory and caches; speculative decoding, FP8 and INT4; benchmarks latency and throughput [11]. Kernels, low-latency sampling, low-precision inference, and quantitative models of performance [12] | 2 (4-bit weights, memory arithmetic), 12 (export, re-evaluation, serving). This course doesn't teach kernels, so you'd have to learn them elsewhere |
+# | Evaluation engineer | Builds evaluations of dangerous or useful capabilities, with hands-on ML experience [8]. Defines what good behavior is, writes evaluations and data guidelines, fixes edge cases [9]. Treats the method itself as the research: preferences, reward models, calibration, validity [10] | 6, 10, 12; the `everyday` suite as an example |
+# | ML engineer for inference | Optimizes serving across schedulers, kernels, memory and caches; speculative decoding, FP8 and INT4; benchmarks latency and throughput [11]. Kernels, low-latency sampling, low-precision inference, and quantitative models of performance [12] | 2 (4-bit weights, memory arithmetic), 12 (export, re-evaluation, serving). This course doesn't teach kernels, so you'd have to learn them elsewhere |
 #
 # **What interviews ask.** There is less information about interviews, and most of it isn't official.
 #
-# - There is no standard format. According to a report on a guide written by people from the Astra Fellowship and Constellation, AI safety interviews differ between organisations, and even between teams within a single lab [18]. Ask the recruiter what the rounds will be.
+# - There is no standard format. According to a report on a guide written by people from the Astra Fellowship and Constellation, AI safety interviews differ between organizations, and even between teams within a single lab [18]. Ask the recruiter what the rounds will be.
 # - From the postings themselves: for its reward-model role, Anthropic says that all interviews are conducted in Python [4].
 # - From someone who hired: a researcher at Apollo Research, writing in a personal capacity, advises you to do the work that you want to be hired for and to put it where people can see it, because public work counts for more than drilling puzzles [13]. That is the argument for a portfolio.
 # - A public take-home test: Anthropic's performance team published an old take-home, in which you make a kernel run faster on a simulated machine. Online discussions mention two hours for the task, and tests that come with the starting code [14].
-# - From candidates: one reported question asks you to explain the pipeline from SFT to preference optimisation and safety, how you would evaluate a model beyond the loss, and the trade-offs [15]. A third-party guide lists reward hacking, the KL penalty, PPO's clipping, DPO versus PPO, and Constitutional AI [16]. Another describes writing a Transformer component and debugging broken training code [17]. We couldn't verify these reports.
+# - From candidates: one reported question asks you to explain the pipeline from SFT to preference optimization and safety, how you would evaluate a model beyond the loss, and the trade-offs [15]. A third-party guide lists reward hacking, the KL penalty, PPO's clipping, DPO versus PPO, and Constitutional AI [16]. Another describes writing a Transformer component and debugging broken training code [17]. We couldn't verify these reports.
 #
 # The mock interview in section 8 covers these topics. Your answers carry the most weight when they come from your own runs: only your run folders can answer 'what did you measure, and what didn't work?'.
 #
-# **Sources**, all read on 2026-11-30 *as stored copies*. Postings change and close, so look for the current version. Only [7], [8] and [13] are the organisation's or author's own pages; the other postings are copies or summaries on job boards and may be shortened. We didn't have access to the large labs' own career pages, so this is a sample rather than a survey, and it says nothing about pay or about how many such jobs there are.
+# **Sources**, all read on 2026-11-30 *as stored copies*. Postings change and close, so look for the current version. Only [7], [8] and [13] are the organization's or author's own pages; the other postings are copies or summaries on job boards and may be shortened. We didn't have access to the large labs' own career pages, so this is a sample rather than a survey, and it says nothing about pay or about how many such jobs there are.
 #
 # 1. Anthropic, Research Engineer (search post-training). <https://www.newx.sg/job/detail/5206456008> (copy)
 # 2. NVIDIA, Senior Software Engineer, RL Post-Training Frameworks. <https://www.tealhq.com/job/senior-software-engineer-rl-post-training-frameworks_7ea1a3a6766016844987a303c814f6f256cc4> (copy)
@@ -423,7 +423,7 @@ costs[
 # ## What this week doesn't show
 #
 # On `tiny` every result is *mechanism, not capability*: a model with 1.4 million parameters in a made-up world shows how imitation copies habits, how preferences
-# change behaviour, and how a verifier changes a strategy. It says nothing about how much a 7B model would gain.
+# change behavior, and how a verifier changes a strategy. It says nothing about how much a 7B model would gain.
 #
 # On the other profiles there is no oracle. Programs score the answers
 # to the `everyday` prompts (and to GSM8K, on `t4` and `rented`). They check whether an answer refuses, admits ignorance, names the right thing or follows an instruction. These programs are sometimes wrong, and they can't tell
