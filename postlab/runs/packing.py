@@ -7,7 +7,8 @@ batch into fewer rows on their way into the decoder, those of a shared beginning
 hidden states back to every position that they belong to. Everything outside, the trainer, its
 losses and its counts, sees the padded batch it made; results differ by rounding (and, where there
 is dropout, by its luck). Only the states of padded positions are others: each gets those of its
-text's last token, in whatever batch the text is.
+text's last token, in whatever batch the text is. `logits/chosen` of TRL's CPO and ORPO shows it, a
+mean over the padding too.
 
 A hidden state depends on the tokens up to its own position and on nothing else, so texts with the
 same beginning have the same states there, and their gradients add up. A row is then a tree of
@@ -258,5 +259,5 @@ def _decoder(model: Any) -> Any:
     config = getattr(model, "config", None)
     if getattr(config, "model_type", None) not in KINDS or model.device.type != "cpu":
         return None
-    whole = model.get_base_model() if hasattr(model, "peft_config") else model
+    whole = model.get_base_model() if hasattr(model, "get_base_model") else model
     return getattr(whole, "model", None)

@@ -331,16 +331,33 @@ def test_a_copy_of_the_model_has_its_own_weights():
         assert not torch.equal(loss_of(model, inputs), expected)
 
 
-def test_a_mask_of_what_is_seen_is_made_only_where_texts_share():
-    lengths = [2000 - 30 * i for i in range(64)]
-    mask = batch(lengths=lengths)["attention_mask"]
-    ids = torch.arange(mask.numel()).view(mask.shape)
+def test_long_texts_are_laid_out_in_less_time_than_a_square_of_their_length_takes():
     began = time.process_time()
-    laid = lay_out(mask, ids)
-    assert laid is not None and laid.sees is None
+    for _ in range(64):
+        torch.ones(2000, 2000).tril().bool()
+    squares = time.process_time() - began
+    mask = batch(lengths=[2000 - 30 * i for i in range(64)])["attention_mask"]
+    began = time.process_time()
+    alone = lay_out(mask, torch.arange(mask.numel()).view(mask.shape))
     same = lay_out(torch.ones(64, 2000), torch.ones(64, 2000).long())
+    assert time.process_time() - began < squares
+    assert alone is not None and alone.sees is None
     assert same is not None and same.take.shape == (1, 2000)
-    assert time.process_time() - began < 1  # 5 s where each text writes its whole square
+
+
+@pytest.mark.parametrize("how", ["inside", "merged", "transformers' own"])
+def test_adapters_without_a_wrapper(how):
+    model, inputs = small("llama"), branching("right")
+    config = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    if how == "transformers' own":
+        model.add_adapter(config)
+    else:
+        wrapped = get_peft_model(model, config)
+        model = wrapped.merge_and_unload() if how == "merged" else wrapped.get_base_model()
+    plain, count = loss_of(model, inputs), Positions(model)
+    with without_padding(model):
+        assert loss_of(model, inputs).item() == pytest.approx(plain.item(), rel=1e-6)
+    assert count.seen == [119]
 
 
 def test_other_models_are_left_alone():
