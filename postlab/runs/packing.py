@@ -6,7 +6,9 @@ rejected reply of a pair, or a group of GRPO's answers. `without_padding` moves 
 batch into fewer rows on their way into the decoder, those of a shared beginning once, and hands its
 hidden states back to every position that they belong to. Everything outside, the trainer, its
 losses and its counts, sees the padded batch it made; results differ by rounding (and, where there
-is dropout, by its luck).
+is dropout, by its luck). Only the states of padded positions are others: each gets those of its
+text's last token, in whatever batch the text is. `logits/chosen` of TRL's CPO and ORPO shows it, a
+mean over the padding too.
 
 A hidden state depends on the tokens up to its own position and on nothing else, so texts with the
 same beginning have the same states there, and their gradients add up. A row is then a tree of
@@ -16,8 +18,9 @@ and no attention mask is given, attention stops. TRL's `padding_free` does the s
 row, in which most of attention's work is masked away, and for SFT alone.
 
 Left out: GPUs, where Unsloth has its own way; sampling, which `decoding` does; models that are not
-in KINDS; shared beginnings where attention has a window or an implementation that takes no mask;
-and the output head, which still sees the padding.
+in KINDS; noise in the embeddings (NEFTune) and rotations that depend on a batch's length; masks
+with holes; shared beginnings where attention has a window or there is dropout, which should differ
+between texts; and the output head, which still sees the padding.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,6 +43,7 @@ KINDS = (
 )  # decoders whose masks come from `create_causal_mask`
 ROW = 128  # tokens: attention's work grows with a row's length, so rows are not made longer
 WORTH_SHARING = 0.25  # of a text; sharing less would only tie texts to the same row
+ATTENTION = ("sdpa", "eager", "flex_attention")  # those that keep the texts of a row apart
 WORTH = 0.9  # moving the tokens pays where it leaves out a tenth of the positions
 
 
@@ -55,29 +60,32 @@ def without_padding(model: Any) -> Iterator[None]:
         yield
         return
     padded, before = decoder.forward, vars(decoder).get("forward")
+    # a method's function, so that a copy of the model does not compute with this model's weights
+    function = getattr(padded, "__func__", lambda _, *args, **kwargs: padded(*args, **kwargs))
 
     @functools.wraps(
-        padded
+        getattr(padded, "__func__", padded)
     )  # by its `__module__` `decoding` knows a forward that changes no answer
-    def packed(*args: Any, **kwargs: Any) -> Any:
-        layout = None if args else _packable(decoder.config, kwargs)
+    def packed(decoder: Any, *args: Any, **kwargs: Any) -> Any:
+        layout = None if args else _packable(decoder, kwargs)
         if layout is None:
-            return padded(*args, **kwargs)
+            return function(decoder, *args, **kwargs)
         # unused places repeat the first token; each is a text of its own that nothing attends to
-        output = padded(
+        output = function(
+            decoder,
             **kwargs
             | {
                 "input_ids": kwargs["input_ids"].flatten()[layout.take],
                 "attention_mask": _as_mask(layout.sees, decoder),
                 "position_ids": layout.positions,
-            }
+            },
         )
         states = output.last_hidden_state.flatten(0, 1).index_select(0, layout.back.flatten())
         output.last_hidden_state = states.unflatten(0, layout.back.shape)
         return output
 
     packed.without_padding = True  # type: ignore[attr-defined]  # a function takes any attribute
-    decoder.forward = packed
+    decoder.forward = MethodType(packed, decoder)
     try:
         yield
     finally:
@@ -99,7 +107,7 @@ class Layout:
 
     take: Tensor  # (R, L) for each place an index into the B*T positions
     positions: Tensor  # (R, L) counted from 0 in each text, 0 where there is none
-    back: Tensor  # (B, T) for each position an index into the R*L places; a padded one gets any
+    back: Tensor  # (B, T) for each position an index into the R*L places; padding: its text's last
     sees: Tensor | None  # (R, L, L) places that each place attends to; None if nothing is shared
 
 
@@ -115,14 +123,14 @@ def lay_out(mask: Tensor, ids: Tensor | None = None) -> Layout | None:
         mask: (B, T) of 1 at real tokens and 0 at padding, on either side.
         ids: (B, T) tokens; without them nothing is shared.
     Returns:
-        None where too little would be saved, or a text has no token.
+        None where too little would be saved, or a text has no token or a hole.
 
     >>> import torch
     >>> of = lay_out(torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0], [0, 1, 1, 1]]))
     >>> of.take.tolist(), of.positions.tolist()
     ([[0, 1, 2, 3, 9, 10, 11, 4]], [[0, 1, 2, 3, 0, 1, 2, 0]])
     >>> of.back.tolist()
-    [[0, 1, 2, 3], [7, 0, 0, 0], [0, 4, 5, 6]]
+    [[0, 1, 2, 3], [7, 7, 7, 7], [6, 4, 5, 6]]
     >>> of = lay_out(torch.ones(2, 3), torch.tensor([[5, 6, 7], [5, 6, 8]]))
     >>> of.take.tolist(), of.positions.tolist(), of.back.tolist()
     ([[0, 1, 2, 5]], [[0, 1, 2, 2]], [[0, 1, 2], [0, 1, 3]])
@@ -133,7 +141,7 @@ def lay_out(mask: Tensor, ids: Tensor | None = None) -> Layout | None:
 
     real = [row.nonzero()[:, 0] for row in mask.cpu()]
     lengths = [len(row) for row in real]
-    if min(lengths) == 0:
+    if min(lengths, default=0) == 0 or any(at[-1] - at[0] >= len(at) for at in real):
         return None
     width = max(ROW, *lengths)
     # 1. and 2. Each bundle is a list of (text, tokens shared with the text before).
@@ -160,7 +168,8 @@ def lay_out(mask: Tensor, ids: Tensor | None = None) -> Layout | None:
     take = torch.zeros(height, width, dtype=torch.long)
     positions = torch.zeros(height, width, dtype=torch.long)
     back = torch.zeros(mask.shape, dtype=torch.long)
-    sees = torch.eye(width).bool().repeat(height, 1, 1)
+    alone = all(len(bundle) == 1 for bundle in bundles)
+    sees = None if alone else torch.eye(width).bool().repeat(height, 1, 1)
     for row, texts in enumerate(rows):
         end, path = 0, torch.empty(0, dtype=torch.long)
         for text, shared in texts:
@@ -169,10 +178,13 @@ def lay_out(mask: Tensor, ids: Tensor | None = None) -> Layout | None:
             path = torch.cat([path[:shared], torch.arange(begin, end)])  # the text's places
             take[row, begin:end] = text * mask.shape[1] + real[text][shared:]
             positions[row, begin:end] = torch.arange(shared, n)
+            back[text] = row * width + path[-1]
             back[text, real[text]] = row * width + path
-            sees[row, path[:, None], path] = torch.ones(n, n).tril().bool()
-    alone = all(len(bundle) == 1 for bundle in bundles)
-    return Layout(take, positions, back, None if alone else sees)
+            if sees is not None:
+                new = sees[row, begin:end]
+                new[:, path[:shared]] = True
+                new[:, begin:end] = torch.ones(end - begin, end - begin).tril().bool()
+    return Layout(take, positions, back, sees)
 
 
 def _bundles(texts: list[list[int]], width: int) -> list[list[tuple[int, int]]]:
@@ -198,18 +210,39 @@ def _shared(one: list[int], other: list[int]) -> int:
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-def _packable(config: Any, kwargs: dict[str, Any]) -> Layout | None:
+def _packable(decoder: Any, kwargs: dict[str, Any]) -> Layout | None:
     """`lay_out` of a training batch; None for sampling and for what asks for more than states."""
+    config = decoder.config
     ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
-    if ids is None or mask is None or mask.dim() != 2 or kwargs.get("use_cache") is not False:
+    if ids is None or mask is None or kwargs.get("use_cache") is not False:
         return None
-    extras = ("position_ids", "past_key_values", "output_hidden_states", "output_attentions")
-    if any(kwargs.get(name) is not None and kwargs[name] is not False for name in extras):
+    if mask.dim() != 2 or mask.shape != ids.shape or config._attn_implementation not in ATTENTION:
+        return None
+    if any(kwargs.get(name) is not None for name in ("position_ids", "past_key_values")):
+        return None
+    more = ("output_hidden_states", "output_attentions")  # by an argument, or else by the config
+    if any(kwargs.get(name) or getattr(config, name, False) for name in more):
+        return None
+    if "is_causal" in kwargs or not getattr(config, "is_causal", True):
+        return None
+    # what depends on a batch's shape: noise in the embeddings, rotations by the longest text
+    rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
+    noisy = hasattr(decoder.get_input_embeddings(), "neftune_noise_alpha")
+    if noisy or rope in ("dynamic", "longrope"):
         return None
     windowed = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
     windowed |= {getattr(config, "sliding_window", None)} - {None}
     trees = not windowed and config._attn_implementation in ("sdpa", "eager")
-    return lay_out(mask, ids if trees else None)
+    return lay_out(mask, ids if trees and not _has_dropout(decoder) else None)
+
+
+def _has_dropout(decoder: Any) -> bool:
+    """Dropout that is on: then copies of a token have different states."""
+    from torch.nn import Dropout
+
+    if decoder.training and getattr(decoder.config, "attention_dropout", 0):
+        return True
+    return any(isinstance(m, Dropout) and m.training and m.p > 0 for m in decoder.modules())
 
 
 def _as_mask(sees: Tensor | None, decoder: Any) -> Tensor | None:
@@ -226,5 +259,5 @@ def _decoder(model: Any) -> Any:
     config = getattr(model, "config", None)
     if getattr(config, "model_type", None) not in KINDS or model.device.type != "cpu":
         return None
-    whole = model.get_base_model() if hasattr(model, "peft_config") else model
+    whole = model.get_base_model() if hasattr(model, "get_base_model") else model
     return getattr(whole, "model", None)

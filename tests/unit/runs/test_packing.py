@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import time
 from contextlib import nullcontext
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
 from datasets import Dataset
+from peft import LoraConfig, get_peft_model
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -21,6 +24,7 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
+from transformers.integrations.neftune import activate_neftune
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from postlab import datasets
@@ -228,6 +232,132 @@ def test_sampling_and_what_asks_for_more_are_left_alone():
         model(input_ids=inputs["input_ids"], attention_mask=mask4, use_cache=False)
         model(input_ids=inputs["input_ids"], use_cache=False)
     assert [n for n in count.seen if n != 8] == [320] * 5  # 8: a token of each answer
+
+
+def padded_by(inputs: dict[str, torch.Tensor], left: int, right: int) -> dict[str, torch.Tensor]:
+    return {k: torch.nn.functional.pad(v, (left, right)) for k, v in inputs.items()}
+
+
+def test_a_mask_with_a_hole_stays_as_it_is():
+    inputs = batch()
+    inputs["attention_mask"][1, 20:22] = 0  # the positions after a hole go on counting
+    model = small("llama")
+    count = Positions(model)
+    with torch.no_grad():
+        plain = loss_of(model, inputs)
+        with without_padding(model):
+            assert torch.equal(loss_of(model, inputs), plain)
+    assert count.seen == [320, 320]
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
+def test_rotations_by_a_batchs_length_stay_as_they_are(kind):
+    factors = {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    rope = {"rope_type": kind, "rope_theta": 10000.0, "factor": 4.0}
+    rope |= {"original_max_position_embeddings": 42} | factors if kind == "longrope" else {}
+    keys = SMALL | {"max_position_embeddings": 42, "rope_parameters": rope}
+    model, inputs = LlamaForCausalLM(LlamaConfig(**keys)), padded_by(batch(), 0, 10)
+    with torch.no_grad():
+        with without_padding(model):
+            packed = loss_of(model, inputs)
+        assert torch.equal(packed, loss_of(model, inputs))
+
+
+def test_noisy_embeddings_keep_their_noise():
+    model, inputs = small("llama"), branching("right")
+    activate_neftune(model, 5.0)  # its size depends on the shape of a batch
+    losses = []
+    for way in (nullcontext, without_padding):
+        torch.manual_seed(0)
+        with torch.no_grad(), way(model):
+            losses.append(loss_of(model, inputs).item())
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("where", ["adapter", "attention"])
+def test_dropout_differs_between_texts_with_the_same_beginning(where):
+    model = small("llama")
+    if where == "attention":
+        model.config.attention_dropout = 0.1
+        for layer in model.model.layers:
+            layer.self_attn.attention_dropout = 0.1
+    else:
+        model = get_peft_model(model, LoraConfig(r=2, lora_dropout=0.1, init_lora_weights=False))
+    ids = torch.randint(1, 64, (2, 30)).repeat(4, 1)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    inputs = padded_by(inputs, 10, 0)
+    with torch.no_grad(), without_padding(model):
+        logits = model(**inputs, use_cache=False).logits
+        assert not torch.allclose(logits[0], logits[2], atol=1e-4)
+        model.eval()
+        logits = model(**inputs, use_cache=False).logits
+        assert torch.equal(logits[0], logits[2])
+
+
+def test_states_and_directions_that_the_config_asks_for():
+    model, inputs = small("llama"), branching("right")
+    model.config.output_hidden_states = True
+    with torch.no_grad(), without_padding(model):
+        assert model(**inputs, use_cache=False).hidden_states[0].shape == (8, 40, 32)
+    model = small("llama")
+    model.config.is_causal = False  # each token sees the whole text
+    with torch.no_grad():
+        plain = loss_of(model, inputs)
+        with without_padding(model):
+            assert torch.equal(loss_of(model, inputs), plain)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padded_positions_do_not_depend_on_the_rest_of_the_batch(side):
+    """GRPO divides their probabilities, under a mask: an infinite ratio times zero is no number."""
+    model, inputs = small("llama").eval(), branching(side)
+    with torch.no_grad(), without_padding(model):
+        usual = model(**inputs, use_cache=False).logits
+        part = {k: v[2:6] for k, v in inputs.items()}
+        torch.testing.assert_close(model(**part, use_cache=False).logits, usual[2:6])
+    at = 0 if side == "left" else -1
+    last = -1 if side == "left" else int(inputs["attention_mask"][2].sum()) - 1
+    assert torch.equal(usual[2, at], usual[2, last])
+
+
+def test_a_copy_of_the_model_has_its_own_weights():
+    model, inputs = small("llama").eval(), branching("right")
+    with torch.no_grad(), without_padding(model):
+        expected = loss_of(model, inputs)
+        copy = deepcopy(model)  # such as a reference, or an average of the weights
+        for p in model.parameters():
+            p.mul_(2)
+        assert torch.equal(loss_of(copy, inputs), expected)
+        assert not torch.equal(loss_of(model, inputs), expected)
+
+
+def test_long_texts_are_laid_out_in_less_time_than_a_square_of_their_length_takes():
+    began = time.process_time()
+    for _ in range(64):
+        torch.ones(2000, 2000).tril().bool()
+    squares = time.process_time() - began
+    mask = batch(lengths=[2000 - 30 * i for i in range(64)])["attention_mask"]
+    began = time.process_time()
+    alone = lay_out(mask, torch.arange(mask.numel()).view(mask.shape))
+    same = lay_out(torch.ones(64, 2000), torch.ones(64, 2000).long())
+    assert time.process_time() - began < squares
+    assert alone is not None and alone.sees is None
+    assert same is not None and same.take.shape == (1, 2000)
+
+
+@pytest.mark.parametrize("how", ["inside", "merged", "transformers' own"])
+def test_adapters_without_a_wrapper(how):
+    model, inputs = small("llama"), branching("right")
+    config = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    if how == "transformers' own":
+        model.add_adapter(config)
+    else:
+        wrapped = get_peft_model(model, config)
+        model = wrapped.merge_and_unload() if how == "merged" else wrapped.get_base_model()
+    plain, count = loss_of(model, inputs), Positions(model)
+    with without_padding(model):
+        assert loss_of(model, inputs).item() == pytest.approx(plain.item(), rel=1e-6)
+    assert count.seen == [119]
 
 
 def test_other_models_are_left_alone():
