@@ -182,7 +182,7 @@ wrong_verdicts(itself)
 #
 # But look at the other errors. Half of the how-tos in our world ask how to do something rough to a *thing*, such as trapping a lamp. If the critic says that a reply to such a how-to breaks *harm*, that's a false alarm, and the revision turns a helpful reply into a refusal. And if it says that refusing an unsafe request breaks *helpful*, it mistakes a necessary refusal for a needless one. The critic had little chance to learn the difference: about five out of six of its training rows apply a rule to the family that the rule is about. **A critic also needs examples of replies that don't break a rule.**
 #
-# If a model can't judge well enough, you can use a stronger model, or fine-tune this one on correct critiques. We fine-tune it. Our critiques apply every rule to every family equally often. A program that knows the truth writes them. Such knowledge isn't free, so section 7 adds the cost of this critic to the bill.
+# If a model can't judge well enough, you can use a stronger model, or fine-tune this one on correct critiques. We fine-tune it. Our critiques apply every rule to every family equally often. They are written by a program that knows the truth. Such knowledge isn't free, so section 7 adds the cost of this critic to the bill.
 
 # %%
 import contextlib
@@ -589,7 +589,7 @@ kappa = check.kappa(kappa)
 #
 # </details>
 #
-# **Predict first.** There are ten pairs, and the true label of two of them is a tie. One rater answers 0 for every pair. Another gets eight right, including the ties. Both raters agree with the truth eight times. Are one rater's labels worth more than the other's?
+# **Predict first.** Two of the ten pairs are true ties. One rater answers 0 for every pair. Another gets eight right, including the ties. Both raters agree with the truth eight times. Are one rater's labels worth more than the other's?
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -851,7 +851,7 @@ pd.DataFrame(mine.decides).T
 pd.DataFrame(mine.scores).rename_axis("metric").round(2)
 
 # %% [markdown]
-# Why can a rule that never looks at the answer raise the share of right answers? Here are all replies in the pairs about sums, sorted by their form:
+# Why can a rule that never looks at the answer raise the share of right answers? Here are all the replies in the pairs about sums, grouped by form:
 
 # %% tags=["aside"]
 forms = pd.DataFrame(

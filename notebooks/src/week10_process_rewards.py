@@ -421,7 +421,7 @@ plot_auc(heads)
 # %% [markdown]
 # From top to bottom, the figure shows:
 #
-# - **The lesson's head does little better than chance.** Its AUC on held-out sums is 0.51. For these three heads, the 95% interval over the sums is 0.50 to 0.53. If the seeds are the unit of analysis, the interval is 0.44 to 0.59. You can also compare each right step only with the same step containing a planted mistake. The right step then scores higher 51% of the time on average (interval over the sums: 48% to 55%). The shares for the three seeds are 49%, 45% and 59%. For the third seed, the right step scores higher in 135 of the 223 pairs that aren't ties, which is more than chance would explain ($p = 0.01$ after Holm's correction for six tests). So a single head may learn a little. Most wrong steps in the training data are bare answers, so the head could learn to reject them without looking at the digits.
+# - **The lesson's head does little better than chance.** Its AUC on held-out sums is 0.51. For these three heads, the 95% interval over the sums is 0.50 to 0.53. If the seeds are the unit of analysis, the interval is 0.44 to 0.59. You can also compare each right step only with its own corrupted version. The right step then scores higher 51% of the time on average (interval over the sums: 48% to 55%). The shares for the three seeds are 49%, 45% and 59%. For the third seed, the right step scores higher in 135 of the 223 pairs that aren't ties, which is more than chance would explain ($p = 0.01$ after Holm's correction for six tests). So a single head may learn a little. Most wrong steps in the training data are bare answers, so the head could learn to reject them without looking at the digits.
 # - **The frozen policy's hidden states contain some of the information.** A linear head reaches an AUC of 0.62, and a head with a hidden layer reaches 0.67. If the head reads all layers rather than only the last one, the AUC stays at 0.67. If it reads all tokens of the step rather than only the last one, the AUC rises to 0.75. This AUC understates what the head can do: within a sum, it scores the right step above the planted mistake 90% of the time. But its scores also differ from sum to sum, and that lowers the AUC.
 # - **A head that sees the digits can learn to add, if it gets enough labels.** Its AUC is 0.64 with 2,000 labels and 0.80 with 8,000. With 32,000 labels, the AUC is 1.00 for all three seeds: no pair is ranked in the wrong order. But the head may still make mistakes on other sums: even for 250 successes in 250 trials, the Wilson interval begins at 98.5%. In this experiment, more labels also meant more training, and [a control](#deeper-tried) shows that both are needed.
 # - **Single-digit steps are easier.** The AUC is 0.96 with 2,000 labels and 1.00 with 8,000. All the pairs of digits in the test also occur in training, so the head can memorize them.
@@ -595,7 +595,7 @@ step_advantages = credit_build.check(step_advantages)
 # %% [markdown]
 # A short subclass lets TRL's trainer use your advantages ([deeper](#deeper-credit)). Does a policy learn *faster* with step credit than with the outcome reward? To find out, you need to compare the forms of credit on the same prompts, with several seeds.
 #
-# **Predict first.** We recorded runs with four forms: the outcome, the sum of all step scores as one reward (*sum of steps*), *to go* and *lowest to go*. With each form, we trained policies with three seeds, for 16 steps of 32 samples. The checker never makes a mistake. Which form leads, and by how much?
+# **Predict first.** We recorded runs with four forms: the outcome, the sum of all step scores as one reward (*sum of steps*), *to go* and *lowest to go*. For each form, we trained three policies (one per seed) for 16 steps of 32 samples each. The checker never makes a mistake. Which form leads, and by how much?
 
 # %% tags=["aside"]
 from postlab.course.week10 import credit_rows, plot_credit
@@ -625,7 +625,7 @@ longer_runs = json.loads((folder / "credit_long.json").read_text(encoding="utf-8
 print(credit_rows(longer_runs).round(1).to_string())
 
 # %% [markdown]
-# **Step credit still doesn't lead, although the runs now differ.** Averaged over the measurements at steps 12, 24, 36 and 48, *to go* is 1.8 points behind the outcome, but the interval includes zero (-3.9 to +0.4). Of 4,800 verdicts, 613 differ from the outcome's. Five seeds can detect about 3 points (with 80% power), so a gain of that size is unlikely here, and smaller differences remain possible. One caveat is the rate: *to go* might do better with a higher one ([What we tried](#deeper-tried)).
+# **Step credit still doesn't lead, although the runs now differ.** Averaged over the measurements at steps 12, 24, 36 and 48, *to go* is 1.8 points behind the outcome, but the interval includes zero (-3.9 to +0.4). Of 4,800 verdicts, 613 differ from the outcome's. Five seeds can detect about 3 points (with 80% power), so a gain of that size is unlikely here, and smaller differences remain possible. One caveat concerns the learning rate: *to go* might do better with a higher one ([What we tried](#deeper-tried)).
 #
 # In the build's toy task, only one sample in 81 is right at first, so in most groups, the outcome gives the policy nothing to learn from. There, the policy does learn faster with your advantages ([deeper](#deeper-credit)). **Denser rewards matter where the outcome is rarely informative.** In figure 5 of the DeepSeekMath paper, process supervision does better than outcome supervision, on GSM8K and MATH with a learned reward model, but without seeds or intervals. We haven't tested longer solutions or scores from a learned head. [A deeper section](#deeper-gamed) shows what a policy does when its reward comes from a learned head.
 
@@ -709,7 +709,7 @@ pd.DataFrame(
 ).round(3)  # fmt: skip
 
 # %% [markdown]
-# The product gets smaller with every additional step, so it favors short replies. The sum gets larger, so it favors long replies; [a later section](#deeper-gamed) shows the consequences.
+# The product gets smaller with every additional step, so it favors short replies. The sum grows with each additional step, so it favors long replies; [a later section](#deeper-gamed) shows the consequences.
 #
 # ### The estimator
 #
@@ -863,7 +863,7 @@ natural_rows(hard["runs"]).set_index("head").round(2)
 # <a id="deeper-where" name="deeper-where"></a>
 # ## Deeper: where is the mistake?
 #
-# The second promise was that a process reward model can show you *where* a solution goes wrong. ProcessBench tests whether a model finds the *first wrong step*. For wrong solutions, it counts how often the model flags exactly this step. For right solutions, it counts how often the model flags no step. The F1 score is the harmonic mean of the two shares.
+# The second promise was that a process reward model can show you *where* a solution goes wrong. ProcessBench tests whether a model finds the *first wrong step*. For wrong solutions, it counts how often the model flags that very step. For right solutions, it counts how often the model flags no step. The F1 score is the harmonic mean of the two shares.
 
 # %% [markdown]
 # ### Exercise 10.3 · about 10 minutes · easy
@@ -1345,7 +1345,7 @@ with tempfile.TemporaryDirectory() as place:
 #
 # We ran more experiments than you saw this week, and we chose some settings after we had seen results.
 #
-# **The first task failed.** In our first attempts, we used training prompts with sums of five or six terms and sampled the replies at higher temperatures. On such sums, most errors occur *inside* a worked solution, so a process reward model should be useful. But ours wasn't. We trained on 2,400 solutions for 150 steps with two learning rates, and the AUC for right steps against slips was only 0.43 to 0.49. Best-of-16 gave a right answer for 29% of the prompts, and the majority vote for 66%. A longer run (stopped at step 300 of 500 when its loss was flat) didn't change that, and neither did a model with eight layers instead of four. These pilots have no record. [The section on mistakes inside the solutions](#deeper-hard) repeats the task with other scores. We also planned to test the lesson's own recipe there, but dropped this test without a record.
+# **The first task failed.** In our first attempts, we used training prompts with sums of five or six terms and sampled the replies at higher temperatures. On such sums, most errors occur *inside* a worked solution, so a process reward model should be useful. But ours wasn't. We trained on 2,400 solutions for 150 steps with two learning rates, and the AUC for right steps against slips was only 0.43 to 0.49. Best-of-16 gave a right answer for 29% of the prompts, and the majority vote for 66%. A longer run (stopped at step 300 of 500 when its loss was flat) didn't change that, and neither did a model with eight layers instead of four. These pilots have no record. [The section on mistakes inside the solutions](#deeper-hard) repeats the task with other scores. We also planned to test the lesson's own recipe there, but dropped that test and kept no record of it.
 #
 # **Then we changed the task.** On sums of five terms, sampled at temperatures of 0.7 to 1.4, the majority of 16 was right for 95% of the prompts, so there was little to gain. So sections 3 to 6 use short sums. Most wrong replies to short sums are bare answers, which even our model can recognize. This choice of task explains most of the success in the figure in section 6.
 #
@@ -1362,7 +1362,7 @@ heads.assign(seeds=by_seed).drop(columns="kind").set_index("head").round(2)
 # %% [markdown]
 # The *twins* column gives the share of sums in which the right step scores higher than the same step with a planted mistake. Scores in the record are rounded to three digits, so some pairs are tied. For the lesson's head on sums of three and four terms, 23 to 121 of the 250 pairs are ties, which count as half.
 #
-# The recorded heads use the first settings that we tried: we didn't tune sizes, learning rates or numbers of epochs. But we shortened the experiment while it was running. We dropped two parts: one trained all weights of the policy on planted labels, and the other trained heads on frozen states with 8,000 labels. A third part, in which the heads chose among replies, became the experiment on hard sums. None of the dropped parts has a record. So this table doesn't tell you whether training *all* weights on planted labels would have been enough. The planted mistakes are single wrong digits. In the training and test sets, about half of the steps have a planted mistake; in real solutions, wrong steps are rarer.
+# The recorded heads use the first settings that we tried: we didn't tune sizes, learning rates or numbers of epochs. But we shortened the experiment while it was running. We dropped two parts: one trained all weights of the policy on planted labels, and the other trained heads on frozen states with 8,000 labels. A third part, in which the heads chose among replies, became the experiment on hard sums. We kept no record of the parts we dropped. So this table doesn't tell you whether training *all* weights on planted labels would have been enough. The planted mistakes are single wrong digits. In the training and test sets, about half of the steps have a planted mistake; in real solutions, wrong steps are rarer.
 
 # %% [markdown]
 # Did the 32,000 labels help, or the longer training that comes with them? Every head was trained for 30 epochs, so more labels also meant more optimizer steps. As a control, we trained heads with fewer labels for just as many steps (`notebooks/experiments/week10_head_steps.py`):
@@ -1558,7 +1558,7 @@ pd.DataFrame(head_log)[["step", "loss"]].dropna().iloc[[0, -1]] if own else None
 # %% [markdown]
 # ### Choose among replies
 #
-# The score of a reply is its lowest step score. On the same held-out problems, we compare the best of $n$ by this score, the majority, the vote weighted by the score, and the oracle, which is right if any of the replies is right.
+# The score of a reply is its lowest step score. On the same held-out problems, we compare the best of $n$ by this score, the majority vote, a vote weighted by the score, and an oracle, which is right if any of the replies is right.
 
 # %%
 if own:

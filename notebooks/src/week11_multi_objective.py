@@ -331,7 +331,7 @@ plot_weights(pd.concat(rows).assign(label=lambda rows: rows["rung"].map(LABELS))
 # %% [markdown]
 # The two recipes respond very differently to the same weights. With mixed pairs, all metrics change gradually, and the lines for safety and helpfulness cross between r = 0.75 and r = 1.1. With weighted rewards, safety and honesty stay near zero up to r = 0.75 and then jump, as section 1 suggests. Below r = 1, making something up earns more reward than admitting ignorance, and giving the steps always earns more than refusing. So a weight tuned for one recipe tells you nothing about the right weight for the other.
 #
-# **The black line shows how much factual accuracy honesty costs.** The SFT model gets 85% of the facts right. With mixed pairs, the average share falls with every step up the ladder, from 95% at r = 0 to 0% at the last step (*only*). In between, the share is 41% at r = 1.1 and 17% at r = 1.7. With weighted rewards, the policies with r = 1.1 or more are 100% honest and still get 60–68% of the facts right (means; by seed, 32–88%). At equal honesty, weighted rewards preserved far more facts here.
+# **The black line shows how much factual accuracy is lost as honesty rises.** The SFT model gets 85% of the facts right. With mixed pairs, the average share falls with every step up the ladder, from 95% at r = 0 to 0% at the last step (*only*). In between, the share is 41% at r = 1.1 and 17% at r = 1.7. With weighted rewards, the policies with r = 1.1 or more are 100% honest and still get 60–68% of the facts right (means; by seed, 32–88%). At equal honesty, weighted rewards preserved far more facts here.
 #
 # At r = 1.7, the weighted sum prefers the same replies as the truth, but the policies trained on it with GRPO still refuse 30–48% of the harmless how-tos, depending on the seed. The objective is right, but training doesn't reach its optimum.
 
@@ -538,7 +538,7 @@ plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 #
 # **The best policy in the figure is the one from the DPO stage.** It scores 96% on safety, 99% on helpfulness, 99% on honesty and 97% on facts. Best of 16 scores 86% on safety, 100% on helpfulness, 96% on honesty and 96–100% on facts. So the DPO model is 10 points safer and gives up 1 point of helpfulness. How can a trained policy beat an 'oracle'? The oracle can only choose among 16 samples from the SFT model, and for 14 of the 100 unsafe prompts, none of those samples is safe. DPO changes which replies get sampled. So best of 16 isn't an upper bound on what training can achieve. (This is only one policy. In `data/results/tiny`, the DPO models for all eight recorded seeds score at least 83% on all four metrics.)
 #
-# The comparison with the five methods isn't fair, though, because the DPO model was also trained for longer: 200 steps at a learning rate of 4e-4, compared with 24 steps at 2e-4 for mixed pairs. So the comparison doesn't prove that the labels are the reason. Still, in this world, the trade-off comes from the judges and not from the truth. It didn't appear in a policy trained on labels that don't conflict. **Before you tune how to combine conflicting labels, see whether you can fix the labels.**
+# The comparison with the five methods isn't fair, though, because the DPO model was also trained for longer: 200 steps at a learning rate of 4e-4, compared with 24 steps at 2e-4 for mixed pairs. So the comparison doesn't prove that the labels are the reason. Still, in this world, the trade-off is created by the judges; it isn't part of the task. It didn't appear in a policy trained on labels that don't conflict. **Before you tune how to combine conflicting labels, see whether you can fix the labels.**
 
 # %% [markdown]
 # <a id="build" name="build"></a>
@@ -769,7 +769,7 @@ pd.DataFrame({n: {how: covered(n, way) for how, way in WAYS.items()} for n in (1
 # %% [markdown]
 # ### Five methods, four axes
 #
-# We compute the hypervolume of the recorded policies twice: once over safety, helpfulness and honesty, and once with facts as the fourth axis. All sets use the same resampled prompts, so differences between them are paired. Because there are 33 soups but only seven policies from each other method, we also show just the seven soups with the ladder's weights (*soups, 7*).
+# We compute the hypervolume of the recorded policies twice: once over safety, helpfulness and honesty, and once with facts as the fourth axis. All sets use the same resampled prompts, so differences between them are paired. Because there are 33 soups but only seven policies from each of the other methods, we also show only the seven soups that use the ladder's weights (*soups, 7*).
 
 
 # %% tags=["aside"]
@@ -1084,7 +1084,7 @@ constraint_held(rows).unstack("seed").round(1)
 #
 # **On the right, both metrics come close to the level.** For the three seeds, safety averages 60%, 70% and 66%, and honesty averages 67%, 75% and 78%. The multipliers have leveled off at about 2.0 for safety and 1.4–1.5 for honesty. The running mean of safety still swings between 44% and 84%. Part of that is noise, because a batch contains about one unsafe request with eight samples.
 #
-# **Why do the two sides differ?** A likely reason is the division by the standard deviation. For half of the rough deeds, such as trapping somebody, the sum prefers a refusal if λ is above 4/3 and compliance if it's below. The division leaves only the sign of this preference: [within a group](#deeper-weights), a small preference has as much effect as a large one. So the policy has no reason to settle at 70%, whatever λ is. If the advantages aren't divided, a small preference has only a small effect, and the KL penalty pushes back harder the further the policy is from SFT. For each λ, there can then be a share of refusals at which the two effects balance. But these runs don't prove that explanation, because the columns differ in both settings.
+# **Why do the two sides differ?** A likely reason is the division by the standard deviation. For half of the rough deeds, such as trapping somebody, the sum prefers a refusal if λ is above 4/3 and compliance if it's below. The division leaves only the sign of this preference: [within a group](#deeper-weights), a small preference has as much effect as a large one. So the policy has no reason to settle at 70%, whatever λ is. If the advantages aren't divided, a small preference has only a small effect, and the KL penalty pushes back harder the further the policy is from SFT. For each λ, there may then be a share of refusals at which the two effects cancel. But these runs don't prove that explanation, because the columns differ in both settings.
 #
 # The next table shows the six policies on held-out prompts, once with four samples per prompt and once with greedy decoding. Each entry gives the lowest and highest percentages over three seeds:
 
@@ -1092,7 +1092,7 @@ constraint_held(rows).unstack("seed").round(1)
 constraint_ends(constraint, SHOWN).groupby(["arm", "decoded"]).agg(spread)
 
 # %% [markdown]
-# The level applies to what the multiplier measures: samples at temperature 1 on training prompts. With sampling on held-out prompts, the right-hand policies score 52–84% on safety and 72–84% on honesty. With greedy decoding, honesty is 88–100%. Greedy decoding always takes the likelier reply, so a policy that admits ignorance 70% of the time on *every* question would be 100% honest. So when you state a level, also say which decoding and which prompts it applies to.
+# The level applies to what the multiplier measures: samples at temperature 1 on training prompts. With sampling on held-out prompts, the right-hand policies score 52–84% on safety and 72–84% on honesty. With greedy decoding, honesty is 88–100%. Greedy decoding always takes the likelier reply, so a policy that admits ignorance 70% of the time on *every* question would be 100% honest. So when you report a level, also say which decoding and which prompts you used.
 #
 # As section 6 showed, these policies lose fewer facts than the short runs. Did they lose facts first and recover them later? That's unlikely. At step 24, the running mean of the facts score in training is 88–98% in all six runs, and its lowest value after that is 76% (for seed 1 on the left). At that step, the left-hand runs differ from the short ones only in the slower multiplier (its rate and its running mean) and in their prompts. So it's probably the slower multiplier that preserves the facts, not the extra steps. Over-refusal is different: for seed 1 on the left, it was 64% at step 37 and 5% at the end.
 
