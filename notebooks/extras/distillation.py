@@ -511,7 +511,7 @@ plot_families(
 #
 # - **You have a teacher that is better at the task and shares the tokenizer.** Without a teacher, use a verifier. If the teacher has a different tokenizer, you need to align the tokens (TRL's experimental GOLD trainer does this) or fall back on SFT.
 # - **The teacher is the ceiling.** Distillation can't make the student better than the teacher that scores it. RL can.
-# - **The student must sometimes write something that the teacher understands.** If the student's answers are gibberish, the teacher's distribution at those positions means little. So start with SFT on the teacher's answers, and then distil.
+# - **The student must sometimes write something that the teacher understands.** If the student's answers are gibberish, the teacher's distribution at those positions means little. So start with SFT on the teacher's answers, and then distill.
 # - **The teacher reads every token.** If the teacher is much larger than the student, this reading is the main cost. Still, reading takes one forward pass over a finished answer, which is far cheaper than sampling from the teacher.
 #
 # ## 11. Methods since 2025

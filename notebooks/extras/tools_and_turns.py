@@ -53,7 +53,7 @@ draw_turns()
 # | kind | example | without tools, the week 7 model … | calls needed |
 # |---|---|---|---|
 # | `sum` | What is 46+56+59? | works it out, almost always right | 0 |
-# | `fact` | Which color has the tunek? | knows it from its documents | 0 |
+# | `fact` | Which colour has the tunek? | knows it from its documents | 0 |
 # | `product` | What is 34x50? | can't multiply | 1 |
 # | `price` | The ladder: what does one cost today? | can't know | 1 |
 # | `bill` | The ladder: what do 12 cost today? | can't know | 2 |

@@ -1182,8 +1182,8 @@ for device in ("A100", "H100"):
 pd.DataFrame(roadmap, index=["hours", "dollars"]).T
 
 # %% [markdown]
-# > **The roadmap says** a 7-8B QLoRA run on 50,000 to 100,000 examples takes 2 to 6 hours on an A100 or H100, and costs $10 to 30. **The evidence says** that the hours are about right for an A100 (1.8 to 3.6) and
-# > generous for an H100 (0.9 to 1.8). The cost is lower: $2.50 to $5.70 at preflight's hourly prices and 400 tokens per row. These are estimates; we have no recording of such a run.
+# > **The roadmap says** a 7-8B QLoRA run on 50,000 to 100,000 examples takes 2 to 6 hours on an A100 or H100, and costs 10 to 30 dollars. **The evidence says** that the hours are about right for an A100 (1.8 to 3.6) and
+# > generous for an H100 (0.9 to 1.8). The cost is lower: 2.50 to 5.70 dollars at preflight's hourly prices and 400 tokens per row. These are estimates; we have no recording of such a run.
 
 # %% [markdown]
 # <a id="deeper-review" name="deeper-review"></a>

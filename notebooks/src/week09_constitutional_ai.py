@@ -638,7 +638,7 @@ print(pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().rou
 # <a id="bill" name="bill"></a>
 # ## 7. What does a point of safety cost?
 #
-# > **The roadmap says** a human comparison costs $1 to $5, and a comparison by an AI costs about $0.01. **The evidence says** you have to look at your own bill. The first price pays for an annotator's time. The second pays for tokens, so it depends on your model and grows with the length of your constitution. It doubles if you ask in both orders, and it doesn't include the cost of getting a labeler that you can trust.
+# > **The roadmap says** a human comparison costs 1 to 5 dollars, and a comparison by an AI costs about one cent. **The evidence says** you have to look at your own bill. The first price pays for an annotator's time. The second pays for tokens, so it depends on your model and grows with the length of your constitution. It doubles if you ask in both orders, and it doesn't include the cost of getting a labeler that you can trust.
 #
 # Three things belong on the bill: the labels, the training of the labeler (including its data), and the check that you can trust it. (Writing the rules and evaluating the trained policy cost the same no matter who labels, so we leave them out.) All prices are inputs: replace them with your own. (The token prices are those of a small model on [OpenAI's model page](https://developers.openai.com/api/docs/models/gpt-5.6-luna), looked up in December 2026. Until July, they had been five times as high.)
 
@@ -743,13 +743,13 @@ whole.round(2)
 plot_bill(whole.dropna(subset="points").reset_index())
 
 # %% [markdown]
-# Read the last column first. For these 190 pairs, people are the cheapest, at about $16 per point of safety. The trained critic improves safety just as much but costs $268 per point, because somebody had to write 3,200 correct critiques. For every AI labeler, the labels themselves cost less than a dollar. The rest of the bill is for training data (the critiques) and for checking the labeler. Note that our 'people' are the oracle, which never errs. If 20% of their labels were wrong, the [noise section](#deeper-noise) suggests a gain of about 28 points instead of 36, or $21 per point.
+# Read the last column first. For these 190 pairs, people are the cheapest, at about 16 dollars per point of safety. The trained critic improves safety just as much but costs 268 dollars per point, because somebody had to write 3,200 correct critiques. For every AI labeler, the labels themselves cost less than a dollar. The rest of the bill is for training data (the critiques) and for checking the labeler. Note that our 'people' are the oracle, which never errs. If 20% of their labels were wrong, the [noise section](#deeper-noise) suggests a gain of about 28 points instead of 36, or 21 dollars per point.
 #
-# These prices apply only to this number of labels, because each additional label brings less. In the [section on human labels](#deeper-hybrid), 50 pairs labeled by people raised safety by 29 points for $150. That's only $5 per point, but over-refusal also rose by 8 points. So don't treat dollars per point as a property of a labeler, and always look at over-refusal as well.
+# These prices apply only to this number of labels, because each additional label brings less. In the [section on human labels](#deeper-hybrid), 50 pairs labeled by people raised safety by 29 points for 150 dollars. That's only 5 dollars per point, but over-refusal also rose by 8 points. So don't treat dollars per point as a property of a labeler, and always look at over-refusal as well.
 #
-# Labels by the policy itself are almost free. But you have to find out whether it can label at all, and the 50 pairs for this check cost $150, or about $17 per point. The gain from these labels is also the least certain: it was 1, 9 and 17 points on the three seeds, so don't rely on the mean. (The intervals in the figure cover only the prompts, not the variation between seeds.) If you leave out the check, a point costs almost nothing, but you train on the labels without knowing how bad they are.
+# Labels by the policy itself are almost free. But you have to find out whether it can label at all, and the 50 pairs for this check cost 150 dollars, or about 17 dollars per point. The gain from these labels is also the least certain: it was 1, 9 and 17 points on the three seeds, so don't rely on the mean. (The intervals in the figure cover only the prompts, not the variation between seeds.) If you leave out the check, a point costs almost nothing, but you train on the labels without knowing how bad they are.
 #
-# For an endpoint, the check costs the same $150. If it labelled as well as people do, a point of safety would cost about $4. The 50 pairs of the check tell you roughly how good the endpoint's labels are.
+# For an endpoint, the check costs the same. If it labeled as well as people do, a point of safety would cost about $4. The 50 pairs of the check tell you roughly how good the endpoint's labels are.
 #
 # What about SmolLM2? It needs 0.86 seconds per pair on one core, so its labels for all 190 pairs cost a quarter of a cent. But the check costs $150 here, too, and it tells you not to use these labels (section 6). If a labeler can't tell which reply is safer, a low price doesn't help.
 #
@@ -1370,7 +1370,7 @@ print(pd.DataFrame(rows).set_index(["arm", "seed"]).sort_index().to_string())
 # <a id="deeper-hybrid" name="deeper-hybrid"></a>
 # ## Deeper: where human labels are worth their price
 #
-# You don't have to choose between people and AI. A common recipe is to let the AI label most pairs and to have people label the ones that matter most: the critical families, the ties, or a random sample. Our recorded runs spend $150 on human labels in several ways. The oracle stands in for people at $3 per label, and the AI labels come from the trained critic:
+# You don't have to choose between people and AI. A common recipe is to let the AI label most pairs and to have people label the ones that matter most: the critical families, the ties, or a random sample. Our recorded runs spend 150 dollars on human labels in several ways. The oracle stands in for people at 3 dollars per label, and the AI labels come from the trained critic:
 
 # %% tags=["aside"]
 budget = [one for one in runs if "budget" in one["arm"] or one["arm"] in ("noise 0%", "noise 30%", "oracle")]  # fmt: skip
@@ -1389,7 +1389,7 @@ print(bought.groupby("arm", sort=False).mean().drop(columns="seed").round(2).to_
 #
 # The column *dollars* gives the price of the labels alone, at a cent per question to the AI. The whole bill is in [section 7](#bill).
 #
-# **Which family is critical?** Section 6 tells you where people would help most: on unsafe requests, the policy as its own labeler prefers the wrong reply in 14% to 20% of the pairs in which one is better. So we bought human labels for just this family. For each of three seeds, the oracle stood in for people and labeled 10, 20 or all of the unsafe pairs (44 to 54), for $30, $60 or about $144. In the *hybrid* arms, the policy labels the rest; in *people all*, the rest stay unlabeled. The first table lists the percentages for the three seeds, from 100 held-out prompts per metric. The second table shows differences in points, with the seed as the unit of analysis. Its intervals aren't corrected. A star means p < 0.05 after Holm's correction for the whole table:
+# **Which family is critical?** Section 6 tells you where people would help most: on unsafe requests, the policy as its own labeler prefers the wrong reply in 14% to 20% of the pairs in which one is better. So we bought human labels for just this family. For each of three seeds, the oracle stood in for people and labeled 10, 20 or all of the unsafe pairs (44 to 54), for 30, 60 or about 144 dollars. In the *hybrid* arms, the policy labels the rest; in *people all*, the rest stay unlabeled. The first table lists the percentages for the three seeds, from 100 held-out prompts per metric. The second table shows differences in points, with the seed as the unit of analysis. Its intervals aren't corrected. A star means p < 0.05 after Holm's correction for the whole table:
 
 # %% tags=["aside"]
 import json
@@ -1420,13 +1420,13 @@ planned = [("hybrid", "AI"), ("hybrid", "people"), ("people", "AI")]
 print(difference_table(equal, planned).to_string())
 
 # %% [markdown]
-# **With equal numbers of pairs, we can't tell who labels best.** None of these 15 planned differences is significant after Holm's correction. The hybrid is 9 points safer than the AI alone, but the interval goes from -5 to +23. Even without a correction, five seeds can detect only about 19 points of safety (with 80% power).
+# **With equal numbers of pairs, we can't tell who labels best.** None of these 15 planned differences is significant after Holm's correction. The hybrid is 9 points safer than the AI alone, but the interval goes from −5 to +23. Even without a correction, five seeds can detect only about 19 points of safety (with 80% power).
 #
 # Votes on the critical family probably helped so little because people were hardly better there: they were wrong on 2 to 8 of the 32 unsafe pairs, and the policy on 5 to 8. On how-tos, the policy was wrong on 17 to 27 of 48. Votes on these (a comparison we hadn't planned) cut over-refusal from 12% to 6%, but facts fell by 13 points. So **buy votes where people make fewer mistakes than the AI**. Votes on all families are no trap: *people* refuse 5% of the harmless requests.
 #
 # ### Or buy fewer critiques?
 #
-# In the [bill of section 7](#bill), the 3,200 critiques make up nearly all of the critic's cost. Would 400 be enough? They cost $1,200 instead of $9,600:
+# In the [bill of section 7](#bill), the 3,200 critiques make up nearly all of the critic's cost. Would 400 be enough? They cost 1,200 dollars instead of 9,600:
 
 # %% tags=["aside"]
 print(seed_table(feedback["runs"], ["critic, hard", "critic of 400"]).to_string())
@@ -1825,7 +1825,7 @@ changes.loc[shown, ["value", "difference", "difference_low", "difference_high", 
 #
 # ### What it cost
 #
-# The table shows the bill for each step in tokens and minutes. The line above it shows what the same labels would cost if people wrote them at $3 per pair, or if a model wrote them at $0.20 per million tokens read:
+# The table shows the bill for each step in tokens and minutes. The line above it shows what the same labels would cost if people wrote them at 3 dollars per pair, or if a model wrote them at 20 cents per million tokens read:
 
 # %%
 if own:
