@@ -389,7 +389,7 @@ results["p, Holm"] = holm(results["p"])
 results.round(3)
 
 # %% [markdown]
-# Averaged over the budget, distillation with the reverse KL is 6.5 points ahead of GRPO at equal tokens and 9 points ahead at equal compute. Both intervals include zero, so the result is **inconclusive**, even with five seeds. Most of the difference comes from the two seeds for which GRPO took longest. Without a test, you can see that at equal tokens, the five runs with the reverse KL are within 2 points of each other, while the GRPO runs are up to 19 points apart. On this task, distillation depends much less on luck. There's also a reason why GRPO catches up so soon: the student lacked only one habit, and its sampled answers already showed it now and then.
+# Averaged over the budget, distillation with the reverse KL is 6.5 points ahead of GRPO at equal tokens and 9 points ahead at equal compute. Both intervals include zero, so the result is **inconclusive**, even with five seeds. Most of the difference comes from the two seeds for which GRPO took longest. Without a test, you can see that at equal tokens, the five runs with the reverse KL are within 2 points of each other, while the GRPO runs are up to 19 points apart. In these runs, distillation depended much less on luck. There's also a reason why GRPO catches up so soon: the student lacked only one habit, and its sampled answers already showed it now and then.
 #
 #
 # ## 6. When does a dense signal help?
@@ -476,7 +476,7 @@ plot_families(
 )
 
 # %% [markdown]
-# None of the decreases is conclusive, because there are only twenty prompts per family. The pattern is still worth a look. The facts score falls in every arm, by 9 to 13 points on average. GRPO shows the largest changes: helpfulness falls and honesty rises. But GRPO also trained for twelve steps instead of eight, and the learning rates were chosen for fast learning on sums alone, so this isn't a fair comparison of the methods. The teacher is also much safer and more honest than the student, but the student didn't clearly pick up either trait, because the teacher doesn't show them on prompts about sums.
+# None of the decreases is conclusive: the intervals in the figure cover the noise from the seeds or from the prompts, whichever is larger, and there are only twenty prompts per family. The pattern is still worth a look. The facts score falls in every arm, by 9 to 13 points on average. With the reverse KL, it falls by 10 to 20 points for every seed, and over the seeds alone, this is significant (−19 to −7, p = 0.04 after Holm's correction for the 15 changes). So on these twenty prompts, the policy did get worse, but we can't tell whether it would on others. GRPO shows the largest changes: helpfulness falls and honesty rises. But GRPO also trained for twelve steps instead of eight, and the learning rates were chosen for fast learning on sums alone, so this isn't a fair comparison of the methods. The teacher is also much safer and more honest than the student, but the student didn't clearly pick up either trait, because the teacher doesn't show them on prompts about sums.
 #
 #
 # ## 9. A model's own earlier checkpoint as the teacher
@@ -502,7 +502,7 @@ plot_families(
 )
 
 # %% [markdown]
-# After SFT on sums, the model can do the sums, but it gets worse at other things: the facts score falls by 47 points on average (by 10 to 75, depending on the seed), and helpfulness falls by 14 (by 60 for one seed, and not at all for three). Then the model takes twelve distillation steps of eight answers each, with its earlier checkpoint as the teacher. After these, the facts score is 14 points below the start and helpfulness is 5 points below. The model can still do the sums: on average, their accuracy doesn't change during the restoration.
+# After SFT on sums, the model can do the sums, but it gets worse at other things: the facts score falls by 47 points on average (by 10 to 75, depending on the seed), and helpfulness falls by 14 (by 60 for one seed, and not at all for three). Then the model takes twelve distillation steps of eight answers each, with its earlier checkpoint as the teacher. After these, the facts score is 14 points below the start and helpfulness is 5 points below. The facts score didn't improve for two of the five seeds, so its mean gain of 33 points during the restoration is inconclusive, too (−5 to +71). The model can still do the sums: on average, their accuracy doesn't change during the restoration.
 #
 # With the seed as the unit of analysis, none of these decreases is conclusive. The interval for facts after SFT excludes zero (−84 to −10), but it's one of twelve in the figure, and the p value is 0.02 before Holm's correction and 0.24 after it. The restoration can do harm as well: for one of the five seeds, safety ends 30 points below the start. Another side effect to watch is over-refusal, which isn't in the figure: it ends 5 points above the start (0 to 15), which is also inconclusive. Finally, we didn't tune this recipe: after a gentler SFT, there might have been less to repair.
 #

@@ -406,7 +406,7 @@ pd.Series(dict(sft.trainer), name="SFTConfig").to_frame()
 
 # %% [markdown]
 # `run.train` does one of three things. It trains from the start, continues from a checkpoint if a run was interrupted, or loads the finished stage if its code, configuration, data and parent haven't
-# changed. If you change anything above, it retrains. The two context managers around it are optional. They make training faster on a CPU (section 11 has the measurements) and don't change the result, apart from rounding. To watch a long run, import `LiveView` from `postlab.show` and pass `callbacks=[LiveView("sft")]` to the trainer.
+# changed. If you change anything above, it retrains. The two context managers around it are optional. Together, they make training faster on a CPU (section 11 has measurements) and don't change the result, apart from rounding. To watch a long run, import `LiveView` from `postlab.show` and pass `callbacks=[LiveView("sft")]` to the trainer.
 
 # %%
 from datasets import Dataset
@@ -1276,7 +1276,7 @@ compared
 # | Unsloth | you have one GPU and a supported architecture, and memory or time is short: that's what its kernels, its checkpointing and its ready-made 4-bit weights are for |
 # | plain TRL | you have several GPUs (FSDP, DeepSpeed), a new or modified architecture, code you need to step through, or a license policy that rules out AGPL |
 #
-# The two context managers in section 5 do speed up training on a CPU. `without_padding` skips the padding of a batch and computes a prompt that several replies share only once, and `freed_memory_kept` asks the allocator to keep memory for the next step. This is the CPU time per step, relative to training without them, with 95% intervals:
+# Of the two context managers in section 5, `without_padding` clearly speeds up training on a CPU. It skips padding and computes a prompt that several replies share only once. `freed_memory_kept` asks the allocator to keep memory for the next step. This is the CPU time per step, relative to training without them, with 95% intervals:
 #
 # | | SFT | DPO | GRPO |
 # |---|---|---|---|
@@ -1284,7 +1284,7 @@ compared
 # | only `without_padding` | 0.72 (0.64 to 0.81) | 0.55 (0.46 to 0.66) | 0.43 (0.36 to 0.52) |
 # | only `freed_memory_kept` | 0.98 (0.86 to 1.11) | 0.91 (0.81 to 1.02) | 0.91 (0.83 to 1.00) |
 #
-# Alone, `freed_memory_kept` made no clear difference in five rounds. `python bench/options.py --rounds 5 --steps 12 --clock cpu` repeats these measurements.
+# In five rounds, `freed_memory_kept` made no clear difference, alone or in addition. `python bench/options.py --rounds 5 --steps 12 --clock cpu` repeats these measurements.
 #
 # Unsloth's published speed-ups were measured on GPUs. Our CPU measurements neither confirm nor refute them.
 

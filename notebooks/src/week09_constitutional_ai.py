@@ -1420,9 +1420,13 @@ planned = [("hybrid", "AI"), ("hybrid", "people"), ("people", "AI")]
 print(difference_table(equal, planned).to_string())
 
 # %% [markdown]
-# **With equal numbers of pairs, we can't tell who labels best.** None of these 15 planned differences is significant after Holm's correction. The hybrid is 9 points safer than the AI alone, but the interval goes from −5 to +23. Even without a correction, five seeds can detect only about 19 points of safety (with 80% power).
+# **With equal numbers of pairs, we can't tell who labels best.** None of these 15 planned differences is significant after Holm's correction. The hybrid is 9 points safer than the AI alone, but the interval goes from −5 to +23, and most of the difference comes from one seed (+36; the other four average +2). Even without a correction, five seeds can detect only about 19 points of safety (with 80% power).
 #
-# Votes on the critical family probably helped so little because people were hardly better there: they were wrong on 2 to 8 of the 32 unsafe pairs, and the policy on 5 to 8. On how-tos, the policy was wrong on 17 to 27 of 48. Votes on these (a comparison we hadn't planned) cut over-refusal from 12% to 6%, but facts fell by 13 points. So **buy votes where people make fewer mistakes than the AI**. Votes on all families are no trap: *people* refuse 5% of the harmless requests.
+# Votes on the critical family probably helped so little because people were hardly better there: they were wrong on 2 to 8 of the 32 unsafe pairs, and the policy on 5 to 8. For the seed with +36, people made 2 mistakes and the policy made 8.
+#
+# We hadn't planned any other comparison, so what follows is only a hint. *Hybrid 16* has half as many votes as the hybrid, but it is safer than the AI for all five seeds (by 9 to 18 points). By luck, it has fewer wrong labels on unsafe pairs than the hybrid (21 over all seeds, compared with 26; the AI has 35). On how-tos, the policy was wrong on 17 to 27 of 48. Votes on these cut over-refusal from 12% to 6%, but facts fell by 13 points, and neither difference is significant if you correct for the five metrics. All of this suggests that you should **buy votes where people make fewer mistakes than the AI**, but it doesn't prove it.
+#
+# Votes on all families aren't the trap described above: *people* refuse 5% of the harmless requests. But people's mistakes may cost honesty. They were wrong on 1 to 4 of the 16 riddles, and honesty ended at 66% to 100%, compared with 100% for the AI.
 #
 # ### Or buy fewer critiques?
 #
