@@ -184,7 +184,7 @@ lora_forward = check.lora_forward(lora_forward)
 #
 # Before the first step, the adapted model should be exactly the base model. To ensure that, $A$ is initialized at random, as in any linear layer, but $B$ is initialized with zeros. Then $BA = 0$.
 #
-# **Predict first.** Which of the two matrices has a gradient at the first step: $A$, $B$, or both? And why isn't $A$ initialized with zeros as well?
+# **Predict first.** Which of the two matrices has a gradient at the first step: $A$, $B$, or both? And why isn't $A$ also initialized with zeros?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -205,7 +205,7 @@ y.square().mean().backward()
 #
 # $$\frac{\partial \mathcal{L}}{\partial B} = \frac{\alpha}{r}\, \delta\, (A x)^\top \qquad \frac{\partial \mathcal{L}}{\partial A} = \frac{\alpha}{r}\, B^\top \delta\, x^\top$$
 #
-# The gradient of $A$ contains $B$, which is zero, so $A$ doesn't move until the second step. If $A$ were zero as well, both gradients would be zero at every step, and the adapter would never learn anything.
+# The gradient of $A$ contains $B$, which is zero, so $A$ doesn't move until the second step. If $A$ were also zero, both gradients would be zero at every step, and the adapter would never learn anything.
 
 # %% [markdown]
 # <a id="build" name="build"></a>
@@ -298,7 +298,7 @@ pd.DataFrame({"trained": count, "share": (count / base.num_parameters()).map("{:
 # %% [markdown]
 # An adapter has $r(\text{in} + \text{out})$ parameters, while its layer has $\text{in} \times \text{out}$, so the adapter's share gets smaller as the matrices get larger. In our small model, adapters of rank 64 have more than half as many parameters as the whole model. In a 7B model, adapters of rank 16 have only about 0.6% as many.
 #
-# You don't have to merge the adapters. If you keep them separate, a single base model in memory can serve many of them, and you can switch adapters with every request.
+# You don't have to merge the adapters. If you keep them separate, a single base model in memory can serve many adapters, and you can switch adapters with every request.
 
 # %% [markdown]
 # <a id="nf4" name="nf4"></a>
@@ -721,7 +721,7 @@ nf4_codes = check.nf4_codes(nf4_codes)
 #
 # A block of zeros has the scale 0. The `clamp` avoids a division by zero. Every weight in the block then gets the code for 0, and dequantizing returns zeros again.
 #
-# Now look at the projections of the base model. The gray histogram shows the scaled weights. Each line is a value of the codebook, and its height is the share of weights that are rounded to it.
+# Now look at the projections of the base model. The gray histogram shows the scaled weights. Each line marks a value in the codebook, and the line's height is the share of weights that are rounded to that value.
 
 # %%
 from postlab.course.week02 import plot_codebook
@@ -735,7 +735,7 @@ plot_codebook(scaled.numpy(), {"even steps": even.numpy(), "NF4": NF4.numpy()})
 #
 # ### Does bitsandbytes compute the same thing?
 #
-# `postlab/scratch/nf4.py` contains the function you wrote plus some bookkeeping. Compare its packed codes, its scales and its dequantized weights with those of the library:
+# `postlab/scratch/nf4.py` contains the function you wrote plus some bookkeeping. Compare its packed codes, its scales and its dequantized weights with the library's:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -989,7 +989,7 @@ picked = ["full", "lora-1", "lora-16", "lora-64", "qlora-16"]
 plot_step_memory(parts_mib.loc[picked], recorded["step_s"])
 
 # %% [markdown]
-# LoRA 16 needs 61% less memory than full fine-tuning for weights, gradients and optimizer state, and QLoRA 16 needs 80% less. But in a model this small, activations take most of the memory, and adapters reduce them by a tenth at most. In total, LoRA 16 saves only 23%
+# LoRA 16 needs 61% less memory than full fine-tuning for weights, gradients and optimizer state, and QLoRA 16 needs 80% less. But in a model this small, activations take most of the memory, and adapters reduce this memory by at most a tenth. In total, LoRA 16 saves only 23%
 # and QLoRA 16 saves 29%. In a 7B model, it's the other way round: there the weights and optimizer state dominate (see the first figure).
 #
 # Only LoRA 1 takes less time than full fine-tuning, and only a little less: 52 ms per step instead of 56. Ranks 2 to 64 take 57 to 70 ms, and QLoRA 16 takes 67 ms. LoRA doesn't have to compute gradients for the frozen matrices, but it adds two small products to each layer. For matrices as small as these, the extra products probably cost about as much time as LoRA saves. All times were measured on a CPU.

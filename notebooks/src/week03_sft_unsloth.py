@@ -24,7 +24,7 @@
 # | `t4` | Mistral-7B in 4 bits, on OpenHermes | a free Colab GPU, about an hour |
 # | `rented` | the same 7B, on more rows | an H100, about an hour; an A100, about two |
 #
-# **To train the 7B on Colab**, choose *Runtime → Change runtime type → T4 GPU* and *Run all*. The setup cell detects the GPU and chooses `t4`. Anywhere else, set the environment variable `POSTLAB_PROFILE` to a profile's name before the setup cell, or run `make week N=03 PROFILE=t4` in a terminal. The times for `t4` and `rented` are estimates (section 5 shows where they come from); nobody has recorded these runs yet.
+# **To train the 7B on Colab**, choose *Runtime → Change runtime type → T4 GPU* and then *Run all*. The setup cell detects the GPU and chooses `t4`. Anywhere else, set the environment variable `POSTLAB_PROFILE` to a profile's name before the setup cell, or run `make week N=03 PROFILE=t4` in a terminal. The times for `t4` and `rented` are estimates (section 5 shows where they come from); nobody has recorded these runs yet.
 #
 # **Save your run.** Runs are saved in `runs/`. On Colab, they are deleted when the session ends, so put this in a cell before the setup cell:
 #
@@ -271,14 +271,14 @@ from postlab.course.week03 import plot_curation
 plot_curation(curation)
 
 # %% [markdown]
-# When `curate` drops a row because it resembles another, it keeps both texts so that you can compare them. Do that before you trust a count:
+# When `curate` drops a row because it resembles another, it keeps both texts so that you can compare them. Read some pairs before you trust a count:
 
 # %%
 # NBVAL_CHECK_OUTPUT
 curation.pairs.groupby("reason", sort=False).head(2)[["reason", "text", "partner_text"]]
 
 # %% [markdown]
-# On `tiny`, the "contaminated" rows are false alarms: except for "Please", they are worded like held-out prompts, but the numbers differ. Dropping these five rows costs next to nothing. With `t4` and `rented` the matches may be real, because OpenHermes contains mathematics problems much like GSM8K's. Read each pair. If a match is real, train on `curation.kept`; otherwise, section 6 will measure what the model memorized. `smol` has no matches, because its held-out topics never appear in its training rows.
+# On `tiny`, the "contaminated" rows are false alarms: except for "Please", they are worded like held-out prompts, but the numbers differ. Dropping these five rows makes little difference. With `t4` and `rented` the matches may be real, because OpenHermes contains mathematics problems much like GSM8K's. Read each pair. If a match is real, train on `curation.kept`; otherwise, section 6 will measure what the model memorized. `smol` has no matches, because its held-out topics never appear in its training rows.
 #
 # **Complexity** (turns, steps, lengths, constraints) appears in the report, but `curate` doesn't filter by it. [Section 17](#deeper-complexity) describes an experiment that asks whether a few rows with several steps are worth more than many short ones.
 #
@@ -420,7 +420,7 @@ plot_training(log, "sft")
 # %% [markdown]
 # On a GPU, compare the minutes and the memory with the estimate above. The memory is the most that this process has reserved so far. The minutes in the stored output come from a machine that was busy with other work.
 #
-# The loss doesn't go to zero, and it shouldn't. Where the teachers disagree among themselves, the best a model can do is predict how often they give each reply, and that leaves some loss. Nor can a falling loss tell you whether the model has memorized its rows; section 12 checks that.
+# The loss doesn't go to zero, and it shouldn't. Where the teachers disagree among themselves, the best a model can do is predict how often they give each reply, and that leaves some loss. A falling loss also can't tell you whether the model has memorized its rows; section 12 checks that.
 
 # %% [markdown]
 # <a id="learned" name="learned"></a>
@@ -506,7 +506,7 @@ None if asked.empty else shares
 # <a id="chat" name="chat"></a>
 # ### Talk to it
 #
-# The next cell is a small chat program. `say` adds your message to the conversation, gives the whole conversation to the model, and prints the reply as it is generated. Change the messages, or add cells that call `say`; `turns.clear()` starts again.
+# The next cell is a small chat program. `say` adds your message to the conversation, gives the whole conversation to the model, and prints the reply as it is generated. Change the messages, or add cells that call `say`; `turns.clear()` starts a new conversation.
 
 # %%
 from transformers import TextStreamer
@@ -640,7 +640,7 @@ gained["p"] = stats.holm(gained["p"])
 gained.round(3)
 
 # %% [markdown]
-# With our choice, 68% of the held-out answers are right, compared with 42% with random rows. The difference is 26 points (25 to 27), and all of it comes from two families. Accuracy on riddles rises from 0% to 99%. On sums it rises from 30% to 89%, but this gain varies so much between seeds that three seeds aren't enough to establish it (p = 0.14 after the correction). We can't establish a change in the other families (accuracy on facts falls by 3 points). These runs take 60 steps, and the model in section 5 took 400, so compare these scores only with each other.
+# With our choice, 68% of the held-out answers are right, compared with 42% for random rows. The difference is 26 points (25 to 27), and all of it comes from two families. Accuracy on riddles rises from 0% to 99%. On sums it rises from 30% to 89%, but this gain varies so much between seeds that three seeds aren't enough to establish it (p = 0.14 after the correction). We can't establish a change in the other families (accuracy on facts falls by 3 points). These runs take 60 steps, and the model in section 5 took 400, so compare these scores only with each other.
 #
 # Our choice also leaves room for improvement. After 60 steps, all of these models refuse every unsafe request, but they also refuse about seven in ten harmless how-tos, and answer only 7% of the how-tos correctly. Each family has the same share here as in the pool. Would more how-tos help, and which family would have to give up rows for them? Your check trains only one seed, so the interval that it prints is over prompts only: it tells you how much your score could change with different prompts, not with different seeds. And if you try ten choices on the same 180 prompts, the best of them will look better than it is.
 
@@ -712,7 +712,7 @@ which = runs[kinds].drop_duplicates().to_dict("records")
 plot_quality(pd.DataFrame([measured(experiment="quality", **one) | one for one in which]))
 
 # %% [markdown]
-# The 200 clean rows win, 70% to 57%. How sure can we be? Both sides answered the same prompts, so we look at paired differences:
+# The 200 clean rows win, 70% to 57%. How sure can we be? Both sets of models answered the same prompts, so we look at paired differences:
 
 
 # %%
@@ -744,11 +744,11 @@ rounded = {k: v | {c: round(v[c], 4) for c in columns[:4]} for k, v in claims.it
 pd.DataFrame(rounded).T[columns]
 
 # %% [markdown]
-# The 200 clean rows beat sixteen times as many uncleaned rows (3,200) by 12 points, and they do so with each of the three seeds. More rows of the same kind matter much less: going from 800 to 3,200 rows adds 2.6 points if they are clean. If they aren't, the gain of 1.9 points is inconclusive.
+# Training on the 200 clean rows beats training on 3,200 uncleaned rows, sixteen times as many, by 12 points. The clean rows also win with each of the three seeds. More rows of the same kind matter much less: going from 800 to 3,200 rows adds 2.6 points if they are clean. If they aren't, the gain of 1.9 points is inconclusive.
 #
 # But look at the last line. If each row is read only *once*, training on the 200 clean rows scores 15 points below training on 800 rows as written. The reason is the number of steps: 200 rows last for 13 steps, and the learning rate is still warming up during 8 of them. A small clean set works because the model reads it many times. Being small is no advantage: of the clean sets, the largest is the best. So quality won: filter first, then keep everything that is correct.
 #
-# The surprise is the fifth line. With just as many wrong replies, rows spoilt at random beat rows with habits by 12 points. The next table shows where the difference comes from:
+# The surprise is the fifth line. With just as many wrong replies, training on rows spoilt at random beats training on rows with habits by 12 points. The next table shows where the difference comes from:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -845,7 +845,7 @@ plot_forgetting(pd.DataFrame(cells))
 # %% [markdown]
 # Look at the diagonal. The scores on facts, how-tos, unsafe requests and riddles fall to 5% or less if that family is left out, even though the base model has read about these things. The model keeps some of its arithmetic: 41% of its sums are still right. Accuracy on lists falls by 8 points, but that doesn't survive the correction for multiple comparisons at the end of this section.
 #
-# What do the models do instead? For two families, the refusals show what is happening: the model treats these prompts like the related kind that it was trained on. Without how-to rows, the model refuses nearly all harmless how-tos. Without unsafe rows, it refuses no harmless how-tos, but it also refuses only 5% of the unsafe requests. So a set of refusals needs harmless requests that look similar, and vice versa.
+# What do the models do instead? For two families, the refusals show what is happening: the model treats these prompts like the related kind that it was trained on. Without how-to rows, the model refuses nearly all harmless how-tos. Without unsafe rows, it refuses no harmless how-tos, but it also refuses only 5% of the unsafe requests. So if you train on refusals, include harmless requests that look similar, and vice versa.
 #
 # Even with the full mix, these models refuse most harmless how-tos: 71%. They had only 100 steps on clean rows. The model from section 5 had 400 steps on rows as they were written, and it refuses 4%.
 
@@ -1129,7 +1129,7 @@ costs = {
 None if lab.profile.load_in_4bit else pd.DataFrame(costs).T.round(3)
 
 # %% [markdown]
-# The frozen weights shrink to a quarter of their size. With four bits instead of 32, you might have expected an eighth. But the embeddings stay in full precision, and in such a small model they make up more than half of what remains. The loss over the first few steps hardly changes: NF4's rounding errors are small, and the adapter can learn to compensate for them. We don't compare timings, since five steps are too few. In general, 4-bit weights make training slower, not faster, because they have to be dequantized in every step. What they save is memory: on a GPU, they decide whether a 7B model fits at all.
+# The frozen weights shrink to a quarter of their size. With four bits instead of 32, you might have expected an eighth. But the embeddings stay in full precision, and in such a small model they make up more than half of what remains. The loss over the first few steps hardly changes: NF4's rounding errors are small, and the adapter can learn to compensate for them. We don't compare timings, since five steps are too few. In general, 4-bit weights make training slower, not faster, because they have to be dequantized in every step. Their benefit is the memory they save: on a GPU, that decides whether a 7B model fits at all.
 #
 # ### What a larger run costs
 #
@@ -1230,7 +1230,7 @@ compared.loc["lines to load and adapt"] = {
 compared
 
 # %% [markdown]
-# Both sides do the same training: their losses differ by at most 0.00001, which is one unit in the last recorded digit. On this CPU, the benchmark couldn't measure a difference in seconds per step (ratio 0.94, 95% interval 0.78 to 1.13). The record of the losses also has step times, which were measured less carefully. In them, Unsloth took 1.08 to 1.27 times as long in all three pairs. So don't expect a speed-up on a CPU. In each of the three pairs of runs, Unsloth's peak memory is 0.01 or 0.02 GB higher. What Unsloth gives you here is shorter code: 9 lines instead of 15.
+# Both sides do the same training: their losses differ by at most 0.00001, which is one unit in the last recorded digit. On this CPU, the benchmark couldn't measure a difference in seconds per step (ratio 0.94, 95% interval 0.78 to 1.13). The record of the losses also has step times, which were measured less carefully. There, Unsloth took 1.08 to 1.27 times as long as TRL in all three pairs. So don't expect a speed-up on a CPU. In each of the three pairs of runs, Unsloth's peak memory is 0.01 or 0.02 GB higher. What Unsloth gives you here is shorter code: 9 lines instead of 15.
 #
 # | take | when |
 # |---|---|
@@ -1458,7 +1458,7 @@ sides[f"smol, recorded, {seeds} seed(s)"] = changes(summary_frame(smol_run))
 pd.DataFrame(sides).fillna("not measured")
 
 # %% [markdown]
-# In both worlds, SFT changes the *form* of the answers most: they end where they should. The recorded SmolLM2 also follows more instructions and gets more sums right (some of its training rows are word problems). Safety and honesty rise by about 40 points on `tiny`, where the teachers refuse half of the unsafe requests and admit in a third of the riddles that they don't know. On `smol`, where only one topic in six has such rows, both changes are inconclusive. A model learns what its rows show it.
+# In both worlds, SFT changes the *form* of the answers most: they end where they should. The recorded SmolLM2 also follows more instructions and gets more sums right (some of its training rows are word problems). Safety and honesty rise by about 40 points on `tiny`, where the teachers refuse half of the unsafe requests and admit in a third of the riddles that they don't know. On `smol`, where only one topic in six has such rows, neither change is conclusive. A model learns what its rows show it.
 #
 # An interval that excludes zero can appear beside "inconclusive": the interval is for one metric alone, and the verdict accounts for the number of metrics tested.
 
@@ -1531,7 +1531,7 @@ tested["shown"] = ["yes" if p < 0.05 else "inconclusive" for p in tested["p"]]
 print(tested.round(3).to_string(index=False))
 
 # %% [markdown]
-# The tests in this table compare arms over seeds, with Holm's correction for all 21 comparisons. They confirm the losses: long rows alone cost 60 points on short sums and 19 on programs with one operation. They don't confirm that long rows help on five-term sums (+11 points; interval 0 to 21 before the correction). So in this world it doesn't pay to spend the whole budget on complex rows, and the mix is the safe choice. The experiment is small: it has three seeds, one learning rate, one budget, 25 prompts per length of sum, and 14 and 10 prompts for the two kinds of programs. No arm learned programs with two operations (0 to 20% of ten prompts).
+# The tests in this table compare arms over seeds, with Holm's correction for all 21 comparisons. They confirm the losses: training on long rows alone costs 60 points on short sums and 19 on programs with one operation. They don't confirm that long rows help on five-term sums (+11 points; interval 0 to 21 before the correction). So in this world it doesn't pay to spend the whole budget on complex rows, and the mix is the safe choice. The experiment is small: it has three seeds, one learning rate, one budget, 25 prompts per length of sum, and 14 and 10 prompts for the two kinds of programs. No arm learned programs with two operations (0 to 20% of ten prompts).
 #
 # **What published work found.** Zhao et al. ([Tree-Instruct](https://arxiv.org/abs/2308.05696)) asked our question with real models: under the same token budget, a few complex instructions did better than many simple and diverse ones. [WizardLM](https://arxiv.org/abs/2304.12244) has a language model rewrite instructions step by step into more complex ones (*Evol-Instruct*). The model trained on these instructions beat Alpaca and Vicuna, but complexity wasn't the only difference. [Orca](https://arxiv.org/abs/2306.02707) varies the reply: a 13B model trained on step-by-step explanations by ChatGPT and GPT-4 scored far above Vicuna-13B on reasoning benchmarks. But it used far more rows, so this isn't a comparison at equal tokens either. [Deita](https://arxiv.org/abs/2312.15685) selects rows for complexity, quality and diversity; with 6,000 rows, its models matched or beat open models trained on over ten times as many. LIMA's 1,000 rows were selected for quality and diversity; complexity wasn't a criterion.
 
@@ -1565,7 +1565,7 @@ print(tested.round(3).to_string(index=False))
 #
 # <details><summary>Answer</summary>
 #
-# It depends on whether the errors are systematic. If replies are wrong at random, the correct reply is still the likeliest one for each kind of prompt, and greedy decoding finds it. If one kind of prompt is usually answered wrongly, the wrong reply becomes the likeliest. In section 7, where about 31% of the rows in each set were wrong, random errors cost 8 points compared with clean rows, and habits cost 20.
+# It depends on whether the errors are systematic. If replies are wrong at random, the correct reply is still the likeliest one for each kind of prompt, and greedy decoding finds it. If one kind of prompt is usually answered wrongly, the wrong reply becomes the likeliest. In section 7, where about 31% of the rows in each set were wrong, accuracy was 8 points lower with random errors than with clean rows, and 20 points lower with habits.
 #
 # *A likely follow-up:* "So random noise is harmless?" No. At temperature 1 the model also samples the wrong replies. Noise can also tip a balance: in section 7, it made the model refuse 89% of harmless how-tos.
 #
