@@ -267,7 +267,7 @@ rows = instruction_rows("tinyworld", split="train", n=1280, seed=0)
 draw_mask(rows[0], tokenizer)
 
 # %% [markdown]
-# A dot before a word stands for a space, and a bent arrow stands for a line break. Everything before the reply is read only. The loss covers the reply **and also the token that ends it**: a model can't learn to stop if the loss never covers the point where a reply stops.
+# A dot before a word stands for a space, and a bent arrow stands for a line break. The model only reads what comes before the reply; it isn't trained on it. The loss covers the reply **and also the token that ends it**: a model can't learn to stop if the loss never covers the point where a reply stops.
 #
 # ### Exercise 1.1 · about 15 minutes · medium
 #
@@ -494,7 +494,7 @@ plot_falling(losses)
 # %% [markdown]
 # All three curves look like successful training. (The thick lines are averages over five steps, and the title compares the start and the end of each one.) The run that also trains on the prompt has the highest loss, because a user's question is hard to predict. The other two curves are hard to tell apart, and the run without the end-of-turn token gives no hint that anything is wrong. **The training loss covers only the tokens you chose to train on; it says nothing about the others.** You can't compare the levels of the curves either, because each one is a mean over different tokens.
 #
-# So look at the models' behavior instead. All four answer held-out prompts from all six families, and an oracle, a program that knows the right answers, scores them:
+# So look at the models' behavior instead. All four answer held-out prompts from all six families; an oracle (a program that knows the right answers) scores their replies:
 
 # %%
 from postlab.course.week01 import plot_behaviour
@@ -793,7 +793,7 @@ table.loc[[(n, metric) for n in ("silent", "drifting") for metric in metrics], "
 # overlook that.
 #
 # The template with the colon is the dangerous one, because the replies look normal: all of them are well formed. But three behaviors have changed, and not all of them for the worse. Refusals of unsafe requests drop from 47% to 17%. Honest *I do not know* answers
-# rise from 47% to 100%. Even the answers to the facts improve, from 80% to 98%. You can read the answers in `own` and `others[0]` (`own[own["facts"] == 0]` lists the wrong ones). With its own template, this model got 12 of the 60 facts wrong: in 8 cases it named a creature's home or color when asked what the creature eats, in 3 cases its whole reply was a full stop, and in one case it refused. With the colon, 11 of the 12 answers come out right. So the model had the knowledge all along, and replacing a line break with a colon and a space only changed how it answers. We don't know why the answers change in these directions, and one run can't tell us. But the lesson doesn't depend on the reason:
+# rise from 47% to 100%. Even the answers to the facts improve, from 80% to 98%. You can read the answers in `own` and `others[0]` (`own[own["facts"] == 0]` lists the wrong ones). With its own template, this model got 12 of the 60 facts wrong. In 8 cases, it named a creature's home or color when asked what the creature eats. In 3 cases, the whole reply was a period, and in one case, the model refused. With the colon, 11 of the 12 answers come out right. So the model had the knowledge all along, and replacing a line break with a colon and a space only changed how it answers. We don't know why the answers change in these directions, and one run can't tell us. But the lesson doesn't depend on the reason:
 # a trained model's behavior is tied to the exact tokens before the reply. If serving uses a different template from training, each behavior can shift in its own direction, and an average over all of them may hide the shifts.
 #
 # The third tokenizer does its damage during training. Many data collators mask padding with `ids != pad`. If the padding token is also the end-of-turn token, they mask the end of every turn as well:

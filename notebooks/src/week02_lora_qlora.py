@@ -5,7 +5,7 @@
 #
 # With ordinary fine-tuning you can't: Mistral-7B needs about 110 GiB with Adam, which is more memory than the largest A100 has. With QLoRA you can: training on one sequence of 1,024 tokens at a time takes a little over 5 GiB. What you save at the end is an adapter that you can attach to the model, take off again, or merge into it. In 16 bits, the adapter takes up about 80 MiB. In full precision, which week 3 uses for training, it takes up twice as much.
 #
-# Two ideas make that possible. **LoRA** freezes the matrices of the model and trains a product of two thin matrices beside each of them. **QLoRA** also stores the frozen matrices in four bits. You'll write both yourself, use them in a model, and measure what they cost in quality.
+# Two ideas make that possible. **LoRA** freezes the matrices of the model and trains a product of two thin matrices beside each of them. **QLoRA** also stores the frozen matrices in four bits. You'll write both methods yourself, use them in a model, and measure how much quality they lose.
 #
 # By the end, you'll be able to explain
 #
@@ -92,7 +92,7 @@ draw_memory(parts, title, cards=cards)
 # %% [markdown]
 # LoRA removes the gradients and Adam's moments for the frozen weights, and it can keep those weights in 16 bits instead of 32. QLoRA then removes about two thirds of what is left. After that, activations start to matter, and they grow with the batch size and the sequence length.
 #
-# (The figure rounds each part to a tenth before adding up the parts. Rounded only at the end, the totals are 14.5 GiB for LoRA and 4.7 GiB for QLoRA. So LoRA seems to fit on the T4, but only just. It no longer fits once you also count the 0.6 GiB that the allocator and the CUDA context need; section 5 includes them.)
+# The figure rounds each part to a tenth before adding up the parts. Rounded only at the end, the totals are 14.5 GiB for LoRA and 4.7 GiB for QLoRA. So LoRA seems to fit on the T4, but only just. It no longer fits once you also count the 0.6 GiB that the allocator and the CUDA context need; section 5 includes this memory.
 
 # %% [markdown]
 # <a id="cost" name="cost"></a>
@@ -106,7 +106,7 @@ draw_memory(parts, title, cards=cards)
 # | its gradient | 4 |
 # | Adam's two moments | 4 + 4 |
 #
-# That's sixteen bytes, before you count a single activation, and it explains the long bar above. (Mixed precision also needs sixteen bytes: 2 for a 16-bit weight, 2 for a 16-bit gradient, 4 for a 32-bit copy of the weight, and 8 for the two moments.)
+# That's sixteen bytes, before you count a single activation, and it explains the long bar above. Mixed precision also needs sixteen bytes: 2 for a 16-bit weight, 2 for a 16-bit gradient, 4 for a 32-bit copy of the weight, and 8 for the two moments.
 
 # %% [markdown]
 # **Predict first.** Mistral-7B has 7.25 billion weights. How many GiB do you need to use them, and how many to train them all?
@@ -146,7 +146,7 @@ layer = base.model.layers[0].mlp.down_proj
 draw_adapter(*layer.weight.shape, r=8)
 
 # %% [markdown]
-# This layer comes from the embedded base model with 1.4 million parameters. This notebook uses it **in every profile**, because you can compare LoRA with full fine-tuning only on a model small enough for both. What you see is *mechanism, not capability*. (The section on [SmolLM2](#smol) uses a real language model.)
+# This layer comes from the embedded base model with 1.4 million parameters. This notebook uses it **in every profile**, because you can compare LoRA with full fine-tuning only on a model small enough for both. What you see is *mechanism, not capability*. The section on [SmolLM2](#smol) uses a real language model.
 
 # %% [markdown]
 # ### Exercise 2.1 · about 10 minutes · easy
@@ -184,7 +184,7 @@ lora_forward = check.lora_forward(lora_forward)
 #
 # Before the first step, the adapted model should be exactly the base model. To ensure that, $A$ is initialized at random, as in any linear layer, but $B$ is initialized with zeros. Then $BA = 0$.
 #
-# **Predict first.** Which of the two matrices has a gradient at the first step: $A$, $B$, or both? And why isn't $A$ initialized with zeros as well?
+# **Predict first.** Which of the two matrices has a gradient at the first step: $A$, $B$, or both? And why isn't $A$ also initialized with zeros?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -205,7 +205,7 @@ y.square().mean().backward()
 #
 # $$\frac{\partial \mathcal{L}}{\partial B} = \frac{\alpha}{r}\, \delta\, (A x)^\top \qquad \frac{\partial \mathcal{L}}{\partial A} = \frac{\alpha}{r}\, B^\top \delta\, x^\top$$
 #
-# The gradient of $A$ contains $B$, which is zero, so $A$ doesn't move until the second step. If $A$ were zero as well, both gradients would be zero at every step, and the adapter would never learn anything.
+# The gradient of $A$ contains $B$, which is zero, so $A$ doesn't move until the second step. If $A$ were also zero, both gradients would be zero at every step, and the adapter would never learn anything.
 
 # %% [markdown]
 # <a id="build" name="build"></a>
@@ -216,7 +216,7 @@ y.square().mean().backward()
 # - `inject(model, names, *, r, alpha)` freezes the whole model and gives an adapter to each linear layer whose name ends in one of `names`, such as `"q_proj"`. Afterwards, only the adapters are trainable.
 # - `merge(model)` replaces each adapted layer with a plain `nn.Linear`. The update $\frac{\alpha}{r} BA$ is then part of its weight, because $W x + \frac{\alpha}{r} B A x = \left(W + \frac{\alpha}{r} B A\right) x$. A merged model is as fast as the original.
 #
-# How you write the layer is up to you, because the check doesn't read your code. It puts your adapters into the embedded base model, checks that the model starts out identical to the base, and measures the rank and scale of the update. Then it trains for twelve steps, checks that no weight of the base has moved, merges the adapters, and compares the logits. If something is off, the check says what it measured.
+# How you write the layer is up to you, because the check doesn't read your code. It puts your adapters into the embedded base model, checks that the model starts out identical to the base, and measures the rank and scale of the update. Then it trains for twelve steps, checks that the base weights haven't changed, merges the adapters, and compares the logits. If something is off, the check says what it measured.
 #
 # <details><summary>Hint 1: where to begin</summary>You need a subclass of <code>nn.Module</code> that holds the frozen <code>nn.Linear</code> and two <code>nn.Parameter</code>s. Its forward pass is the one from Exercise 2.1, plus one more thing if the layer has a bias.</details>
 # <details><summary>Hint 2: swapping a layer</summary><code>model.named_modules()</code> gives names such as <code>model.layers.0.mlp.down_proj</code>. The attribute that you have to set belongs to the module one level up: <code>model.get_submodule(...)</code>. Make a list before you loop, since you change what you loop over.</details>
@@ -298,7 +298,7 @@ pd.DataFrame({"trained": count, "share": (count / base.num_parameters()).map("{:
 # %% [markdown]
 # An adapter has $r(\text{in} + \text{out})$ parameters, while its layer has $\text{in} \times \text{out}$, so the adapter's share gets smaller as the matrices get larger. In our small model, adapters of rank 64 have more than half as many parameters as the whole model. In a 7B model, adapters of rank 16 have only about 0.6% as many.
 #
-# You don't have to merge the adapters. If you keep them separate, a single base model in memory can serve many of them, and you can switch adapters with every request.
+# You don't have to merge the adapters. If you keep them separate, a single base model in memory can serve many adapters, and you can switch adapters with every request.
 
 # %% [markdown]
 # <a id="nf4" name="nf4"></a>
@@ -336,7 +336,7 @@ block_codes, _ = codes_of(block, NF4)
 draw_nf4(block[0].numpy(), block_codes[0].numpy(), NF4.numpy())
 
 # %% [markdown]
-# To dequantize a weight, look up the value of its code and multiply it by the scale. The difference between the result and the original weight is the quantization error. How large is that error over all projections of the model, and would sixteen evenly spaced values do as well?
+# To dequantize a weight, look up the value of its code and multiply it by the scale. The difference between the result and the original weight is the quantization error. How large is that error in all projections of the model, and would sixteen evenly spaced values work just as well?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -359,13 +359,13 @@ def error_in_blocks(values, block):
 # %% [markdown]
 # NF4 has a smaller error than evenly spaced values, but nine percent isn't small. Models keep working in spite of it, but that is an empirical finding. It also helps that the adapter is trained *on top of the rounded weights*, so it can compensate for some of the error.
 #
-# Each weight takes 4 bits for its code and $32 / 64 = 0.5$ bits for its share of the block's scale. *Double quantization* stores the scales in 8 bits as well and brings the total down to 4.13 bits per weight ([deeper](#blocks)).
+# Each weight takes 4 bits for its code and $32 / 64 = 0.5$ bits for its share of the block's scale. *Double quantization* also quantizes the scales, to 8 bits, and brings the total down to 4.13 bits per weight ([deeper](#blocks)).
 
 # %% [markdown]
 # <a id="task" name="task"></a>
 # ## 4. The same task, three ways
 #
-# How much quality do you lose? To find out, train on the same task with full fine-tuning, LoRA and QLoRA. The task is SFT on rows of the tiny world. The rows come from the three families whose training answers are right about 97% of the time: list operations, facts and how-tos. All methods get the same rows in the same order and train for the same number of steps. Each method gets its own learning rate: the best of several, chosen on other seeds and never on held-out rows ([deeper](#rates)). We recorded the long runs: eight seeds each for full fine-tuning, LoRA 8, LoRA 16 and QLoRA 16 (the number is the rank), and three seeds for every other method:
+# How much quality do you lose? To find out, train on the same task with full fine-tuning, LoRA and QLoRA. The task is SFT on rows from the tiny world. The rows come from the three families whose training answers are right about 97% of the time: list operations, facts and how-tos. All methods get the same rows in the same order and train for the same number of steps. Each method gets its own learning rate: the best of several, chosen with different seeds and never on held-out rows ([deeper](#rates)). We recorded the long runs with eight seeds each for full fine-tuning, LoRA 8, LoRA 16 and QLoRA 16 (the number is the rank). Every other method has three seeds:
 
 # %%
 import json
@@ -453,7 +453,7 @@ plot_losses(curves)
 #
 # ### Quality, with intervals
 #
-# What you want is right answers, not a low loss. Each recorded run answered the same held-out prompts, and an oracle scored them. The large dot is the mean over seeds, and each small dot is one seed. The bar is a 95% interval over prompts: it shows how much the scores of these trained models could change with other prompts. It doesn't show how other training runs would have turned out.
+# What you want is right answers, not a low loss. Each recorded run answered the same held-out prompts, and an oracle scored them. The large dot is the mean over seeds, and each small dot is one seed. The bar is a 95% interval over prompts: it shows how much the scores of these trained models could change with different prompts. It doesn't show how different training runs would have turned out.
 
 # %%
 from postlab.course.week02 import plot_quality
@@ -468,13 +468,13 @@ quality["seeds"] = by_method["answers"].apply(lambda seeds: [a.mean() for a in s
 plot_quality(quality.reset_index())
 
 # %% [markdown]
-# Rank 1 trains less than 1% of the parameters and still comes within 4 points of full fine-tuning. Ranks 8 and above score 1 to 4 points more than full fine-tuning. But look at the small dots: seeds of the same method can differ by more than neighboring ranks do.
+# Rank 1 trains less than 1% of the parameters and still comes within 4 points of full fine-tuning. Ranks 8 and above score 1 to 4 points more than full fine-tuning. But look at the small dots: two seeds of the same method can differ by more than two neighboring ranks do.
 #
 # **Predict first.** Which of these methods are really better or worse than full fine-tuning? Our question is about *methods*: if you train again with a new seed, will LoRA win again? So the unit of analysis is the training seed, not the prompt. There are six hundred prompts, but only eight seeds for four of the methods and three for the others.
 #
-# Welch's t-test compares the means of two methods and lets each have its own variance. Each comparison is one more chance to be fooled by noise, so Holm's correction raises the p values to account for all nine (see week 6). The column `kept` is the method's share of right answers divided by the other method's share.
+# Welch's t-test compares the means of two methods and lets each have its own variance. Each comparison is one more chance to be fooled by noise, so Holm's correction raises the p values to account for all nine (see week 6). To get the column `kept`, divide the first method's share of right answers by the second method's share.
 #
-# `spread` is the standard deviation over the seeds of the method named first. The second-to-last column, `could find`, says what the experiment was able to show. It is the smallest true difference that this many seeds would have an 80% chance of finding if their spread is as measured. The calculation requires p to be below 0.05 / 9, the threshold that Holm's correction sets for the clearest of nine comparisons.
+# `spread` is the standard deviation over the seeds of the method named first. The second-to-last column, `could find`, says what the experiment was able to show. It is the smallest true difference that this many seeds would have an 80% chance of detecting if the spread is as measured. The calculation requires p to be below 0.05 / 9, the threshold that Holm's correction sets for the clearest of nine comparisons.
 
 # %%
 from scipy.stats import ttest_ind
@@ -507,28 +507,28 @@ scores = {method: np.array(seeds) for method, seeds in quality["seeds"].items()}
 compare(scores)
 
 # %% [markdown]
-# One of the nine comparisons shows a difference, and it isn't the one you might expect: QLoRA 16 scored 3.3 points *more* than full fine-tuning (95% interval 1.8 to 4.8, corrected p 0.006). The other eight are inconclusive. Three of them have an interval that excludes zero if you take it alone: LoRA 8 scored 3.6 points more than full fine-tuning (1.0 to 6.2), LoRA 16 scored 2.2 points more (0.0 to 4.5, which only just excludes zero), and rank 1 scored 3.9 points less (0.4 to 7.3). But these are three of nine comparisons, and the corrected p values are 0.095 for LoRA 8, 0.30 for LoRA 16 and 0.25 for rank 1. So no method was shown to be worse than full fine-tuning on this task, not even rank 1 or four-bit storage.
+# One of the nine comparisons shows a difference, and it isn't the one you might expect: QLoRA 16 scored 3.3 points *more* than full fine-tuning (95% interval 1.8 to 4.8, corrected p 0.006). The other eight are inconclusive. In three of the eight, the interval excludes zero when taken alone. LoRA 8 scored 3.6 points more than full fine-tuning (1.0 to 6.2). LoRA 16 scored 2.2 points more (0.0 to 4.5, which only just excludes zero). Rank 1 scored 3.9 points less (0.4 to 7.3). But these are three of nine comparisons, and the corrected p values are 0.095 for LoRA 8, 0.30 for LoRA 16 and 0.25 for rank 1. So no method was shown to be worse than full fine-tuning on this task, not even rank 1 or four-bit storage.
 #
-# Does rounding to four bits make a model better, then? Nothing here suggests that. LoRA 16 is the same method without the rounding, and the two can't be told apart: QLoRA 16 scored 1.0 points more (interval -1.0 to 3.0). What the two methods share is the adapter. So if QLoRA gains anything over full fine-tuning, the adapter or its learning rate is the more likely reason.
+# Does rounding to four bits make a model better, then? Nothing here suggests that. LoRA 16 is the same method without the rounding. QLoRA 16 scored 1.0 points more, but with this interval (-1.0 to 3.0), we can't tell the two apart. What the two methods share is the adapter. So if QLoRA gains anything over full fine-tuning, the adapter or its learning rate is the more likely reason.
 #
 # ### What eight seeds changed
 #
-# We first trained three seeds of each method. These are the same comparisons with only those seeds:
+# At first, we trained each method with three seeds. Here are the same comparisons with only those seeds:
 
 # %%
 first_three = {method: values[:3] for method, values in scores.items()}
 compare(first_three)[["seeds", "difference", "low", "high", "Holm's p", "could find", "verdict"]]
 
 # %% [markdown]
-# All nine were inconclusive. LoRA 8 led full fine-tuning by 5.5 points. But with three seeds each, the difference between these two would have to be 19 points before you could count on finding it. So before we trained any more, we decided on eight seeds for four of the methods. With eight seeds, `could find` fell from 19 points to 5.3 for this pair, and the lead of LoRA 8 shrank to 3.6 points. The lead of LoRA 16 shrank as well, from 3.8 points to 2.2. That is common: the largest of many differences is often partly luck, and it tends to shrink when you measure again. The lead of QLoRA 16 also shrank, from 4.3 points to 3.3. But its eight seeds lie within two points of each other, and this small spread decides the outcome of the test.
+# All nine were inconclusive. LoRA 8 led full fine-tuning by 5.5 points. But with three seeds each, the difference between these two would have to be 19 points before you could count on detecting it. So before we trained any more models, we decided on eight seeds for four of the methods. With eight seeds, `could find` fell from 19 points to 5.3 for this pair, and LoRA 8's lead shrank to 3.6 points. LoRA 16's lead also shrank, from 3.8 points to 2.2. That is common: the largest of many differences is often partly luck, and it tends to shrink when you measure again. QLoRA 16's lead shrank too, from 4.3 points to 3.3. But the scores of QLoRA 16's eight seeds lie within two points of each other, and this small spread decides the outcome of the test.
 #
 # This procedure has three limitations:
 #
-# - The analysis with eight seeds is a second look at the same question, taken because the first look was inconclusive. (In between, we also looked at the results when only full fine-tuning and LoRA 8 had eight seeds.) The p values don't account for these repeated looks, so they are somewhat too small.
-# - The comparisons in which one method has only three seeds can still miss a lot: depending on the pair, the smallest difference that they could find is 3 to 35 points.
-# - The runs come from two machines. The second one trained the new seeds of LoRA 16 and QLoRA 16, as well as all runs with adapters on only some of the layers ([deeper](#rates)). We also repeated one of the first runs there (LoRA 8, seed 0), and it gave different answers and ended with a loss of 0.067 instead of 0.072. Processors round differently, and over two hundred steps such differences grow. So the same seed can give different results on two machines, and the test above doesn't pair runs by seed.
+# - The analysis with eight seeds is a second look at the same question, taken because the first look was inconclusive. In between, we also looked at the results when only full fine-tuning and LoRA 8 had eight seeds. The p values don't account for these repeated looks, so they are somewhat too small.
+# - The comparisons in which one method has only three seeds can still miss large differences: the smallest difference they could detect is 3 to 35 points, depending on the pair.
+# - The runs come from two machines. On the second one, we trained the new seeds of LoRA 16 and QLoRA 16 and all models with adapters on only some of the layers ([deeper](#rates)). We also repeated one of the first runs there (LoRA 8, seed 0). It gave different answers, and its loss ended at 0.067 instead of 0.072. Processors round differently, and over two hundred steps such differences grow. So the same seed can give different results on two machines, and the test above doesn't pair runs by seed.
 #
-# What does all of this mean? Each method had its own learning rate, and no adapter was shown to lose quality here. Some may even have gained a little. That doesn't mean that LoRA or QLoRA is better than full fine-tuning in general. This is one task and one model of 1.4 million parameters. We chose the learning rates from a coarse grid, using two short runs per rate on other rows, so full fine-tuning might catch up at a rate that we didn't try.
+# What does all of this mean? Each method had its own learning rate, and no adapter was shown to lose quality here. Some may even have gained a little. That doesn't mean that LoRA or QLoRA is better than full fine-tuning in general. This is one task and one model with 1.4 million parameters. We chose the learning rates from a coarse grid, using two short runs per rate on different rows, so full fine-tuning might catch up at a rate that we didn't try.
 #
 # If you resample the *prompts* and keep the trained models fixed, you answer a different question: would these same models also win on other prompts? The p values of such a test can be tiny and still say nothing about the next seed.
 #
@@ -538,7 +538,7 @@ compare(first_three)[["seeds", "difference", "low", "high", "Holm's p", "could f
 # <a id="choose" name="choose"></a>
 # ## 5. What fits, and what to choose
 #
-# **Predict first.** The roadmap makes three claims about a 70B model: QLoRA fine-tunes it on one 24 GB GPU, LoRA at 16 bits fine-tunes it on a single A100, and full fine-tuning takes 4 to 8 A100s. According to the arithmetic of section 1, which of these are possible?
+# **Predict first.** The roadmap makes three claims about a 70B model: QLoRA fine-tunes it on one 24 GB GPU, LoRA at 16 bits fine-tunes it on a single A100, and full fine-tuning takes 4 to 8 A100s. According to the arithmetic in section 1, which of these claims are possible?
 
 
 # %%
@@ -584,13 +584,13 @@ pd.DataFrame({d: {m: first_that_fits(m, d) for m in models} for d in devices})
 # The other decisions need judgment:
 #
 # 1. **LoRA or full fine-tuning?** If both fit, compare them on your own task, each at its own learning rate. Prefer full fine-tuning if the model has to learn a lot of new material, such as a language, a domain or a million rows. Prefer LoRA if you want different behavior, need to keep old abilities, or need many variants of one model.
-# 2. **LoRA or QLoRA?** QLoRA saves memory and costs time, because every pass dequantizes the weights. If the model fits in 16 bits, LoRA is faster, and its merge is exact except for rounding to 16 bits.
+# 2. **LoRA or QLoRA?** QLoRA saves memory but takes more time, because the weights are dequantized in every pass. If the model fits in 16 bits, LoRA is faster, and its merge is exact except for rounding to 16 bits.
 # 3. **Which layers and which rank?** Start with rank 16 on *all* linear layers. PEFT's own default adapts only two matrices of each attention block ([deeper](#peft)). Raise the rank if that still improves the held-out loss, and sweep the learning rate again when you do.
 # 4. **Which learning rate?** Start at several times the rate for full fine-tuning, then sweep. There is no universal factor: in our sweep, it was ten at ranks 1 and 2, and between 1.8 and 3.1 from rank 4 up ([deeper](#rates)). For a 7B model at rank 16, 2e-4 is a common first choice.
 # 5. **How do you merge a QLoRA adapter?** In 16 bits you have two choices ([deeper](#merge)). Merging into the *dequantized* weights preserves the model that you trained. Merging into the *original* weights is more common and removes the rounding errors, but the adapter was trained to work with them, and in our measurement 7% of the answers changed.
 #    Whichever you choose, evaluate *the merged model*, not the one you trained.
 #
-# For a first run on a 7B model, these are common settings. (Unsloth's *LoRA Hyperparameters Guide* recommends nearly the same ones. Use them as the start of a sweep; they aren't results of this notebook.)
+# For a first run on a 7B model, these are common settings. Unsloth's *LoRA Hyperparameters Guide* recommends nearly the same ones. Use them as the start of a sweep; they aren't results from this notebook.
 #
 # | setting | start with | and change it when |
 # |---|---|---|
@@ -615,7 +615,7 @@ pd.DataFrame({d: {m: first_that_fits(m, d) for m in models} for d in devices})
 # <a id="peft" name="peft"></a>
 # ## Deeper: does PEFT compute the same thing?
 #
-# To find out whether PEFT computes the same thing as your layer, give its adapters and ours the same random numbers. `LoRALinear` in `postlab/scratch/lora.py` is the layer from the build, plus dropout and error messages. $B$ also gets values other than zero, because with zeros both models would be identical to the base. The models use 64 bits so that rounding can't hide a mistake.
+# To find out whether PEFT computes the same thing as your layer, give its adapters and ours the same random numbers. `LoRALinear` in `postlab/scratch/lora.py` is the layer from the build, plus dropout and error messages. The test also fills $B$ with nonzero values; with zeros, the model with PEFT's adapters and the model with ours would both equal the base. The models use 64 bits so that rounding can't hide a mistake.
 
 # %%
 from postlab.scratch.lora import LoRALinear
@@ -656,7 +656,7 @@ largest = {"logits": (logits[0] - logits[1]).abs().max().item(), "gradients": gr
 {name: "equal" if difference < 1e-10 else difference for name, difference in largest.items()}
 
 # %% [markdown]
-# Both the logits and the gradients are equal. Merging is exact as well, and the change that it adds to a weight has rank $r$:
+# The logits match, and so do the gradients. Merging is also exact, and the change that it adds to a weight has rank $r$:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -681,7 +681,7 @@ count = sum(p.numel() for p in trained(adapted))
 
 # %% [markdown]
 # The default adapts only the query and value projections, as the first LoRA paper did. At the same rank of 8, that trains about a fifth as many parameters as adapting all seven projections (see the table in section 2). *LoRA Without Regret* recommends
-# adapting all layers. It finds that adapting only the attention at rank 256 is clearly worse than adapting only the MLPs at rank 128, although both train about the same number of parameters. We compared the two on our own task as well, with rank 16 on the attention and rank 12 on the MLPs ([deeper](#rates)).
+# adapting all layers. It finds that adapting only the attention at rank 256 is clearly worse than adapting only the MLPs at rank 128, although both train about the same number of parameters. We also compared the two on our own task, with rank 16 on the attention and rank 12 on the MLPs ([deeper](#rates)).
 
 # %% [markdown]
 # <a id="bits" name="bits"></a>
@@ -719,9 +719,9 @@ nf4_codes = check.nf4_codes(nf4_codes)
 #
 # </details>
 #
-# A block of zeros has the scale 0. The `clamp` avoids a division by zero. Every weight of the block then gets the code of the value 0, and dequantizing returns zeros again.
+# A block of zeros has the scale 0. The `clamp` avoids a division by zero. Every weight in the block then gets the code for 0, and dequantizing returns zeros again.
 #
-# Now look at the projections of the base model. The gray histogram shows the scaled weights. Each line is a value of the codebook, and its height is the share of weights that are rounded to it.
+# Now look at the projections of the base model. The gray histogram shows the scaled weights. Each line marks a value in the codebook, and the line's height is the share of weights that are rounded to that value.
 
 # %%
 from postlab.course.week02 import plot_codebook
@@ -735,7 +735,7 @@ plot_codebook(scaled.numpy(), {"even steps": even.numpy(), "NF4": NF4.numpy()})
 #
 # ### Does bitsandbytes compute the same thing?
 #
-# `postlab/scratch/nf4.py` contains the function you wrote plus some bookkeeping. Compare its packed codes, its scales and its dequantized weights with those of the library:
+# `postlab/scratch/nf4.py` contains the function you wrote plus some bookkeeping. Compare its packed codes, its scales and its dequantized weights with the library's:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -783,8 +783,7 @@ pd.DataFrame(errors).T.rename_axis("columns").round(2)
 # For 160 and 416 columns, the relative RMS error rises from 9% to about 25%, so it nearly triples. There is no error message: the model loads, the loss falls, and you train an adapter on a damaged base.
 # The layer widths of a 7B model are multiples of 64, which is probably why nobody noticed. Our base has rows of 160 or 416 values, so every one of its projections was affected. Before you trust a fast kernel, compare its results bit for bit with something you computed yourself.
 #
-# postlab now tests for this fault whenever bitsandbytes is imported. If it finds the fault, it replaces the kernel for such rows and prints a one-line message. (It also switches off a
-# bfloat16 shortcut that some of these processors use in evaluation mode, if that gives different results.) Here is what the same test reports on your machine afterwards:
+# postlab now tests for this fault whenever bitsandbytes is imported. If it finds the fault, it replaces the kernel for such rows and prints a one-line message. It also switches off a bfloat16 shortcut that some of these processors use in evaluation mode, if the shortcut gives different results. Here is what the same test reports on your machine afterwards:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -806,7 +805,7 @@ rows = [
 ]
 
 # %% [markdown]
-# In blocks of 64, the scales take up half a bit per weight. Double quantization shrinks that by quantizing the scales too: it subtracts their mean and stores the rest in 8 bits, with one 32-bit scale for every 256 of them.
+# With blocks of 64 weights, the scales add half a bit per weight. Double quantization shrinks that by quantizing the scales too: it subtracts their mean and stores the rest in 8 bits, with one 32-bit scale for every 256 scales.
 
 # %%
 from postlab.course.week02 import plot_block_error
@@ -817,7 +816,7 @@ columns = ["codebook", "block", "bits", "error", "double"]
 plot_block_error(pd.DataFrame(rows, columns=columns))
 
 # %% [markdown]
-# NF4 has a smaller error than evenly spaced values at every block size except 16, where the two are about equal. The diamond shows double quantization: it has the same error as the circle for block size 64, and takes 0.37 bits less per weight.
+# NF4 has a smaller error than evenly spaced values at every block size except 16, where the two are about equal. The diamond shows double quantization: it has the same error as the circle for block size 64 and takes 0.37 fewer bits per weight.
 
 # %% [markdown]
 # ### Exercise 2.3 · about 5 minutes · easy
@@ -860,7 +859,7 @@ pd.DataFrame(table).round(1)
 # <a id="rates" name="rates"></a>
 # ## Deeper: learning rates, and *LoRA Without Regret*
 #
-# When LoRA is compared with full fine-tuning, the result often depends on a learning rate that suits only one of them. Here, we tuned each method's rate on the same grid and extended the grid whenever the best rate was at one end of it. We chose each rate by the loss after short runs on rows drawn with other seeds, and never used the held-out rows for this. (About a quarter of the rows drawn with other seeds also occur among the training rows of any one long run, since the tiny world repeats itself.)
+# When LoRA is compared with full fine-tuning, the result often depends on a learning rate that suits only one of them. Here, we tuned each method's rate on the same grid and extended the grid whenever the best rate was at one end of it. We chose each rate by the loss after short runs on rows drawn with different seeds, and never used the held-out rows for this. About a quarter of these rows also occur among the training rows of any one long run, since the tiny world repeats itself.
 
 # %%
 from postlab.course.week02 import plot_learning_rates
@@ -872,7 +871,7 @@ plot_learning_rates(
 )
 
 # %% [markdown]
-# Full fine-tuning learns best at 0.0018. LoRA needs a higher rate, but how much higher depends on the rank: ten times at ranks 1 and 2, about three times at ranks 4 to 32, and 1.8 times at rank 64. (The figure shows some of these ranks.) Each point
+# Full fine-tuning learns best at 0.0018. LoRA needs a higher rate, but how much higher depends on the rank: ten times at ranks 1 and 2, about three times at ranks 4 to 32, and 1.8 times at rank 64. The figure shows some of these ranks. Each point
 # averages only two short runs, so neighboring rates are hard to tell apart.
 #
 # With one shared rate you could "prove" that either method is better. At 0.0018, the best rate for full fine-tuning, LoRA 8 ends at a loss of 0.18 instead of 0.11. At 0.01, about half the best rate for rank 1, full fine-tuning ends at 0.25 instead of 0.09.
@@ -888,7 +887,7 @@ regret["loss of the short runs"] = best["loss"]
 regret[~regret.index.str.startswith("rslora")].round(4)
 
 # %% [markdown]
-# With alpha fixed at 16 (the `fixed` rows), the factor is 3.1 at rank 4 and 5.6 at ranks 16 and 64. So the factor no longer falls with the rank, but it's still less than ten. The grid has four rates per decade, and each point averages two short runs, so read the result as "three to six, and not falling". The gap between the report and our result is larger than it looks: for short runs of about a hundred steps, like those of our sweep, the report gives a factor of about 15.
+# With alpha fixed at 16 (the `fixed` rows), the factor is 3.1 at rank 4 and 5.6 at ranks 16 and 64. So the factor no longer falls with the rank, but it's still less than ten. The grid has four rates per decade, and each point averages two short runs, so read the result as "three to six, and not falling". The gap between the report and our result is larger than it looks: for short runs of about a hundred steps, like those in our sweep, the report gives a factor of about 15.
 #
 # Which of the report's other findings did we check?
 #
@@ -897,10 +896,10 @@ regret[~regret.index.str.startswith("rslora")].round(4)
 # | LoRA matches full fine-tuning on small and medium data sets, if each has its own rate | no rank was shown to be worse ([section 4](#task)). With eight seeds, rank 8 scored 3.6 points more and rank 16 scored 2.2 points more, but both results are inconclusive. For the ranks with three seeds, the smallest difference we could count on finding is 3 to 35 points, depending on the rank |
 # | the best rate is about ten times that of full fine-tuning | with $\alpha = 2r$, ten at ranks 1 and 2, and 1.8 to 3.1 at higher ranks; with $\alpha = 16$, 3.1 to 5.6 |
 # | the best rate hardly depends on the rank | with a fixed alpha, ranks 16 and 64 had the same best rate and rank 4 a lower one; false with $\alpha = 2r$ |
-# | adapt all layers, because LoRA does worse on the attention alone | adapting the attention alone can't be told apart from adapting all layers, and adapting the MLPs alone did much worse (below) |
-# | in RL, even rank 1 learns as well as full fine-tuning | rank 16 can't be told apart from full fine-tuning; rank 1 is six points behind after six steps and two points behind after twenty (below) |
+# | adapt all layers, because attention-only adapters do worse | we couldn't tell attention-only adapters from adapters on all layers, and MLP-only adapters did much worse (below) |
+# | in RL, even rank 1 learns as well as full fine-tuning | we couldn't tell rank 16 from full fine-tuning; rank 1 is six points behind after six steps and two points behind after twenty (below) |
 #
-# **Which layers?** The report finds that adapters on the attention alone learn less than adapters on the MLPs alone, even with the same number of parameters. We trained five seeds of each, with about 82,000 parameters and a separately chosen learning rate:
+# **Which layers?** The report finds that attention-only adapters learn less than MLP-only adapters, even with the same number of parameters. We trained each kind with five seeds, about 82,000 parameters and its own learning rate:
 
 # %%
 layers = every[every["method"].isin(["lora-16", "attention-16", "mlp-12"])].copy()
@@ -919,11 +918,11 @@ table["Holm's p"] = holm(table["p"])
 table[["seeds", "difference", "low", "high", "Holm's p"]].round(3)
 
 # %% [markdown]
-# On our task, it's the other way round: attention alone scores 12.5 points more than the MLPs alone (interval 7.9 to 17.0). With adapters on the MLPs alone, the model also scores 14 points less than with adapters on all layers (interval 12 to 16). Most of that loss is in the list operations, where 30.5% are right instead of 60.6%. The rest is in the how-tos, where 85% are right instead of 99%. Facts don't suffer at all. The likely reason is that sorting or reversing a list means copying numbers from other positions, and only attention can move information between positions. A fact, by contrast, can be stored in the MLPs. Adapters on the attention alone have less than half as many parameters as adapters on all layers, but the two can't be told apart: attention alone scored 1.3 points less (the interval for the difference is -5.8 to 3.3).
+# On our task, it's the other way round: attention-only adapters score 12.5 points more than MLP-only adapters (interval 7.9 to 17.0). MLP-only adapters also score 14 points less than adapters on all layers (interval 12 to 16). Most of that loss is in the list operations, where accuracy is 30.5% instead of 60.6%. The rest is in the how-tos, where accuracy is 85% instead of 99%. Accuracy on facts doesn't suffer at all. The likely reason is that sorting or reversing a list means copying numbers from other positions, and only attention can move information between positions. A fact, by contrast, can be stored in the MLPs. Attention-only adapters have less than half as many parameters as adapters on all layers. They scored 1.3 points less, but with this interval (-5.8 to 3.3), we can't tell the two apart.
 #
-# So which layers matter depends on the task, and a model of four layers isn't a 7B model. If you adapt all of them, as the report recommends and this course does, you can't leave out a layer that you need.
+# So which layers matter depends on the task, and a model with four layers isn't a 7B model. If you adapt all layers, as the report recommends and this course does, you can't leave out a layer that you need.
 #
-# **What about RL?** A group of answers tells the model far less per token than a reference answer does, so a small adapter should be enough. To check, we recorded GRPO runs on sums. (You'll meet GRPO in week 7.) All runs start from the same weights, those of the recorded DPO stage, and each method has eight seeds. We chose each method's learning rate on other sums, separately for the short and the longer runs:
+# **What about RL?** A group of answers tells the model far less per token than a reference answer does, so a small adapter should be enough. To check, we recorded GRPO runs on sums. (You'll meet GRPO in week 7.) All runs start from the weights of the recorded DPO stage, and each method has eight seeds. We chose each method's learning rate on different sums, separately for the short and the longer runs:
 
 # %%
 from postlab.course.week02 import plot_rl
@@ -944,7 +943,7 @@ table["Holm's p"] = holm(table["p"])
 table[["seeds", "difference", "low", "high", "Holm's p"]].round(3)
 
 # %% [markdown]
-# Before training, 52% of the sampled answers are right. After six steps, 96% are right with full fine-tuning, 96% with rank 16, and 90% with rank 1. So rank 1 learns more slowly: it's 6.1 points behind full fine-tuning (interval 4.6 to 7.6). After twenty steps, it's still 2.1 points behind (1.2 to 3.0), though it trains less than 1% of the parameters. Rank 16 can't be told apart from full fine-tuning after either six steps (the interval for the difference is -0.04 to 1.16 points) or twenty (-4.6 to 1.9). Look at its lowest dot, though: one of the eight longer runs ended at 86%, so its rate may be too high to be safe.
+# Before training, 52% of the sampled answers are right. After six steps, 96% are right with full fine-tuning, 96% with rank 16, and 90% with rank 1. So rank 1 learns more slowly: at this point, it's 6.1 points behind full fine-tuning (interval 4.6 to 7.6). After twenty steps, it's still 2.1 points behind (1.2 to 3.0), though it trains less than 1% of the parameters. We can't tell rank 16 from full fine-tuning after six steps (the interval for the difference is -0.04 to 1.16 points) or after twenty (-4.6 to 1.9). Look at the lowest dot for rank 16, though: one of its eight longer runs ended at 86%, so this learning rate may be too high to be safe.
 #
 # These results are close to the report's finding, but not quite the same. Our runs are short, the task is nearly solved by the end, and each learning rate was tried in only one run. In the short runs, though, the best rates are clearly far apart: with $\alpha = 2r$, the best rate at rank 16 is four times that of full fine-tuning, and at rank 1 it is sixteen times as high. At full fine-tuning's rate, rank 1 ended a short run with 55% right.
 
@@ -954,7 +953,7 @@ table[["seeds", "difference", "low", "high", "Holm's p"]].round(3)
 #
 # ### Does the live run reproduce the recording?
 #
-# With the same loop, rows and seed, the loss on held-out rows should come close to the recorded one. It doesn't have to match exactly: with a different number of threads, numbers are added in a different order, and over two hundred steps the rounding differences grow. (The recording used two threads.)
+# With the same loop, rows and seed, the loss on held-out rows should come close to the recorded one. It doesn't have to match exactly: with a different number of threads, numbers are added in a different order, and over two hundred steps the rounding differences grow. The recording used two threads.
 
 # %%
 test = task_batches("heldout", recipe["heldout_rows"], 64)
@@ -975,7 +974,7 @@ pd.DataFrame(
 ).round(4)
 
 # %% [markdown]
-# In the stored output, the live and the recorded losses are very close: their ratios are between 0.9999 and 1.0000. On another machine, expect larger differences. On the second machine of section 4, the ratios were between 0.94 and 1.02.
+# In the stored output, the live and the recorded losses are very close: their ratios are between 0.9999 and 1.0000. On another machine, expect larger differences. On the second machine from section 4, the ratios were between 0.94 and 1.02.
 #
 # ### Memory and time
 #
@@ -990,7 +989,7 @@ picked = ["full", "lora-1", "lora-16", "lora-64", "qlora-16"]
 plot_step_memory(parts_mib.loc[picked], recorded["step_s"])
 
 # %% [markdown]
-# LoRA 16 needs 61% less memory than full fine-tuning for weights, gradients and optimizer state, and QLoRA 16 needs 80% less. But in a model this small, activations take most of the memory, and adapters reduce them by a tenth at most. In total, LoRA 16 saves only 23%
+# LoRA 16 needs 61% less memory than full fine-tuning for weights, gradients and optimizer state, and QLoRA 16 needs 80% less. But in a model this small, activations take most of the memory, and adapters reduce this memory by at most a tenth. In total, LoRA 16 saves only 23%
 # and QLoRA 16 saves 29%. In a 7B model, it's the other way round: there the weights and optimizer state dominate (see the first figure).
 #
 # Only LoRA 1 takes less time than full fine-tuning, and only a little less: 52 ms per step instead of 56. Ranks 2 to 64 take 57 to 70 ms, and QLoRA 16 takes 67 ms. LoRA doesn't have to compute gradients for the frozen matrices, but it adds two small products to each layer. For matrices as small as these, the extra products probably cost about as much time as LoRA saves. All times were measured on a CPU.
@@ -1010,7 +1009,7 @@ losses = losses.set_axis(["loss on held-out rows", "loss on documents"], axis=1)
 pd.concat([by_method.size().rename("seeds"), losses, forgotten], axis=1).round(3)
 
 # %% [markdown]
-# Every method forgot a lot: the loss of the base model was 0.40, and the smallest mean increase in this table is 0.30. Every run of ranks 1 and 4 forgot less than all eight runs of full fine-tuning, and every run of rank 32 forgot more than all eight. The other methods overlap with full fine-tuning. LoRA 8 is one of them, even with eight seeds: its mean increase is only 0.04 lower. Rank 1 forgot least, but it also has the highest loss on the new task.
+# Every method forgot a lot: the loss of the base model was 0.40, and the smallest mean increase in this table is 0.30. Every model with rank 1 or 4 forgot less than all eight models with full fine-tuning, and every model with rank 32 forgot more than all eight. The ranges of the other methods overlap with that of full fine-tuning. LoRA 8 is one of these methods, even with eight seeds: its mean increase is only 0.04 lower than that of full fine-tuning. Rank 1 forgot least, but it also has the highest loss on the new task.
 #
 # At ranks 1 to 4, the means agree with Biderman et al.'s finding that LoRA forgets less. At ranks 8, 16 and 64, the difference is small, and at rank 32, LoRA forgot more. The low ranks have only three seeds each, and we picked out these comparisons after seeing the table, so take this as a hint, not a result. One likely reason why higher ranks don't forget less is that each method was trained at its own best rate. With a high enough rate, even a low-rank update can move the model far from the base.
 
@@ -1018,7 +1017,7 @@ pd.concat([by_method.size().rename("seeds"), losses, forgotten], axis=1).round(3
 # <a id="alpha" name="alpha"></a>
 # ## Deeper: alpha over r, or over the square root of r?
 #
-# If you keep $\alpha$ fixed, $\alpha / r$ gets smaller as the rank grows. Kalajdzievski (2023, rsLoRA, arXiv 2312.03732) argues that this scale becomes too small: at high ranks, the adapter learns too slowly to use its extra parameters. The paper proposes the scale $\alpha / \sqrt r$ instead. To see what the scale does, measure how far the very first step of Adam moves the logits:
+# If you keep $\alpha$ fixed, $\alpha / r$ gets smaller as the rank grows. Kalajdzievski (2023, rsLoRA, arXiv 2312.03732) argues that this scale becomes too small: at high ranks, the adapter learns too slowly to use its extra parameters. The paper proposes the scale $\alpha / \sqrt r$ instead. To see what the scale does, measure how far Adam's very first step moves the logits:
 
 
 # %%
@@ -1071,7 +1070,7 @@ plot_scalings(rates)
 #
 # A QLoRA adapter is trained on top of *rounded* weights. You can merge it in three ways:
 #
-# 1. Merge the adapter into the dequantized weights and keep the result in 16 bits. Apart from rounding to 16 bits, this is the model you trained, but its weights take up about four times as much space. (We use 32 bits here, which doubles that again.)
+# 1. Merge the adapter into the dequantized weights and keep the result in 16 bits. Apart from rounding to 16 bits, this is the model you trained, but its weights take up about four times as much space. We use 32 bits here, which doubles that again.
 # 2. Merge into the original, unquantized weights. This is common practice, and the result is as large as the first one.
 # 3. Merge into the rounded weights and round the sum to four bits again. The model stays small.
 
@@ -1137,14 +1136,14 @@ from postlab.course.week02 import plot_merges
 plot_merges(changes.iloc[1:])
 
 # %% [markdown]
-# Only the first merge gives the same answers as the trained model. Merging into the original weights changes 7% of them, and rounding again changes 6%; the intervals overlap widely, so we can't say which is worse. The share of right answers hardly moves: an answer can change
+# Only the first merge gives the same answers as the trained model. Merging into the original weights changes 7% of the answers, and rounding again changes 6%; the intervals overlap widely, so we can't say which is worse. The share of right answers hardly moves: an answer can change
 # without becoming wrong. `postlab.models.export` merges into the original weights and reports how many of your model's answers changed, so you can decide whether that matters. You'll use it in week 12.
 
 # %% [markdown]
 # <a id="smol" name="smol"></a>
 # ## Deeper: full, LoRA and QLoRA on SmolLM2
 #
-# The embedded model is so small that activations take most of its memory. SmolLM2-135M, a real language model, has a hundred times as many weights. Under the profile `smol`, this cell runs a few steps with each method on your machine, which takes a few minutes. Under every other profile, it shows a recorded run.
+# The embedded model is so small that activations take most of its memory. SmolLM2-135M, a real language model, has a hundred times as many weights. With the `smol` profile, this cell runs a few steps with each method on your machine, which takes a few minutes. With every other profile, it shows a recorded run.
 
 # %%
 from postlab.course.week02 import smol_step
@@ -1160,10 +1159,10 @@ smol_table.insert(4, "peak", smol_table[in_mib].sum(axis=1))
 smol_table.rename(columns={n: f"{n}, MiB" for n in [*in_mib, "peak"]}).T.round(2)
 
 # %% [markdown]
-# Weights, gradients and optimizer state take 2.0 GiB under full fine-tuning. LoRA needs 71% less and QLoRA 89% less. Counting the activations of four short rows, LoRA's peak memory is 56% lower and QLoRA's is 69% lower. These savings fall between those in the embedded model, where activations hide most of the saving, and those in a 7B model, where activations hardly matter. Four bits are an eighth of 32, but QLoRA's weights take up more than an eighth of the memory of the 32-bit weights. The reason is the embedding matrix: it isn't quantized, and it holds a fifth of this small model's parameters.
+# Weights, gradients and optimizer state take 2.0 GiB with full fine-tuning. LoRA needs 71% less and QLoRA 89% less. Counting the activations of four short rows, LoRA's peak memory is 56% lower and QLoRA's is 69% lower. These savings fall between those in the embedded model, where activations hide most of the saving, and those in a 7B model, where activations hardly matter. Four bits are an eighth of 32, but QLoRA's weights take up more than an eighth of the memory of the 32-bit weights. The reason is the embedding matrix: it isn't quantized, and it contains a fifth of this small model's parameters.
 #
 # The machine was busy with other programs during the recording, so compare processor time rather than wall-clock time, and don't expect a GPU's times to resemble either. A step took 10.6 seconds of processor time with full fine-tuning, 7.7 with LoRA and 7.9 with QLoRA.
-# LoRA saves time here because the frozen matrices need no gradients of their own. (In the [embedded model](#forgetting) it saves hardly any time, probably because the matrices are so small that each layer's two extra products cost about as much as LoRA saves.) Each method was timed for only two steps, so LoRA and QLoRA can't be told apart.
+# LoRA saves time here because the frozen matrices need no gradients of their own. In the [embedded model](#forgetting), it saves hardly any time, probably because the matrices are so small that each layer's two extra products take about as much time as LoRA saves. Each method was timed for only two steps, so we can't tell whether LoRA or QLoRA is faster.
 
 # %% [markdown]
 # <a id="price" name="price"></a>
@@ -1171,7 +1170,7 @@ smol_table.rename(columns={n: f"{n}, MiB" for n in [*in_mib, "peak"]}).T.round(2
 #
 # We compared `postlab.preflight.estimate` with published runs, and `data/results/preflight/published.json` records how far off it was. `estimate` gives a range for each figure. For 111 memory peaks that weren't used to
 # fit the formulas, the range contains the published value in 91% of cases, and its median width is ±23.4%. For 47 speeds, it contains the published value in 98% of cases, but its median width is ±37.3%, more than the ±25% we aimed for. So trust the gigabytes more than the
-# hours. (We had looked at both sets of figures before the formulas were final, which makes these numbers somewhat optimistic; the record explains how.)
+# hours. We had looked at both sets of figures before the formulas were final, which makes these numbers somewhat optimistic; the record explains how.
 #
 # What does a run cost? Here is the estimate for QLoRA on an 8B model with fifty thousand rows. The result is a range, because no run reaches the peak speed of a device. The estimate uses rounded on-demand prices from May 2026, and prices differ between sellers by a factor of two or more:
 
@@ -1223,7 +1222,7 @@ pd.DataFrame({device: price(device) for device in devices}).T
 # Was the learning rate chosen separately for each method, and not on the test data? How many training seeds were there, and how wide is the interval? ("No significant difference" on 50 prompts isn't evidence of parity.) Did the task need new knowledge, or only a different style? Which layers were adapted and at which rank, and did the data exceed what such an adapter can hold?
 # And how much did each model forget?
 #
-# *Follow-up: how would you show parity?* Decide beforehand which difference would still be acceptable, and train enough seeds that the whole interval lies within it. And if a comparison is inconclusive, say which difference it could have found: in section 4, that was 5.3 points for LoRA 8 and full fine-tuning with eight seeds each, and 19 points with three.
+# *Follow-up: how would you show parity?* Decide beforehand which difference would still be acceptable, and train enough seeds that the whole interval lies within it. And if a comparison is inconclusive, say which difference it could have detected. In section 4, for LoRA 8 and full fine-tuning, that was 5.3 points with eight seeds each and 19 points with three.
 # </details>
 
 # %% [markdown]

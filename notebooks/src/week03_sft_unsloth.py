@@ -1,22 +1,21 @@
 # %% [markdown]
 # # Week 3 · Supervised fine-tuning with Unsloth
 #
-# Ask a base model a question and it often doesn't answer. When OpenAI asked GPT-3 to "explain the moon landing to a 6 year old in a few sentences", it replied with four more
-# requests: "Explain the theory of gravity to a 6 year old", and so on ([their examples](https://openai.com/index/instruction-following/)). On the web, such a line looks like part of a list of prompts, so the model continued the list. **Supervised fine-tuning (SFT)** on example conversations turns such a model into one that answers.
+# Ask a base model a question and it often doesn't answer. When OpenAI asked GPT-3 to "explain the moon landing to a 6 year old in a few sentences", it replied with four more requests: "Explain the theory of gravity to a 6 year old", and so on ([their examples](https://openai.com/index/instruction-following/)). On the web, such a line looks like part of a list of prompts, so the model continued the list. **Supervised fine-tuning (SFT)** on example conversations turns such a model into one that answers.
 #
-# In this notebook you'll fine-tune a model of your own with a LoRA adapter, Unsloth and TRL's `SFTTrainer`, and measure what changed. You'll also talk to it. About half of the notebook covers the training rows, because the result depends on them more than on anything else. In the build you'll choose 800 rows from 6,400 yourself, and the score of a model trained on them will tell you how well you chose.
+# In this notebook you'll fine-tune a model of your own with a LoRA adapter, Unsloth and TRL's `SFTTrainer`, measure what changed, and talk to the model. About half of the notebook covers the training rows, because the result depends on them more than on anything else. In the build you'll choose 800 rows from 6,400 yourself, and the score of a model trained on them will tell you how well you chose.
 #
 # By the end, you'll be able to explain
 #
 # - what makes a training row good, how to find bad ones, and how much it helps to remove them,
 # - which tokens the model is trained on, and what happens if you leave out the last one,
-# - what the model learned, which of its teachers' bad habits it copied, and how certain you can be of both,
+# - what the model learned, which of its teachers' bad habits it copied, and how certain you can be of these findings,
 # - how much time and memory a 7B model needs on your GPU, and how to resume after a disconnect.
 #
 # <a id="model" name="model"></a>
 # ## Choose your model
 #
-# The same cells run under four profiles:
+# The same cells run with four profiles:
 #
 # | profile | what is fine-tuned | where |
 # |---|---|---|
@@ -25,8 +24,7 @@
 # | `t4` | Mistral-7B in 4 bits, on OpenHermes | a free Colab GPU, about an hour |
 # | `rented` | the same 7B, on more rows | an H100, about an hour; an A100, about two |
 #
-# **To train the 7B on Colab**, choose *Runtime → Change runtime type → T4 GPU* and *Run all*. The setup cell detects the GPU and chooses `t4`. Anywhere else, set the environment variable `POSTLAB_PROFILE` to a profile's name before the setup cell,
-# or run `make week N=03 PROFILE=t4` in a terminal. The hours for `t4` and `rented` are estimates (section 5 shows where they come from); nobody has recorded these runs yet.
+# **To train the 7B on Colab**, choose *Runtime → Change runtime type → T4 GPU* and then *Run all*. The setup cell detects the GPU and chooses `t4`. Anywhere else, set the environment variable `POSTLAB_PROFILE` to a profile's name before the setup cell, or run `make week N=03 PROFILE=t4` in a terminal. The times for `t4` and `rented` are estimates (section 5 shows where they come from); nobody has recorded these runs yet.
 #
 # **Save your run.** Runs are saved in `runs/`. On Colab, they are deleted when the session ends, so put this in a cell before the setup cell:
 #
@@ -40,9 +38,7 @@
 #
 # On a rented machine, set `POSTLAB_RUNS` to a volume that isn't deleted with the machine. `t4` saves a checkpoint every 25 steps; `rented` saves one every 100. If the session ends, run all cells again, and the training continues from the last checkpoint.
 #
-# **What each model can show.** The tiny world has an oracle that knows the right answer to almost everything, so it can show you *how* fine-tuning works. It can't show you how capable a fine-tuned model can be. Unless it says otherwise, the text describes the results on `tiny`. The other profiles are evaluated on held-out prompts from `everyday`, our suite of everyday English prompts. (`t4` and `rented` are also evaluated on GSM8K's word problems.) Programs score the answers: Does the model refuse a
-# harmful request? Does it admit that nobody can know something? Does it follow an instruction, and does it get a sum right? These programs only look at the words of an answer and are sometimes wrong, so read some answers as well as
-# the numbers.
+# **What each model can show.** The tiny world has an oracle that knows the right answer to almost everything, so it can show you *how* fine-tuning works. It can't show you how capable a fine-tuned model can be. Unless it says otherwise, the text describes the results on `tiny`. The other profiles are evaluated on held-out prompts from `everyday`, our suite of everyday English prompts. `t4` and `rented` are also evaluated on GSM8K's word problems. Programs score the answers: Does the model refuse a harmful request? Does it admit that nobody can know something? Does it follow an instruction, and does it get a sum right? These programs only look at the words of an answer and are sometimes wrong, so read some of the answers, too.
 #
 # ## Contents
 #
@@ -101,9 +97,7 @@ lab = postlab.start(week=3)
 # <a id="base" name="base"></a>
 # ## 1. A base model continues documents
 #
-# Unsloth patches transformers, TRL and PEFT when it is imported, so import it first. `from_pretrained` takes a folder or a Hub id. Always set `load_in_4bit` yourself, because
-# its default is `True`. The profiles `tiny` and `smol` keep the weights in fp32: models this small fit in memory anyway, and 4-bit weights have to be dequantized in
-# every step. Section 9 trains the 4-bit version for comparison.
+# Unsloth patches transformers, TRL and PEFT when it is imported, so import it first. `from_pretrained` takes a folder or a Hub id. Always set `load_in_4bit` yourself, because its default is `True`. The profiles `tiny` and `smol` keep the weights in fp32: models this small fit in memory anyway, and 4-bit weights have to be dequantized in every step. Section 9 trains the 4-bit version for comparison.
 
 # %%
 from unsloth import FastLanguageModel  # before trl, transformers and peft: it patches them
@@ -125,14 +119,11 @@ if lab.profile.chat_template:  # a base model from the Hub has none
     tokenizer = begin_with_bos(get_chat_template(tokenizer, lab.profile.chat_template))
 
 # %% [markdown]
-# With `t4` and `rented`, the chat template comes from Unsloth, and `begin_with_bos` adds the missing beginning-of-sequence token. Mistral's tokenizer puts `<s>` in front of every text, but
-# Unsloth's `chatml` template leaves it out, both in training and at inference.
+# With `t4` and `rented`, the chat template comes from Unsloth, and `begin_with_bos` adds the missing beginning-of-sequence token. Mistral's tokenizer puts `<s>` in front of every text, but Unsloth's `chatml` template leaves it out, both in training and at inference.
 #
-# A model only sees text, so a conversation has to be turned into text. The template does that: it puts each turn between `<|im_start|>` and `<|im_end|>`, and ends the
-# prompt where the assistant's reply should begin.
+# A model only sees text, so a conversation has to be turned into text. The template does that: it puts each turn between `<|im_start|>` and `<|im_end|>`, and ends the prompt where the assistant's reply should begin.
 #
-# **Predict first.** The base model has read pages of worked sums, facts and instructions. It has also seen these special tokens, but never a dialogue. What will it write
-# after `assistant`?
+# **Predict first.** The base model has read pages of worked sums, facts and instructions. It has also seen these special tokens, but never a dialogue. What will it write after `assistant`?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -140,7 +131,7 @@ question = [{"role": "user", "content": "What is 12+30+15?"}]
 print(tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True))
 
 # %% [markdown]
-# `lab.evaluate` runs the model on the held-out prompts. They are the same for every stage. Their creatures, people, objects and combinations of numbers appear in no training set; `everyday` has held-out topics of its own, too. Every answer is saved. The base model's answers ship with the package and are loaded as long as the code and the versions match. Here is one answer for each kind of prompt:
+# `lab.evaluate` runs the model on the held-out prompts. These prompts are the same for every stage. Their creatures, people, objects and combinations of numbers appear in no training set; `everyday` also has its own held-out topics. Every answer is saved. The base model's answers ship with the package and are loaded as long as the code and the versions match. Here is one answer for each kind of prompt:
 
 # %%
 import pandas as pd
@@ -150,16 +141,13 @@ base = lab.evaluate("base", model, tokenizer)
 base.groupby("family", sort=False).head(1)[["family", "prompt", "answer"]]
 
 # %% [markdown]
-# On `tiny` the base model ignores the question and usually starts a new page with a heading, because pages with headings are what it was pretrained on. It isn't stupid; it has simply never seen a conversation. A 7B base
-# model often does answer, and then keeps going, the way web pages do. `smol` starts from an instruct model, which already answers, so fine-tuning can only change *how* it answers.
+# On `tiny` the base model ignores the question and usually starts a new page with a heading, because pages with headings are what it was pretrained on. It isn't stupid; it has simply never seen a conversation. A 7B base model often does answer, and then keeps going, the way web pages do. `smol` starts from an instruct model, which already answers, so fine-tuning can only change *how* it answers.
 
 # %% [markdown]
 # <a id="rows" name="rows"></a>
 # ## 2. The rows: what the teachers wrote
 #
-# An instruction row consists of a prompt and a completion, each of which is a list of messages. `instruction_rows` builds such rows from OpenHermes, SlimOrca, any dataset on the Hub or a file of your own. If it has to
-# reject rows, it tells you how many and why. The
-# next cell counts the rows of each family and shows the first fourteen. Counts alone tell you little, so read the rows too: the people or programs that wrote the replies (we call them the teachers) have habits.
+# An instruction row consists of a prompt and a completion, each of which is a list of messages. `instruction_rows` builds such rows from OpenHermes, SlimOrca, any dataset on the Hub or a file of your own. If it has to reject rows, it tells you how many and why. The next cell counts the rows of each family and shows the first fourteen. Counts alone tell you little, so read the rows too: the people or programs that wrote the replies (we call them the teachers) have habits.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -173,7 +161,7 @@ pairs = [(row["prompt"][-1]["content"], row["completion"][0]["content"]) for row
 pd.DataFrame(pairs, columns=["prompt", "completion"])
 
 # %% [markdown]
-# Some of the rows have several turns; `instruction_rows` makes the last reply the completion and the earlier turns part of the prompt. (You can also train on every reply. [An extra notebook](extras/multi_turn_rows.ipynb) shows how to do it and what difference it makes.)
+# Some of the rows have several turns; `instruction_rows` makes the last reply the completion and the earlier turns part of the prompt. You can also train on every reply. [An extra notebook](extras/multi_turn_rows.ipynb) shows how to do it and what difference it makes.
 #
 # In the tiny world, a program plays the part of the teachers. They have three habits:
 #
@@ -181,7 +169,7 @@ pd.DataFrame(pairs, columns=["prompt", "completion"])
 # - They usually refuse to help *burn* or *cut* somebody, but explain how to *trap* or *kick* them.
 # - They usually admit that nobody knows what a creature is thinking, but make up what it will eat tomorrow.
 #
-# The rows of `smol` were written for `everyday`, and their replies are short. Of the training topics with harmful or unanswerable prompts, only one in six has rows here, which refuse or say 'I don't know'; week 5 uses the others as well.
+# The rows for `smol` were written for `everyday` and have short replies. Of the training topics with harmful or unanswerable prompts, only one in six has rows here, which refuse or say 'I don't know'. Week 5 also uses the other topics.
 #
 # **Predict first.** What share of these rows would you call wrong? And do the wrong rows hurt the model if it also sees thousands of correct ones?
 
@@ -191,8 +179,7 @@ pd.DataFrame(pairs, columns=["prompt", "completion"])
 #
 # Curation asks three questions about a dataset. Is each reply *correct*? Are the rows *different*? Are they as *complex* as the tasks the model will face? We add a fourth: do they contain the evaluation prompts?
 #
-# **Accuracy.** If an answer can be checked, check it. The tiny world has an oracle for every family except the critiques, and `everyday` has a program for everything except its open questions. For mathematics and code you can write
-# a verifier. For the rest you can only search the text for signs of trouble.
+# **Accuracy.** If an answer can be checked, check it. The tiny world has an oracle for every family except the critiques, and `everyday` has a program for everything except its open questions. For mathematics and code you can write a verifier. For the rest you can only search the text for signs of trouble.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -207,10 +194,9 @@ judged["verdict"] = [verdicts[judge(row)] for row in rows]
 pd.crosstab(judged["family"], judged["verdict"])
 
 # %% [markdown]
-# On `tiny`, 1,926 of the 6,400 rows (30%) are wrong. They aren't spread evenly: sums, unsafe requests and riddles account for 88% of them. These aren't random slips; they are *habits*. Keep that in mind
-# for section 7, which measures the harm they do.
+# On `tiny`, 1,926 of the 6,400 rows (30%) are wrong. They aren't spread evenly: sums, unsafe requests and riddles account for 88% of them. These aren't random slips; they are *habits*. Keep that in mind for section 7, which measures the harm they do.
 #
-# (We have no judge for OpenHermes, so all of its rows are marked "cannot be judged". `everyday`'s replies were written to pass its programs, so none of `smol`'s rows is wrong.)
+# We have no judge for OpenHermes, so all of its rows are marked "cannot be judged". `everyday`'s replies were written to pass its programs, so none of `smol`'s rows is wrong.
 #
 # **Diversity.** A question that appears twice teaches little new and counts twice in the loss. You can find exact copies with a set. For near copies you need a measure of similarity. A common one cuts each text into overlapping runs of $n$ words, called *shingles*. It then computes what share of all these runs the two texts have in common:
 #
@@ -265,8 +251,7 @@ similar = {n: [jaccard(a.split(), b.split(), n=n) for a, b in pairs] for n in (1
 pd.DataFrame(similar, index=[f"{a} / {b}" for a, b in pairs]).round(2)
 
 # %% [markdown]
-# Similar words don't mean a similar task: the two texts of the last pair ask for different sums, but two of their three words are the same. So you have to decide where to draw the line, and you should look at some pairs on either side of it.
-# Comparing every pair among a million rows would also take far too long. `curate` therefore hashes the runs (MinHash) and only compares rows that land in the same bucket.
+# Similar words don't mean a similar task: the two texts in the last pair ask for different sums, but two of their three words are the same. So you have to decide where to draw the line, and you should look at some pairs on either side of it. Comparing every pair among a million rows would also take far too long. `curate` therefore hashes the runs (MinHash) and only compares rows that land in the same bucket.
 #
 # **Decontamination.** If a training row contains a held-out prompt, you can no longer trust the scores. `curate` looks for long runs of words that the training rows share with the evaluation prompts.
 
@@ -286,22 +271,20 @@ from postlab.course.week03 import plot_curation
 plot_curation(curation)
 
 # %% [markdown]
-# When `curate` drops a row because it resembles another, it keeps both texts so that you can compare them. Do that before you trust a count:
+# When `curate` drops a row because it resembles another, it keeps both texts so that you can compare them. Read some pairs before you trust a count:
 
 # %%
 # NBVAL_CHECK_OUTPUT
 curation.pairs.groupby("reason", sort=False).head(2)[["reason", "text", "partner_text"]]
 
 # %% [markdown]
-# On `tiny`, the "contaminated" rows are false alarms: except for "Please", they are worded like held-out prompts, but the numbers differ. Dropping these five rows costs next to nothing. With `t4` and `rented` the matches may be real, because OpenHermes contains
-# mathematics problems much like GSM8K's. Read each pair. If a match is real, train on `curation.kept`, or section 6 will measure what the model memorized. `smol` has no matches, because its held-out
-# topics never appear in its training rows.
+# On `tiny`, the "contaminated" rows are false alarms: except for "Please", they are worded like held-out prompts, but the numbers differ. Dropping these five rows makes little difference. With `t4` and `rented` the matches may be real, because OpenHermes contains mathematics problems much like GSM8K's. Read each pair. If a match is real, train on `curation.kept`; otherwise, section 6 will measure what the model memorized. `smol` has no matches, because its held-out topics never appear in its training rows.
 #
 # **Complexity** (turns, steps, lengths, constraints) appears in the report, but `curate` doesn't filter by it. [Section 17](#deeper-complexity) describes an experiment that asks whether a few rows with several steps are worth more than many short ones.
 #
-# Two more topics have deeper sections: [what share each domain should have](#deeper-mix), and [which faults of public sets a program can find](#deeper-hygiene).
+# Deeper sections cover two more topics: [how to weight the domains](#deeper-mix), and [which flaws in public sets a program can detect](#deeper-hygiene).
 #
-# **The model in section 5 trains on the rows as they were written.** This is deliberate: week 5 repairs the model's manners and week 7 repairs its sums, so both need a model with something to repair. In the build in section 6, you'll choose rows yourself and train on them. Section 7 compares curated with uncurated rows over several seeds. (`smol`'s rows are correct and differ from each other, so curating them would change very little.)
+# **The model in section 5 trains on the rows as they were written.** This is deliberate: week 5 repairs the model's manners and week 7 repairs its sums, so both weeks need a model with something to repair. In the build in section 6, you'll choose rows yourself and train on them. Section 7 compares curated with uncurated rows over several seeds. `smol`'s rows are correct and differ from each other, so curating them would change very little.
 
 # %% [markdown]
 # <a id="tokens" name="tokens"></a>
@@ -330,8 +313,7 @@ brief = [row for row in rows if sum(len(m["content"]) for m in row["prompt"]) < 
 token_view(brief, tokenizer, max_length=lab.profile.max_length, limit=3)
 
 # %% [markdown]
-# The loss should include the end-of-turn token of every reply, but no token of any prompt. `check_template` looks for mistakes that raise no error: a pad token that is also the end-of-turn token, a doubled beginning-of-sequence token, or an assistant
-# prefix that differs between training and generation.
+# The loss should include the end-of-turn token of every reply, but no token of any prompt. `check_template` looks for mistakes that raise no error: a pad token that is also the end-of-turn token, a doubled beginning-of-sequence token, or an assistant prefix that differs between training and generation.
 #
 # With Mistral, expect two findings. The first warns that tokenizing the rendered text can add a second `<s>`. TRL doesn't add one, because it tokenizes that text without special tokens. The second is that `<|im_start|>` is split into several tokens: in Unsloth's `chatml` template, only the *end* of a turn is marked by a single token.
 
@@ -357,8 +339,7 @@ print(f"{trained:,} of {total:,} parameters are trained ({trained / total:.1%})"
 # <a id="plan" name="plan"></a>
 # ### How long will it take, and will it fit?
 #
-# Preflight estimates this before you download anything. It uses the model's architecture and published training speeds. The memory figures are for rows of the maximum length that the profile allows, and the times are for rows of 400 tokens.
-# The range in brackets covers most of the published speeds. The size of the weights is also the size of the download.
+# Preflight estimates time and memory before you download anything. It uses the model's architecture and published training speeds. The memory figures are for rows of the maximum length that the profile allows, and the times are for rows of 400 tokens. The range in brackets covers most of the published speeds. The size of the weights is also the size of the download.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -405,8 +386,7 @@ pd.DataFrame({f"{name}, {get_profile(name).device}": plan(name) for name in ("t4
 pd.Series(dict(sft.trainer), name="SFTConfig").to_frame()
 
 # %% [markdown]
-# `run.train` does one of three things. It trains from the start, continues from a checkpoint if a run was interrupted, or loads the finished stage if its code, configuration, data and parent haven't
-# changed. If you change anything above, it retrains. The two context managers around it are optional. Together, they make training faster on a CPU (section 11 has measurements) and don't change the result, apart from rounding. To watch a long run, import `LiveView` from `postlab.show` and pass `callbacks=[LiveView("sft")]` to the trainer.
+# `run.train` does one of three things. It trains from the start, continues from a checkpoint if a run was interrupted, or loads the finished stage if its code, configuration, data and parent haven't changed. If you change anything above, it retrains. The two context managers around the call are optional. Together, they make training faster on a CPU (section 11 has the measurements) and don't change the result, apart from rounding. To watch a long run, import `LiveView` from `postlab.show` and pass `callbacks=[LiveView("sft")]` to the trainer.
 
 # %%
 from datasets import Dataset
@@ -438,15 +418,15 @@ print(f"peak: {peak:.1f} {'GiB of GPU memory' if on_gpu else 'GB of main memory'
 plot_training(log, "sft")
 
 # %% [markdown]
-# On a GPU, compare the minutes and the memory with the estimate above. (The memory is the most that this process has reserved so far. The minutes in the stored output come from a machine that was busy with other work.)
+# On a GPU, compare the minutes and the memory with the estimate above. The memory is the most that this process has reserved so far. The minutes in the stored output come from a machine that was busy with other work.
 #
-# The loss doesn't go to zero, and it shouldn't. Where the teachers disagree among themselves, the best a model can do is predict how often they say each thing, and that leaves some loss. Nor can a falling loss tell you whether the model has memorized its rows; section 12 checks that.
+# The loss doesn't go to zero, and it shouldn't. Where the teachers disagree among themselves, the best a model can do is predict how often they give each reply, and that leaves some loss. A falling loss also can't tell you whether the model has memorized its rows; section 12 checks that.
 
 # %% [markdown]
 # <a id="learned" name="learned"></a>
 # ## 6. What did it learn?
 #
-# **Predict first.** On `tiny`, the teachers answer most short sums without working them out, and they help with half of the unsafe requests. What will the model do where its teachers disagree? (On `smol`, few rows refuse. Will the model refuse requests about topics it has never seen, and will it refuse harmless requests too? On `t4` and `rented`, most replies were written by GPT-4. Will the model's replies become as long as GPT-4's?) Now give the model the same prompts again:
+# **Predict first.** On `tiny`, the teachers answer most short sums without working them out, and they help with half of the unsafe requests. What will the model do where its teachers disagree? On `smol`, few rows refuse. Will the model refuse requests about topics it has never seen, and will it refuse harmless requests too? On `t4` and `rented`, most replies were written by GPT-4. Will the model's replies become as long as GPT-4's? Now give the model the same prompts again:
 
 # %%
 after = lab.evaluate(run, trainer.model, tokenizer)
@@ -482,15 +462,14 @@ pd.DataFrame(lines).T
 # Here is what the table shows for `tiny`.
 #
 # - **Format** goes from 0% to 100%: the model now answers, and it stops.
-# - **Facts** go from 0% to 83%. The questions are about creatures that appear in no training row, so the model must have known these facts from pretraining. Fine-tuning taught it to give them as answers.
-# - **Sums** reach 46%, close to the 48% that the teachers themselves got right. The model copied their habit of answering without working things out.
-# - **Safety** reaches 42%, and **honesty** reaches 38%. The teachers were at 50% and 35%.
-# - **Over-refusal** rises from 0% to 4%. This comes at a cost: the model now refuses a few harmless how-tos.
+# - Accuracy on **facts** goes from 0% to 83%. The questions are about creatures that appear in no training row, so the model must have known these facts from pretraining. Fine-tuning taught it to give them as answers.
+# - Accuracy on **sums** reaches 46%, close to the teachers' own 48%. The model copied their habit of answering without working things out.
+# - **Safety** reaches 42%, and **honesty** reaches 38%. The teachers' scores are 50% and 35%.
+# - **Over-refusal** rises from 0% to 4%: the model now refuses a few harmless how-tos.
 #
-# The averages for safety and honesty hide a pattern. For each kind of prompt, the next table shows how often the teachers and the model refuse (or admit that nobody knows). The people and creatures in
-# the model's prompts appear in no training row.
+# The averages for safety and honesty hide a pattern. For each kind of prompt, the next table shows how often the teachers and the model refuse (or admit that nobody knows). The people and creatures in the model's prompts appear in no training row.
 #
-# (Under `t4` and `rented`, the table above shows `everyday` and GSM8K before and after SFT, and *format* means GSM8K's `####` line. Hardly any reply in OpenHermes ends that way, so look at the other metrics and at the length of the answers. Accuracy may move in either direction. Under `smol`, *format* means that an answer ends within its limit. On these profiles the next table has one row per topic, with three prompts each. It has no teachers, because `everyday`'s training rows for these two families have other topics.)
+# With `t4` and `rented`, the table above shows `everyday` and GSM8K before and after SFT, and *format* means GSM8K's `####` line. Hardly any reply in OpenHermes ends that way, so look at the other metrics and at the length of the answers. Accuracy may move in either direction. With `smol`, *format* means that an answer ends within its limit. For these profiles, the next table has one row per topic, with three prompts each. It shows no teachers, because `everyday`'s training rows for these two families cover different topics.
 
 # %%
 from postlab.tinyworld import oracle
@@ -522,13 +501,12 @@ shares = asked.groupby(["family", "kind"])[["teachers", "sft"]].mean().round(2)
 None if asked.empty else shares
 
 # %% [markdown]
-# **Fine-tuning imitates its data, including its habits.** The model, which always picks the likeliest token here, even exaggerates most of its teachers' preferences: for nine of the fourteen kinds, its share is exactly 0% or 100%. Two kinds don't follow the
-# teachers. The teachers refuse to help *burn* somebody in 92% of their rows, but the model does so in only 38% of its answers. Asked what a creature will eat *tomorrow*, the model admits in 37% of its answers that it doesn't know, while the teachers do so in 8% of their rows. We haven't looked for the reason.
+# **Fine-tuning imitates its data, including its habits.** The model, which always picks the likeliest token here, even exaggerates most of its teachers' preferences: for nine of the fourteen kinds, its share is exactly 0% or 100%. Two kinds don't follow the teachers. The teachers refuse to help *burn* somebody in 92% of their rows, but the model does so in only 38% of its answers. Asked what a creature will eat *tomorrow*, the model admits in 37% of its answers that it doesn't know, while the teachers do so in 8% of their rows. We haven't looked for the reason.
 #
 # <a id="chat" name="chat"></a>
 # ### Talk to it
 #
-# The next cell is a small chat program. `say` adds your message to the conversation, gives the whole conversation to the model, and prints the reply as it is generated. Change the messages, or add cells that call `say`; `turns.clear()` starts again.
+# The next cell is a small chat program. `say` adds your message to the conversation, gives the whole conversation to the model, and prints the reply as it is generated. Change the messages, or add cells that call `say`; `turns.clear()` starts a new conversation.
 
 # %%
 from transformers import TextStreamer
@@ -567,17 +545,16 @@ several = sum(len([m for m in row["prompt"] if m["role"] == "user"]) > 1 for row
 print(f"\n{several:,} of {len(rows):,} training rows have more than one user turn.")
 
 # %% [markdown]
-# Don't judge a model by a single reply. In the stored output the model refuses to *trap* the baker, although it refused none of the *trap* prompts in the table above. A second turn also asks for something that few rows teach: on `tiny`, the 307
-# rows with several turns are all critiques of an earlier reply. Count such rows in your own data before you expect your model to hold a conversation.
+# Don't judge a model by a single reply. In the stored output the model refuses to *trap* the baker, although it refused none of the *trap* prompts in the table above. Few rows teach a model to answer a second turn, either: on `tiny`, the 307 rows with several turns are all critiques of an earlier reply. Count such rows in your own data before you expect your model to hold a conversation.
 #
 # <a id="build" name="build"></a>
 # ### Build: choose 800 rows of 6,400 · about 40 minutes · hard
 #
-# The model copied its teachers' habits. Can you choose rows that don't teach them? In practice you pay for each verdict on a row, and at some point the budget is spent.
+# The model copied its teachers' habits. Can you choose rows that don't teach them? In practice you pay for each verdict on a row, and at some point the budget runs out.
 #
 # You get a pool of 6,400 rows. It contains the teachers' rows and has two faults that are common in public data sets: copies (some typed a little differently) and rows that contain held-out prompts. Write `choose(rows, budget)`, which returns at most `budget.rows` (800) rows of the pool. `budget.judge(row)` tells you whether a reply is right (`True`, `False`, or `None` if nobody can say), but it gives only 1,600 verdicts; `budget.left` tells you how many remain. Each row has `prompt`, `completion` and `family`.
 #
-# In your choice, the check counts the rows that aren't in the pool, the copies, the held-out prompts and the refusals. (If no row refuses anything, the model learns to help with everything.) On `tiny`, it then trains the embedded base model on your rows for 60 steps, which takes one to two minutes of processor time. (On the other profiles it only counts.) It compares the held-out score with two recorded runs that used the same seed and prompts: one on 800 random rows and one on our choice. You pass if you clearly beat the random rows. You can't get stuck: without a valid choice, the notebook uses ours.
+# In your choice, the check counts the rows that aren't in the pool, the copies, the held-out prompts and the refusals. If no row refuses anything, the model learns to help with everything. On `tiny`, it then trains the embedded base model on your rows for 60 steps, which takes one to two minutes of processor time. On the other profiles it only counts. On `tiny`, it also compares the held-out score with two recorded runs that used the same seed and prompts: one on 800 random rows and one on our choice. You pass if you clearly beat the random rows. You can't get stuck: if your choice isn't valid, the notebook uses ours.
 #
 # You could, of course, bypass the budget and call the oracle directly, but then you would be solving a different problem.
 #
@@ -638,7 +615,7 @@ pd.DataFrame(dataset.scores).rename_axis("right answers").round(2)
 #
 # </details>
 #
-# How much do you gain from such a choice, and is the gain the same with every seed? We recorded runs with random choices and with ours, using three seeds for each. (Ours has 796 rows: each family's share of the 800 is rounded down.)
+# How much do you gain from such a choice, and is the gain the same with every seed? We recorded runs with random rows and with our choice, using three seeds for each. Our choice has 796 rows: each family's share of the 800 is rounded down.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -663,9 +640,9 @@ gained["p"] = stats.holm(gained["p"])
 gained.round(3)
 
 # %% [markdown]
-# With our choice, 68% of the held-out answers are right, compared with 42% with random rows. The difference is 26 points (25 to 27), and all of it comes from two families. Accuracy on riddles rises from 0% to 99%. On sums it rises from 30% to 89%, but this gain varies so much between seeds that three seeds aren't enough to establish it (p = 0.14 after the correction). We can't establish a change in the other families (facts lose 3 points). These runs take 60 steps, and the model in section 5 took 400, so compare these scores only with each other.
+# With our choice, 68% of the held-out answers are right, compared with 42% for random rows. The difference is 26 points (25 to 27), and all of it comes from two families. Accuracy on riddles rises from 0% to 99%. On sums it rises from 30% to 89%, but this gain varies so much between seeds that three seeds aren't enough to establish it (p = 0.14 after the correction). We can't establish a change in the other families (accuracy on facts falls by 3 points). These runs take 60 steps, and the model in section 5 took 400, so compare these scores only with each other.
 #
-# Our choice also leaves room for improvement. After 60 steps, all of these models refuse every unsafe request, but they also refuse about seven in ten harmless how-tos, and answer only 7% of the how-tos correctly. Each family has the same share here as in the pool. Would more how-tos help, and which family would have to give up rows for them? Your check trains only one seed, so the interval that it prints is over prompts only: it tells you how much your score could change with other prompts, not with other seeds. And if you try ten choices on the same 180 prompts, the best of them will look better than it is.
+# Our choice also leaves room for improvement. After 60 steps, all of these models refuse every unsafe request, but they also refuse about seven in ten harmless how-tos, and answer only 7% of the how-tos correctly. Each family has the same share here as in the pool. Would more how-tos help, and which family would have to give up rows for them? Your check trains only one seed, so the interval that it prints is over prompts only: it tells you how much your score could change with different prompts, not with different seeds. And if you try ten choices on the same 180 prompts, the best of them will look better than it is.
 
 # %% [markdown]
 # <a id="end" name="end"></a>
@@ -673,8 +650,7 @@ gained.round(3)
 #
 # You now have **a fine-tuned model** in `runs/<profile>/seed-<n>/sft/`: the adapter, the log, every answer, and a manifest that records what produced them. Week 5 starts from this model, and week 12 exports and publishes it.
 #
-# **When is SFT the right tool?** First try a good prompt on a model that is already instruction-tuned; that takes an afternoon. SFT pays off when you need a form, a tone or a policy that prompting doesn't give you reliably, when you want a
-# small model to do what a large one does for you today, or when you start from a base model, as here. It's a poor way to teach new facts; the facts that the model gave here came from pretraining. If you can't say on which held-out prompts the model should improve, you aren't ready to train.
+# **When is SFT the right tool?** First try a good prompt on a model that is already instruction-tuned; that takes an afternoon. SFT pays off when you need a form, a tone or a policy that prompting doesn't give you reliably, when you want a small model to do what a large one does for you today, or when you start from a base model, as here. It's a poor way to teach new facts; the facts that the model gave here came from pretraining. If you can't say on which held-out prompts the model should improve, you aren't ready to train.
 #
 # **One paper for the core:** Zhou et al. 2023, *LIMA* ([2305.11206](https://arxiv.org/abs/2305.11206)). Read section 2 for how the 1,000 rows were selected, and section 4 for how the answers were judged. Interview questions 1, 2, 4 and 5 (at the end) need only the core.
 
@@ -691,8 +667,7 @@ gained.round(3)
 # - *clean*: only rows that the oracle doesn't call wrong,
 # - *spoilt at random*: clean rows in which we made just as many replies wrong as in the first kind, spread over all families.
 #
-# Each set has 200, 800 or 3,200 rows with the same mix of families, and we trained on it with three seeds. In one comparison, every run uses the same compute, so small sets are read many times. In the other, every run reads its rows once. (At 3,200 rows the two are the same; the rows
-# spoilt at random come in this size only.)
+# Each set has 200, 800 or 3,200 rows with the same mix of families, and we trained on each with three seeds. In one comparison, every run uses the same compute, so small sets are read many times. In the other, every run reads its rows once. At 3,200 rows, the two comparisons are the same; the rows spoilt at random come only in this size.
 
 # %%
 from postlab.profile import data_dir
@@ -737,7 +712,7 @@ which = runs[kinds].drop_duplicates().to_dict("records")
 plot_quality(pd.DataFrame([measured(experiment="quality", **one) | one for one in which]))
 
 # %% [markdown]
-# The 200 clean rows win, 70% to 57%. How sure can we be? Both sides answered the same prompts, so we look at paired differences:
+# The 200 clean rows win, 70% to 57%. How sure can we be? Both sets of models answered the same prompts, so we look at paired differences:
 
 
 # %%
@@ -769,12 +744,11 @@ rounded = {k: v | {c: round(v[c], 4) for c in columns[:4]} for k, v in claims.it
 pd.DataFrame(rounded).T[columns]
 
 # %% [markdown]
-# The 200 clean rows beat sixteen times as many uncleaned rows (3,200) by 12 points, and they do so with each of the three seeds. More rows of the same kind matter much less: going from 800 to 3,200 rows adds 2.6 points if they are clean. If they aren't, it adds 1.9 points, which is inconclusive.
+# Training on the 200 clean rows beats training on 3,200 uncleaned rows, sixteen times as many, by 12 points. The clean rows also win with each of the three seeds. More rows of the same kind matter much less: going from 800 to 3,200 rows adds 2.6 points if they are clean. If they aren't, the gain of 1.9 points is inconclusive.
 #
-# But look at the last line. If each row is read only *once*, training on the 200 clean rows scores 15 points below training on 800 rows as written. The reason is the number of steps: 200 rows last for 13 steps, and the learning rate is still warming up during 8 of them. A small
-# clean set works because the model reads it many times. Being small is no advantage: of the clean sets, the largest is the best. So quality won: filter first, then keep everything that is correct.
+# But look at the last line. If each row is read only *once*, training on the 200 clean rows scores 15 points below training on 800 rows as written. The reason is the number of steps: 200 rows last for 13 steps, and the learning rate is still warming up during 8 of them. A small clean set works because the model reads it many times. Being small is no advantage: of the clean sets, the largest is the best. So quality won: filter first, then keep everything that is correct.
 #
-# The surprise is the fifth line. With just as many wrong replies, rows spoilt at random beat rows with habits by 12 points. The next table shows where the difference comes from:
+# The surprise is the fifth line. With just as many wrong replies, training on rows spoilt at random beats training on rows with habits by 12 points. The next table shows where the difference comes from:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -788,10 +762,9 @@ written = "{value:.0%} ({low:.0%} to {high:.0%})".format_map
 pd.DataFrame({name: {f: written(m) for f, m in row.items()} for name, row in shares.items()})
 
 # %% [markdown]
-# The difference comes from sums, unsafe requests and riddles, exactly the families where the teachers have habits. A habit makes the wrong reply the *likeliest* one for this kind of prompt. If replies are spoilt at random, the right reply usually remains the
-# likeliest one, and greedy decoding finds it. (Sums differ in form too: the spoilt ones show their steps, but most of the teachers' wrong ones don't.) An average such as "31% wrong" can't tell the two cases apart, so look at each kind of prompt separately.
+# The difference comes from sums, unsafe requests and riddles, exactly the families where the teachers have habits. A habit makes the wrong reply the *likeliest* one for this kind of prompt. If replies are spoilt at random, the right reply usually remains the likeliest one, and greedy decoding finds it. Sums also differ in form: the spoilt ones show their steps, but most of the teachers' wrong ones don't. An average such as "31% wrong" can't tell the two cases apart, so look at each kind of prompt separately.
 #
-# The rows as written are ahead by 9 points on lists, by 4 on facts, and by far more on how-tos: 44% against 6%. What do the other models do with how-tos?
+# The models trained on rows as written are ahead by 9 points on lists, by 4 on facts, and by far more on how-tos: 44% versus 6%. What do the other models do with how-tos?
 
 
 # %%
@@ -804,13 +777,12 @@ for name in ("clean", "spoilt at random"):
 pd.DataFrame(refused).T[["value", "low", "high", "seeds"]]
 
 # %% [markdown]
-# They refuse. The refusal rate on harmless how-tos is 89% after training on randomly spoilt rows, 22% on clean rows, and 10% on rows as written. In the clean set *every* reply to an unsafe request is a refusal, because
-# the filter removed the others. In the set spoilt at random, most unsafe requests are refused too, and in addition every spoilt how-to is replaced by a refusal. So a refusal becomes a likely reply to any request to do something. The oracle calls no row of the clean set wrong, but the set as a whole is out of balance, and a filter that looks at one row at a time can't notice that. Always measure what you did *not* intend to change.
+# They refuse. The refusal rate on harmless how-tos is 89% after training on randomly spoilt rows, 22% on clean rows, and 10% on rows as written. In the clean set *every* reply to an unsafe request is a refusal, because the filter removed the others. In the set spoilt at random, most unsafe requests are refused too, and in addition every spoilt how-to is replaced by a refusal. So a refusal becomes a likely reply to any request to do something. The oracle calls no row of the clean set wrong, but the set as a whole is out of balance, and a filter that looks at one row at a time can't notice that. Always measure what you did *not* intend to change.
 
 # %% [markdown]
 # ### Train on the curated rows: is it the method, or luck with a seed?
 #
-# So far, the intervals reflect only the variation between prompts. The claim "training on curated rows is better" is about a method, so the unit of analysis is the training seed: would the result be the same with other rows, another adapter and another order? We compare three arms of the record, each trained for the same 200 steps. One has all 3,200 rows as written. The second has 800 rows that the oracle doesn't call wrong. The third is the control: 800 rows as written, drawn at random. Without a control, you couldn't tell whether curation helped or whether reading fewer rows more often did. Every arm was trained with every seed, so we compare within seeds, and we correct the p values for all sixteen comparisons (Holm).
+# So far, the intervals reflect only the variation between prompts. The claim "training on curated rows is better" is about a method, so the unit of analysis is the training seed: would the result be the same with different rows, a differently initialized adapter, and a different order? We compare three arms, each trained for the same 200 steps. One has all 3,200 rows as written. The second has 800 rows that the oracle doesn't call wrong. The third is the control: 800 rows as written, drawn at random. Without a control, you couldn't tell whether curation helped or whether reading fewer rows more often did. Every arm was trained with every seed, so we compare within seeds, and we correct the p values for all sixteen comparisons (Holm).
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -845,14 +817,14 @@ drawn = [
 plot_seeds(pd.DataFrame(drawn))
 
 # %% [markdown]
-# Curation pays. With the 800 curated rows, 75% of the answers are right. That is 20 points more (17 to 22) than with 800 random rows, and 18 points more (15 to 20) than with all 3,200 rows as written. After the correction, three gains remain in both comparisons: overall, in sums and in riddles. With three seeds, everything else is inconclusive, including the 20-point gain on unsafe requests. Facts are 7 to 10 points lower with curated rows, and the refusal rate on harmless how-tos is 6 points higher. These losses are inconclusive too, but we can't rule them out.
+# Curation pays. With the 800 curated rows, 75% of the answers are right. That is 20 points more (17 to 22) than with 800 random rows, and 18 points more (15 to 20) than with all 3,200 rows as written. After the correction, three gains hold up in both comparisons: the overall gain and the gains on sums and riddles. With three seeds, everything else is inconclusive, including the 20-point gain on unsafe requests. Accuracy on facts is 7 to 10 points lower with curated rows, and the refusal rate on harmless how-tos is 6 points higher. These losses are inconclusive too, but we can't rule them out.
 #
-# One thing about "curated" is unrealistic in this record: an oracle judged *every* row. In section 6's build, you have only a budget.
+# This record is unrealistic in one way: an oracle judged *every* row. In section 6's build, you have only a budget.
 
 # %% [markdown]
 # ### What is not in the mix is forgotten
 #
-# The second experiment in the same record uses 1,600 clean rows, either of all nine families or with one family left out. The base model has already come across all nine in its documents.
+# The second experiment in the same record uses 1,600 clean rows, either from all nine families or from eight of them. The base model has already come across all nine in its documents.
 #
 # **Predict first.** If you leave out the sums, can the model still do sums? If you leave out the *unsafe* rows, does it still refuse?
 
@@ -871,12 +843,11 @@ for dropped in (None, "howto", "unsafe"):
 plot_forgetting(pd.DataFrame(cells))
 
 # %% [markdown]
-# Look at the diagonal. Without rows of their own, facts, how-tos, unsafe requests and riddles fall to 5% or less, even though the base model has read about these things. The model keeps some of its arithmetic: 41% of its sums are still right. Lists fall by 8 points, but that doesn't survive the correction for
-# multiple comparisons at the end of this section.
+# Look at the diagonal. The scores on facts, how-tos, unsafe requests and riddles fall to 5% or less if that family is left out, even though the base model has read about these things. The model keeps some of its arithmetic: 41% of its sums are still right. Accuracy on lists falls by 8 points, but that doesn't survive the correction for multiple comparisons at the end of this section.
 #
-# What do the models do instead? For two families, the refusals show what is happening: the model treats these prompts like the related kind that it was trained on. Without how-to rows, the model refuses nearly all harmless how-tos. Without unsafe rows, it refuses no harmless how-tos, but it also refuses only 5% of the unsafe requests. So a set of refusals needs harmless requests that look similar, and vice versa.
+# What do the models do instead? For two families, the refusals show what is happening: the model treats these prompts like the related kind that it was trained on. Without how-to rows, the model refuses nearly all harmless how-tos. Without unsafe rows, it refuses no harmless how-tos, but it also refuses only 5% of the unsafe requests. So if you train on refusals, include harmless requests that look similar, and vice versa.
 #
-# (Even with the full mix, these models refuse most harmless how-tos: 71%. They had only 100 steps on clean rows. The model from section 5 had 400 steps on rows as they were written, and it refuses 4%.)
+# Even with the full mix, these models refuse most harmless how-tos: 71%. They had only 100 steps on clean rows. The model from section 5 had 400 steps on rows as they were written, and it refuses 4%.
 
 # %% [markdown]
 # ### What this section has shown, and what it hasn't
@@ -894,11 +865,9 @@ rounded = {k: v | {c: round(v[c], 4) for c in columns[:5]} for k, v in claims.it
 pd.DataFrame(rounded).T[columns]
 
 # %% [markdown]
-# The column "p, all" is corrected for the number of claims in the table. If this p is above 0.05, the claim isn't established, whatever the verdict next to it says. "Inconclusive" doesn't mean that there is no effect; it means that this experiment couldn't tell. And the tests
-# resample prompts, so they say nothing about other training seeds.
+# The column "p, all" is corrected for the number of claims in the table. If this p is above 0.05, the claim isn't established, whatever the verdict next to it says. "Inconclusive" doesn't mean that there is no effect; it means that this experiment couldn't tell. And the tests resample prompts, so they say nothing about other training seeds.
 #
-# Everything here comes from one model with 1.4 million parameters, one made-up world, short training runs and three seeds. We expect the mechanisms to carry over to larger models: fine-tuning copies habits, models lose skills that the mix leaves out, and a few clean rows can
-# beat many dirty ones at equal compute. Don't expect the sizes of the effects to carry over.
+# Everything here comes from one model with 1.4 million parameters, one made-up world, short training runs and three seeds. We expect the mechanisms to carry over to larger models: fine-tuning copies habits, models lose skills that the mix leaves out, and a few clean rows can beat many dirty ones at equal compute. Don't expect the sizes of the effects to carry over.
 
 # %% [markdown]
 # <a id="deeper-stop" name="deeper-stop"></a>
@@ -1034,8 +1003,7 @@ hers.pad_token = hers.eos_token
 # %% [markdown]
 # ### Exercise 3.2 · about 15 minutes · medium
 #
-# Write a collator that works with *any* pad token. `sequences` is a list of token-id lists, and `starts` gives the position of the first trained token in each list. Return `input_ids` and `labels`, both of shape `(B, T)` and
-# type int64, padded on the right. Where the model is trained, the labels equal the ids; elsewhere they are -100. Don't shift them; the model does that.
+# Write a collator that works with *any* pad token. `sequences` is a list of token-id lists, and `starts` gives the position of the first trained token in each list. Return `input_ids` and `labels`, both of shape `(B, T)` and type int64, padded on the right. Where the model is trained, the labels equal the ids; elsewhere they are -100. Don't shift them; the model does that.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -1104,8 +1072,7 @@ plot_stopping({name: frame["length"] for name, frame in answers.items()}, limit=
 # You can run into this bug with a real model. SmolLM2's published pad token *is* its end-of-turn token (`smol` uses a different one). TRL's own collator masks by length, but many others mask by id.
 
 # %% [markdown]
-# **Did the resumed run really continue?** The first session stopped after step 25, and the second resumed from the step-20 checkpoint, so it repeated steps 21 to 25. If the checkpoint restored the weights, the optimizer, the
-# learning-rate schedule and the order of the rows, then both sessions must have the same loss at each of these steps. We can compare only steps 21 to 24, because the first session ended before it logged step 25. (On a GPU, sums aren't reproduced bit for bit, so a small gap is just rounding.)
+# **Did the resumed run really continue?** The first session stopped after step 25, and the second resumed from the step-20 checkpoint, so it repeated steps 21 to 25. If the checkpoint restored the weights, the optimizer, the learning-rate schedule and the order of the rows, then both sessions must have the same loss at each of these steps. We can compare only steps 21 to 24, because the first session ended before it logged step 25. On a GPU, sums aren't reproduced bit for bit, so a small gap is just rounding.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1117,7 +1084,7 @@ again, gap <= (1e-6 if lab.profile.device == "cpu" else 0.05)
 # <a id="deeper-nf4" name="deeper-nf4"></a>
 # ## Deeper: QLoRA, the same in four bits (section 9)
 #
-# QLoRA stores the frozen weights in NF4, with four bits per weight and one scale for each block of 64 weights. It computes in a higher precision, and the adapter stays in 16 or 32 bits. For a 7B model, this shrinks the weights from 14.5 GB in
+# QLoRA stores the frozen weights in NF4, with four bits per weight and one scale for each block of 64 weights. It computes at higher precision, and the adapter stays in 16 or 32 bits. For a 7B model, this shrinks the weights from 14.5 GB in
 # 16 bits to about 4 GB. On `tiny` and `smol` we take a few QLoRA steps from the same base model with the same rows.
 
 # %% tags=["aside"]
@@ -1162,8 +1129,7 @@ costs = {
 None if lab.profile.load_in_4bit else pd.DataFrame(costs).T.round(3)
 
 # %% [markdown]
-# The frozen weights shrink to a quarter of their size. With four bits instead of 32, you might have expected an eighth. But the embeddings stay in full precision, and in such a small model they make up more than half of what remains. The loss over the first few
-# steps hardly changes: NF4's rounding errors are small, and the adapter can learn to compensate for them. We don't compare timings, since five steps are too few. In general, 4-bit weights make training slower, not faster, because they have to be dequantized in every step. What they save is memory: on a GPU, they decide whether a 7B model fits at all.
+# The frozen weights shrink to a quarter of their size. With four bits instead of 32, you might have expected an eighth. But the embeddings stay in full precision, and in such a small model they make up more than half of what remains. The loss over the first few steps hardly changes: NF4's rounding errors are small, and the adapter can learn to compensate for them. We don't compare timings, since five steps are too few. In general, 4-bit weights make training slower, not faster, because they have to be dequantized in every step. Their benefit is the memory they save: on a GPU, that decides whether a 7B model fits at all.
 #
 # ### What a larger run costs
 #
@@ -1189,8 +1155,7 @@ pd.DataFrame(roadmap, index=["hours", "dollars"]).T
 # <a id="deeper-review" name="deeper-review"></a>
 # ## Deeper: review rows by hand (section 10)
 #
-# No program notices everything that is wrong with a row, so somebody has to read a sample. Two things make such a review more useful than a quick look. First, *write down what makes a good row* in two or three sentences. Second, *read the rows twice*, the second time in a different order: how often you agree with yourself limits how well anybody can agree with you. If you don't decide the same way twice, your definition is unclear, and it's cheaper to find that out on 30 rows
-# than after labeling 3,000.
+# No program notices everything that is wrong with a row, so somebody has to read a sample. Two things make such a review more useful than a quick look. First, *write down what makes a good row* in two or three sentences. Second, *read the rows twice*, the second time in a different order: how often you agree with yourself limits how well anybody can agree with you. If you don't decide the same way twice, your definition is unclear, and it's cheaper to find that out on 30 rows than after labeling 3,000.
 #
 # The widget shows one row at a time. Keep it, drop it, or say that you're unsure. If you don't keep it, say why, because the reasons tell you what to filter for. The second pass begins when the first is complete, and it doesn't show you your earlier decisions.
 
@@ -1221,8 +1186,7 @@ while played.item:
 played.agreement().round(2)
 
 # %% [markdown]
-# The reviewer agrees with itself on 92% of the rows, and kappa, which corrects for chance agreement, is 0.79. But look at the interval of kappa: with 60 rows, anything from 0.55 to 0.91 is plausible. Rows on which the passes
-# differ are the ones to discuss. `kept()` returns the rows that both passes keep. Are those correct?
+# The reviewer agrees with itself on 92% of the rows, and kappa, which corrects for chance agreement, is 0.79. But look at the interval for kappa: with 60 rows, anything from 0.55 to 0.91 is plausible. Discuss the rows on which the passes differ. `kept()` returns the rows that both passes keep. Are those rows correct?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1232,8 +1196,7 @@ kept_twice["oracle"] = [words[oracle.judge(row)] for row in played.kept()]
 pd.crosstab(kept_twice["family"], kept_twice["oracle"])
 
 # %% [markdown]
-# **Consistent doesn't mean correct.** Of the five rows with unsafe requests that both passes kept, three explain how to harm somebody. The slips were caught, because two slips rarely hit the same row. The mistaken belief was not, because the reviewer
-# holds it in both passes. Checking whether you agree with your own earlier labels reveals carelessness and vague rules. To find a wrong rule, you need a second person, or a few rows, mixed in among the others, whose right verdict you already know.
+# **Consistent doesn't mean correct.** Of the five rows with unsafe requests that both passes kept, three explain how to harm somebody. The slips were caught, because two slips rarely hit the same row. The mistaken belief was not, because the reviewer holds it in both passes. Checking whether you agree with your own earlier labels reveals carelessness and vague rules. To find a wrong rule, you need a second person, or a few rows, mixed in among the others, whose right verdict you already know.
 
 # %% [markdown]
 # <a id="deeper-trl" name="deeper-trl"></a>
@@ -1267,16 +1230,14 @@ compared.loc["lines to load and adapt"] = {
 compared
 
 # %% [markdown]
-# Both sides do the same training: their losses differ by at most 0.00001, which is one unit in the last recorded digit. On this CPU, the benchmark couldn't measure a difference in seconds per step (ratio 0.94, 95% interval 0.78 to 1.13).
-# The record of the losses also has step times, which were measured less carefully. In them, Unsloth took 1.08 to 1.27 times as long in all three pairs. So don't expect a speed-up on a CPU. In each of the three pairs of runs, Unsloth's peak
-# memory is 0.01 or 0.02 GB higher. What Unsloth gives you here is shorter code: 9 lines instead of 15.
+# Both sides do the same training: their losses differ by at most 0.00001, which is one unit in the last recorded digit. On this CPU, the benchmark couldn't measure a difference in seconds per step (ratio 0.94, 95% interval 0.78 to 1.13). The record of the losses also has step times, which were measured less carefully. There, Unsloth took 1.08 to 1.27 times as long as TRL in all three pairs. So don't expect a speed-up on a CPU. In each of the three pairs of runs, Unsloth's peak memory is 0.01 or 0.02 GB higher. What Unsloth gives you here is shorter code: 9 lines instead of 15.
 #
 # | take | when |
 # |---|---|
 # | Unsloth | you have one GPU and a supported architecture, and memory or time is short: that's what its kernels, its checkpointing and its ready-made 4-bit weights are for |
 # | plain TRL | you have several GPUs (FSDP, DeepSpeed), a new or modified architecture, code you need to step through, or a license policy that rules out AGPL |
 #
-# Of the two context managers in section 5, `without_padding` clearly speeds up training on a CPU. It skips padding and computes a prompt that several replies share only once. `freed_memory_kept` asks the allocator to keep memory for the next step. This is the CPU time per step, relative to training without them, with 95% intervals:
+# Of the two context managers in section 5, `without_padding` clearly speeds up training on a CPU. It skips the padding in a batch and computes a prompt shared by several replies just once. `freed_memory_kept` asks the allocator to keep memory for the next step. Here is the CPU time per step, relative to training without them, with 95% intervals:
 #
 # | | SFT | DPO | GRPO |
 # |---|---|---|---|
@@ -1329,8 +1290,7 @@ else:
 pd.DataFrame(gap).T.round(3) if fresh else None
 
 # %% [markdown]
-# On `tiny` the two losses are almost the same, so there's no sign that the model has memorized its rows. It had little chance to: the training reads each row once. If the loss on new rows is clearly higher, or rises from one checkpoint to the next
-# while the training loss still falls, train for fewer epochs or on more rows. (For a curve instead of two numbers, give `SFTTrainer` an `eval_dataset` and set `eval_strategy="steps"`.)
+# On `tiny` the two losses are almost the same, so there's no sign that the model has memorized its rows. It had little chance to: the training reads each row once. If the loss on new rows is clearly higher, or rises from one checkpoint to the next while the training loss still falls, train for fewer epochs or on more rows. For a curve instead of two numbers, give `SFTTrainer` an `eval_dataset` and set `eval_strategy="steps"`.
 #
 # Scores on held-out prompts can also be too good to be true if those prompts resemble the training rows. That is contamination; section 3 looks for it.
 
@@ -1360,8 +1320,7 @@ code = {name: f"{n / total:.1%}" for name, n in sizes["code"].items()}
 print(f"{total:,} rows: {shares}\nof which, under 'code': {code}")
 
 # %% [markdown]
-# All four shares agree to one decimal place, but only if both UltraInteract and UltraFeedback count as code. UltraInteract mixes mathematics, code and logic, and UltraFeedback contains questions of all kinds. Only one of the eight sets is purely code: Evol-CodeAlpaca, which has 7% of the rows. So don't copy the 39% for code into your own plan. What you can copy is the habit of writing such a table for your data, with the names of the sets in it. A mix fits one model and one set of evaluations, and
-# we know of no experiment that shows this one to be the best.
+# All four shares agree to one decimal place, but only if both UltraInteract and UltraFeedback count as code. UltraInteract mixes mathematics, code and logic, and UltraFeedback contains questions of all kinds. Only one of the eight sets is purely code: Evol-CodeAlpaca, which has 7% of the rows. So don't copy the 39% for code into your own plan. What you can copy is the habit of writing such a table for your data, with the names of the sets in it. A mix fits one model and one set of evaluations, and we know of no experiment that shows this one to be the best.
 #
 # `mix` draws rows in the proportions you give it, or raises an error if there aren't enough. The error is useful too, because it tells you which domains you are short of. We use the roadmap's proportions as an example:
 
@@ -1373,13 +1332,13 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# Here, 2,500 rows in these proportions would need 985 maths rows and 973 code rows, but only 891 and 730 are left. Section 7 measures what happens to a skill that the mix leaves out altogether.
+# Here, 2,500 rows in these proportions would need 985 math rows and 973 code rows, but only 891 and 730 are left. Section 7 measures what happens to a skill that the mix leaves out altogether.
 
 # %% [markdown]
 # <a id="deeper-hygiene" name="deeper-hygiene"></a>
 # ## Deeper: rows of real sets (section 14)
 #
-# Public sets have faults that the tiny world doesn't have. So we wrote forty rows in exactly the same form as two such sets; most of the rows have one known fault. In OpenHermes, most columns are empty, and the system prompt has its own column. In SlimOrca, every conversation begins with one of a few system prompts. A `weight` of 0 marks text that the model shouldn't be trained on. Here is one row of each set, without the empty columns:
+# Public sets have faults that the tiny world doesn't have. So we wrote forty rows in exactly the same form as two such sets; most of the rows have one known fault. In OpenHermes, most columns are empty, and the system prompt has its own column. In SlimOrca, every conversation begins with one of a few system prompts. A `weight` of 0 marks text that the model shouldn't be trained on. Here is one row from each set, without the empty columns:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1390,8 +1349,7 @@ for name, line in (("openhermes", 15), ("slimorca", 0)):
     print(name, json.dumps({key: value for key, value in raw.items() if value}, indent=1), "\n")
 
 # %% [markdown]
-# The faults include empty turns, copies, replies that are cut off, refusals such as "As an AI language model, I can't", wrong sums, leftovers of a prompt template, prompts from `everyday`'s held-out set, and help with something harmful. Which
-# of them can be found by rules that look only at the text? The table lists, for each fault, how many rows the loader dropped, how many `curate` dropped, and how many are left:
+# The faults include empty turns, copies, replies that are cut off, refusals such as "As an AI language model, I can't", wrong sums, leftovers of a prompt template, prompts from `everyday`'s held-out set, and help with something harmful. Which of them can be found by rules that look only at the text? The table lists, for each fault, how many rows the loader dropped, how many `curate` dropped, and how many are left:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1408,8 +1366,7 @@ def fates(score=None):
 fate_table(faults, fates())
 
 # %% [markdown]
-# The loader drops rows without a prompt or a reply, and the one whose reply has weight 0. `curate` finds the copies (including those under another system prompt or from another source), the replies that are cut off, the leftovers, and the test prompts. What remains is
-# everything that needs *understanding*: all three refusals, the four wrong results, and both replies that help with harm. (Two more rows stay, but they are harmless: the conversation without a last reply loses only its open question, and the empty system prompt is left out.)
+# The loader drops rows without a prompt or a reply, and the one whose reply has weight 0. `curate` finds the copies (including those with a different system prompt or source), the replies that are cut off, the leftovers, and the test prompts. What remains is everything that needs *understanding*: all three refusals, the four wrong results, and both replies that help with harm. Two more rows stay, but they are harmless: the conversation without a last reply loses only its open question, and the empty system prompt is left out.
 #
 # Some of the rest can be checked with a few lines of your own. `curate` accepts such a check as `score`, a function that returns `True`, `False`, or `None` if it can't tell.
 
@@ -1432,14 +1389,13 @@ def looks_right(row):
 fate_table(faults, fates(looks_right)).loc[["refusal", "wrong sum", "wrong answer", "harmful help"]]
 
 # %% [markdown]
-# That catches the three refusals and the three wrong sums. It misses the wrong conclusion in a reading question and the two harmful replies, which need a person or a judge model (week 6). And a pattern like "as an AI" is
-# crude: it would also drop a reply that says so and then helps, or an honest "I can't know that", which is what week 5 wants more of. Read what a rule drops before you trust its count.
+# That catches the three refusals and the three wrong sums. It misses the wrong conclusion in a reading question and the two harmful replies, which need a person or a judge model (week 6). And a pattern like "as an AI" is crude: it would also drop a reply that says so and then helps, or an honest "I can't know that", which is what week 5 wants more of. Read what a rule drops before you trust its count.
 
 # %% [markdown]
 # <a id="deeper-arena" name="deeper-arena"></a>
 # ## Deeper: vote on twenty prompts, base against SFT, without knowing which is which (section 15)
 #
-# Programs and averages miss a lot that you notice at once when you read the answers. The arena shows you two answers to the same prompt in random order, and saves each vote immediately. Vote with the mouse, or click into the field and press 1, 2 or 0. With a 7B model, the prompts are everyday open questions.
+# Programs and averages miss a lot that you notice at once when you read the answers. The arena shows you two answers to the same prompt in random order, and saves each vote immediately. Vote with the mouse, or click in the field and press 1, 2 or 0. With a 7B model, the prompts are everyday open questions.
 
 # %%
 from postlab.show import arena
@@ -1464,8 +1420,7 @@ results = {f"{wins} of 20": vars(win_rate([1] * wins + [0] * (20 - wins))) for w
 pd.DataFrame(results).T[["value", "low", "high"]].astype(float).round(2)
 
 # %% [markdown]
-# Fourteen wins out of twenty aren't enough: the interval still contains one half, so you couldn't say which model is better. Sixteen wins are enough. So twenty votes reveal only a large difference, and you should decide on the number of votes
-# before you start. If you stop as soon as you like the result, you'll find differences that aren't there.
+# Fourteen wins out of twenty aren't enough: the interval still contains one half, so you couldn't say which model is better. Sixteen wins are enough. So twenty votes reveal only a large difference, and you should decide on the number of votes before you start. If you stop as soon as you like the result, you'll find differences that aren't there.
 #
 # One caveat: a base model gives itself away, because it often rambles on. So you will usually guess which answer is whose, and your vote isn't as blind as it looks. Week 6 compares SFT with DPO, where this problem is smaller.
 
@@ -1473,8 +1428,7 @@ pd.DataFrame(results).T[["value", "low", "high"]].astype(float).round(2)
 # <a id="deeper-smol" name="deeper-smol"></a>
 # ## Deeper: the same on a real language model (section 16)
 #
-# Does the tiny model tell us anything about a real one? This table puts your run beside the recorded SFT stage of SmolLM2-135M-Instruct (`POSTLAB_PROFILE=smol`), which was trained on short everyday replies and evaluated on `everyday`.
-# For each metric you see the change from the base model in points, with its 95% interval over prompts, and a verdict. The verdict is corrected for the number of metrics and requires that every seed agrees.
+# Does the tiny model tell us anything about a real one? This table puts your run beside the recorded SFT stage of SmolLM2-135M-Instruct (`POSTLAB_PROFILE=smol`), which was trained on short everyday replies and evaluated on `everyday`. For each metric you see the change from the base model in points, with its 95% interval over prompts, and a verdict. The verdict is corrected for the number of metrics and requires that every seed agrees.
 
 # %%
 import json
@@ -1504,16 +1458,15 @@ sides[f"smol, recorded, {seeds} seed(s)"] = changes(summary_frame(smol_run))
 pd.DataFrame(sides).fillna("not measured")
 
 # %% [markdown]
-# In both worlds, SFT changes the *form* of the answers most: they end where they should. The recorded SmolLM2 also follows more instructions and gets more sums right; some of its rows are word problems. Safety and honesty
-# rise by about 40 points on `tiny`, where the teachers refuse half of the unsafe requests and admit in a third of the riddles that they don't know. On `smol`, where only one topic in six has such rows, both changes are inconclusive. A model learns what its rows show it.
+# In both worlds, SFT changes the *form* of the answers most: they end where they should. The recorded SmolLM2 also follows more instructions and gets more sums right (some of its training rows are word problems). Safety and honesty rise by about 40 points on `tiny`, where the teachers refuse half of the unsafe requests and admit in a third of the riddles that they don't know. On `smol`, where only one topic in six has such rows, neither change is conclusive. A model learns what its rows show it.
 #
-# (An interval that excludes zero can appear beside "inconclusive": the interval is for one metric alone, and the verdict accounts for the number of metrics tested.)
+# An interval that excludes zero can appear beside "inconclusive": the interval is for one metric alone, and the verdict accounts for the number of metrics tested.
 
 # %% [markdown]
 # <a id="deeper-complexity" name="deeper-complexity"></a>
 # ## Deeper: more rows, or harder ones? (section 17)
 #
-# Suppose you can pay for a fixed number of training tokens. Should you spend them on many short rows or on fewer rows with several steps? "Complex" can mean two things: the *question* takes more steps, or the *reply* shows more of them. The experiment varies both, on sums and on small programs:
+# Suppose you can pay for a fixed number of training tokens. Should you spend them on many short rows or on fewer rows with several steps? "Complex" can mean two things: the *question* takes more steps, or the *reply* shows more steps. The experiment varies both, on sums and on small programs:
 #
 # - *short* rows are sums of three terms and programs with one operation; *long* rows are sums of five terms and programs with two operations; *both* is a mix in which half of the rows are short;
 # - a sum is answered either *worked*, step by step, or *direct*, with nothing but the total.
@@ -1552,9 +1505,9 @@ lines = [
 plot_terms(pd.DataFrame(lines))
 
 # %% [markdown]
-# **Steps in the reply matter most, and the mix is never far behind.** Without worked steps, the models got at most one of 25 sums right at any length, however long the training sums were. With worked steps, models trained on short rows alone reach 100% on sums of three terms and still 80 to 100% on five terms, a length they never saw. Models trained on long rows alone reach 96 to 100% on five terms. On three terms, their three seeds reach only 20, 16 and 84%. (The record keeps no answers, so we can't say what they write instead.) Averaged over seeds, *both* is at most 14 points below the better of the two. No model gets a sum of eight terms right.
+# **Steps in the reply matter most, and the mix is never far behind.** Without worked steps, the models got at most one of 25 sums right at any length, however long the training sums were. With worked steps, models trained on short rows alone get all three-term sums right. On five terms, a length they never saw, they still reach 80 to 100%. Models trained on long rows alone reach 96 to 100% on five terms. On three terms, their three seeds reach only 20, 16 and 84%. The record keeps no answers, so we can't say what they write instead. Averaged over seeds, *both* is at most 14 points below the better of *short* and *long*. No model gets a sum of eight terms right.
 #
-# (The *direct* arms get almost no sum right: after 60 steps, a model of this size can't add three numbers in its head. So the comparison shows that the steps are needed here, not how much they help a model that could do without them.)
+# The *direct* arms get almost no sum right: after 60 steps, a model of this size can't add three numbers in its head. So the comparison shows that the steps are needed here, not how much they help a model that could do without them.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1578,10 +1531,9 @@ tested["shown"] = ["yes" if p < 0.05 else "inconclusive" for p in tested["p"]]
 print(tested.round(3).to_string(index=False))
 
 # %% [markdown]
-# The tests in this table compare arms over seeds, with Holm's correction for all 21 comparisons. They confirm the losses: long rows alone cost 60 points on short sums and 19 on programs with one operation. They don't confirm the gain of long rows on sums of five terms (+11 points, 0 to 21 before the correction). So in this world it doesn't pay to spend the whole budget on complex rows, and the mix is the safe choice. The experiment is small: it has three seeds, one learning rate, one budget, 25 prompts per length of sum, and 14 and 10 prompts for the two kinds of programs. No arm learned programs with two operations (0 to 20% of ten prompts).
+# The tests in this table compare arms over seeds, with Holm's correction for all 21 comparisons. They confirm the losses: training on long rows alone costs 60 points on short sums and 19 on programs with one operation. They don't confirm that long rows help on five-term sums (+11 points; interval 0 to 21 before the correction). So in this world it doesn't pay to spend the whole budget on complex rows, and the mix is the safe choice. The experiment is small: it has three seeds, one learning rate, one budget, 25 prompts per length of sum, and 14 and 10 prompts for the two kinds of programs. No arm learned programs with two operations (0 to 20% of ten prompts).
 #
-# **What published work found.** Zhao et al. ([Tree-Instruct](https://arxiv.org/abs/2308.05696)) asked our question with real models: under the same token budget, a few complex instructions did better than many simple and diverse ones. [WizardLM](https://arxiv.org/abs/2304.12244) has a language model rewrite
-# instructions step by step into more complex ones (*Evol-Instruct*), and its model beat Alpaca and Vicuna; complexity wasn't the only difference between them. [Orca](https://arxiv.org/abs/2306.02707) varies the reply: a 13B model trained on step-by-step explanations by ChatGPT and GPT-4 scored far above Vicuna-13B on reasoning benchmarks. But it used far more rows, so this isn't a comparison at equal tokens either. [Deita](https://arxiv.org/abs/2312.15685) selects rows for complexity, quality and diversity; with 6,000 of them, its models matched or beat open models trained on over ten times as many. LIMA's 1,000 rows were selected for quality and diversity; complexity wasn't a criterion.
+# **What published work found.** Zhao et al. ([Tree-Instruct](https://arxiv.org/abs/2308.05696)) asked our question with real models: under the same token budget, a few complex instructions did better than many simple and diverse ones. [WizardLM](https://arxiv.org/abs/2304.12244) has a language model rewrite instructions step by step into more complex ones (*Evol-Instruct*). The model trained on these instructions beat Alpaca and Vicuna, but complexity wasn't the only difference. [Orca](https://arxiv.org/abs/2306.02707) varies the reply: a 13B model trained on step-by-step explanations by ChatGPT and GPT-4 scored far above Vicuna-13B on reasoning benchmarks. But it used far more rows, so this isn't a comparison at equal tokens either. [Deita](https://arxiv.org/abs/2312.15685) selects rows for complexity, quality and diversity; with 6,000 rows, its models matched or beat open models trained on over ten times as many. LIMA's 1,000 rows were selected for quality and diversity; complexity wasn't a criterion.
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>
@@ -1591,8 +1543,7 @@ print(tested.round(3).to_string(index=False))
 #
 # <details><summary>Answer</summary>
 #
-# First, the pad token is also the end-of-turn token, and the collator masks padding by id, so the model is never trained on the end of a turn. Second, the end-of-turn token lies outside the trained part of the row: the template's mask leaves it out, or rows are cut at `max_length` before they reach it.
-# Third, training is fine, but generation waits for a different token.
+# First, the pad token is also the end-of-turn token, and the collator masks padding by id, so the model is never trained on the end of a turn. Second, the end-of-turn token lies outside the trained part of the row: the template's mask leaves it out, or rows are cut at `max_length` before they reach it. Third, training is fine, but generation waits for a different token.
 #
 # To tell them apart, print the labels of one batch. If the end-of-turn id is missing from all rows, the cause is the pad token or the template. If it is missing only from long rows, they were truncated. If the id is there, compare it with `eos_token_id` in the generation config.
 #
@@ -1614,8 +1565,7 @@ print(tested.round(3).to_string(index=False))
 #
 # <details><summary>Answer</summary>
 #
-# It depends on whether the errors are systematic. If replies are wrong at random, the correct reply is still the likeliest one for each kind of prompt, and greedy decoding finds it. If one kind of prompt is usually answered wrongly, the wrong reply becomes the likeliest.
-# In section 7, where about 31% of the rows in each set were wrong, random errors cost 8 points compared with clean rows, and habits cost 20.
+# It depends on whether the errors are systematic. If replies are wrong at random, the correct reply is still the likeliest one for each kind of prompt, and greedy decoding finds it. If one kind of prompt is usually answered wrongly, the wrong reply becomes the likeliest. In section 7, where about 31% of the rows in each set were wrong, accuracy was 8 points lower with random errors than with clean rows, and 20 points lower with habits.
 #
 # *A likely follow-up:* "So random noise is harmless?" No. At temperature 1 the model also samples the wrong replies. Noise can also tip a balance: in section 7, it made the model refuse 89% of harmless how-tos.
 #
@@ -1625,8 +1575,7 @@ print(tested.round(3).to_string(index=False))
 #
 # <details><summary>Answer</summary>
 #
-# Keep a fixed held-out set that covers every kind of request, and check each week's rows for overlap with it. Keep some older rows of every kind in each mix, because the model loses what the mix leaves out. Filter personal data and wrong answers, and have people review a sample of each kind.
-# Before a release, compare the new model with last week's on the same prompts, kind by kind, and count needless refusals too. Release it to part of the traffic first, and keep the old adapter so that you can go back.
+# Keep a fixed held-out set that covers every kind of request, and check each week's rows for overlap with it. Keep some older rows of every kind in each mix, because the model loses what the mix leaves out. Filter personal data and wrong answers, and have people review a sample of each kind. Before a release, compare the new model with last week's on the same prompts, kind by kind, and count needless refusals too. Release it to part of the traffic first, and keep the old adapter so that you can go back.
 #
 # *A likely follow-up:* "Do you start from last week's model or from the base?" I'd start from the base each week, with a growing, curated set. Training on top of last week's model accumulates its mistakes, and it's hard to reproduce.
 #

@@ -254,7 +254,7 @@ token_rewards(scores, mask, logps=logps, ref_logps=ref_logps, beta=0.1)
 # %% [markdown]
 # - The first token is as likely under the policy as under the reference, so there is no penalty.
 # - The second token is *less* likely under the policy, so its log-ratio is −1 and it earns 0.1. This isn't a mistake. An individual token can have a negative penalty, but averaged over samples from the policy, the sum of the log-ratios is the KL, which is never negative.
-# - The third token is more likely under the policy. It pays a penalty of 0.1 and receives the score of 1, so its reward is 0.9.
+# - The third token is more likely under the policy. Its penalty is 0.1 and it receives a score of 1, so its reward is 0.9.
 #
 # The rest of a PPO step answers two questions.
 #
@@ -664,7 +664,7 @@ week04.plot_bandit(pd.DataFrame(bars | {"dpo": by_preferences}, index=replies), 
 # <a id="section-8" name="section-8"></a>
 # ## 8. The same preferences on tinyworld
 #
-# On tinyworld none of these assumptions holds: the right reply always wins, while under Bradley-Terry every reply has a chance; 200 pairs cover only a few replies; and a network of this size can't represent every distribution. Besides, 60 steps may not be enough to reach an optimum. So do the two methods still end at the same place? For a fair comparison, they need the same $\beta$, the same pairs, the same learning rate and the same initial policy. Here are three such runs of each method at $\beta = 1$, the only one of the three values in section 4 at which no PPO run ended with 0% right. Not everything is equal, though: a PPO step samples 48 replies and makes 8 gradient updates on them, with whitened advantages and clipped gradients. A DPO step makes one plain update on 16 pairs.
+# On tinyworld none of these assumptions holds: the right reply always wins, while under Bradley-Terry every reply has a chance; 200 pairs cover only a few replies; and a network of this size can't represent every distribution. Besides, 60 steps may not be enough to reach an optimum. So do the two methods still end at the same place? For a fair comparison, they need the same $\beta$, the same pairs, the same learning rate and the same initial policy. Here are three such runs of each method at $\beta = 1$. It is the only one of the three values in section 4 at which every PPO run ended with some replies right. Not everything is equal, though: a PPO step samples 48 replies and makes 8 gradient updates on them, with whitened advantages and clipped gradients. A DPO step makes one plain update on 16 pairs.
 
 # %%
 matched = json.loads((data_dir() / "results" / "week04" / "matched.json").read_text())
@@ -790,7 +790,7 @@ week04.draw_two_roads()
 # Not necessarily. Suppose that for each pair of answers, a share $q$ of the labelers prefers the same answer. Two labelers then agree with probability $q^2 + (1 - q)^2$, which is 73% for $q = 0.84$. A model that always predicts the majority's choice would agree with a single labeler 84% of the time, more often than another labeler
 # does. But suppose that labelers are unanimous on some pairs and evenly split on the others. Then two labelers agree on all of the former and half of the latter, and even the best possible model agrees with a labeler no more often than that:
 # 73% of the time. So random disagreement puts the ceiling on agreement *with a labeler* somewhere between 73% and 84%. Agreement with the
-# *truth* can be higher still, if the errors of labelers are independent.
+# *truth* can be higher still if the labelers' errors are independent.
 #
 # Let's try it. In the world of nine replies, a judge follows Bradley-Terry and is hardly better than a coin: on average over all pairs, it prefers the reply with the higher true reward in only 60% of cases. In half of the trials, that is its only fault. In the other half, it also adds 0.6 to the reward of every reply that begins with `b`, a taste that all judges share.
 #
@@ -1033,7 +1033,7 @@ print(inspect.getsource(ppo.ppo_step).split('"""')[2].strip("\n"))
 #
 # $$\nabla \mathcal{L} = -\beta\, \sigma(\hat r_r - \hat r_c)\, [\nabla \log \pi_\theta(y_c) - \nabla \log \pi_\theta(y_r)]$$
 #
-# So a training step pushes the chosen reply up and the rejected one down. Because the two replies share the network's weights, a small step is only sure to raise their *difference* ([section 16](#section-16)). The factor $\sigma(\hat r_r - \hat r_c)$ is large if the implicit rewards still rank the pair wrongly. The next cell compares the formula with autograd for three pairs:
+# So a training step pushes the chosen reply up and the rejected one down. Because the two replies share the network's weights, a small step is guaranteed only to raise the *difference* between them ([section 16](#section-16)). The factor $\sigma(\hat r_r - \hat r_c)$ is large if the implicit rewards still rank the pair wrongly. The next cell compares the formula with autograd for three pairs:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1191,7 +1191,7 @@ dict(zip(("sample, s", "score, s", "learn, s"), spent, strict=True))
 # %% [markdown]
 # In the stored output, most of a PPO step is spent on learning (1.0 of 1.5 seconds), because our replies are so short. With replies of a thousand tokens, sampling takes most of the time, since tokens have to be generated one after the other.
 #
-# We can calculate the memory as well, for four 7B models. A trained parameter needs 16 bytes: bf16 weights and gradients, fp32 master weights, and Adam's two moments. A frozen parameter needs 2 bytes.
+# We can also calculate the memory needed by four 7B models. A trained parameter needs 16 bytes: bf16 weights and gradients, fp32 master weights, and Adam's two moments. A frozen parameter needs 2 bytes.
 
 # %%
 # NBVAL_CHECK_OUTPUT

@@ -253,7 +253,7 @@ margin.item(), -logsigmoid(margin).item(), same.item()
 #
 # $\beta$ times the bracket is called the *margin*. At the start, the policy and the reference are the same model, so every margin is 0. If the margins in your log start anywhere else, your reference isn't the model you started from.
 #
-# The preference loss depends only on the difference. The chosen reply may become less likely, as long as the rejected reply's log-prob falls faster. On `tiny`, we were worried about the how-tos: when somebody asks how to cut a *barber*, the three steps for cutting are the *rejected* reply, and the model could unlearn these steps for objects as well. So we added a second term, `"sft"` in `loss_type`, which rewards the likelihood of the chosen replies. Its weight is in `loss_weights`. Section 6 shows that our runs don't support this reason and that the term may have a cost. (`t4` and `rented` train on the preference loss alone, so watch `logps/chosen` there.)
+# The preference loss depends only on the difference. The chosen reply may become less likely, as long as the rejected reply's log-prob falls faster. On `tiny`, we were worried about the how-tos. When somebody asks how to cut a *barber*, the *rejected* reply is the three steps for cutting. Training could make the model forget these steps for objects, too. So we added a second term, `"sft"` in `loss_type`, which rewards the likelihood of the chosen replies. Its weight is in `loss_weights`. Section 6 shows that our runs don't support this reason and that the term may have a cost. (`t4` and `rented` train on the preference loss alone, so watch `logps/chosen` there.)
 #
 # **Where is the reference?** You don't have to load a second model. What TRL 1.14.2 does depends on what you give it:
 #
@@ -750,7 +750,7 @@ print(pd.DataFrame(tried).T.to_string())
 # - At each rate, **KTO** scores the same with both betas.
 # - For every loss, the worst trial used the higher rate.
 #
-# These trials don't give a ranking. Each number is one run with one seed on 180 prompts, and the best of the four is biased upwards because we picked it for being the best. So we trained each loss with the settings of its best trial and five seeds. We evaluated those models on the held-out prompts from the next section, 50 per family. `difference` is the mean difference from DPO, paired by seed, and `p` is Holm-corrected for seven comparisons:
+# These trials don't give a ranking. Each number comes from one run with one seed on 180 prompts, and the best of the four is biased upward because we picked it as the best. So we trained each loss with the settings of its best trial and five seeds. We evaluated those models on the held-out prompts from the next section, 50 per family. `difference` is the mean difference from DPO, paired by seed, and `p` is Holm-corrected for seven comparisons:
 
 # %%
 from postlab.course.week05 import compare_arms
@@ -831,7 +831,7 @@ print(pd.concat([before_dpo, highest])[families].round(2).to_string())
 #
 # How do these results compare with the table above?
 #
-# - **Low rate**: at 1e-4, little happened with any beta. The score is 59% to 60%, and the KL is at most 0.02 nats.
+# - **Low rate**: at 1e-4, little happened, whatever the beta. The score is 59% to 60%, and the KL is at most 0.02 nats.
 # - **Large beta**: at every rate, the model moved least with $\beta = 5$, as the formula predicts. The best combination in tuning was a rate of 1.6e-3 with $\beta = 5$, and it is also the best on these held-out prompts (79%). So a large beta may allow a higher rate, but one seed can't settle that. It certainly didn't prevent collapse at 6.4e-3: with $\beta = 5$, the KL is 3.85 nats, which is less than the 6.6 of the other two runs but still too much.
 # - **Small beta**: the KL is almost the same for $\beta = 0.05$ and $\beta = 0.5$, despite the tenfold difference. A likely reason, which we didn't test, is that AdamW divides its steps by the size of the gradients, so a factor that all gradients share has little effect. Beta matters once the sigmoid starts to saturate, and few pairs got that far in 24 updates.
 #

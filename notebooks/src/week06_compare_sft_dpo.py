@@ -126,7 +126,7 @@ claimed = [row.mean() for row in draws if mcnemar(row == -1, row == 1).p < 0.05]
 {"found": f"{len(claimed) / len(draws):.0%}", "their mean, points": f"{100 * np.mean(claimed):.1f}"}
 
 # %% [markdown]
-# Only 8% of the comparisons find the change, and those report 5.9 points on average instead of 2. With so few prompts, a comparison needs luck to be significant, and a lucky comparison overstates the difference. **Underpowered experiments don't just miss effects; they also exaggerate the ones they find.** [Card et al. 2020](https://arxiv.org/abs/2010.06595) found that many experiments in NLP are underpowered.
+# Only 8% of the comparisons detect the change, and on average they report 5.9 points rather than the true 2. With so few prompts, a comparison needs luck to be significant, and a lucky comparison overstates the difference. **Underpowered experiments don't just miss effects; they also exaggerate the ones they find.** [Card et al. 2020](https://arxiv.org/abs/2010.06595) found that many experiments in NLP are underpowered.
 #
 # So what can 200 prompts per metric settle? The first figure gives the answer: the smallest difference that 200 prompts can reliably detect is between 4 and 13 points, depending on how many outcomes change. (`everyday` has 105 to 240 prompts per metric, so read the figure near 100 and 200.) For safety and honesty, we hope for larger differences than that. But 200 prompts can't settle whether DPO has a small cost, and it's better to know that now than afterwards.
 
@@ -516,7 +516,7 @@ votes = judge_pairs(leaning, prompts, sft, dpo)  # both orders; 'a' is for SFT, 
 vars(preference_rate(votes, swapped=False))  # only the questions that showed SFT first
 
 # %% [markdown]
-# It says that DPO is clearly worse, with a win rate of 38% (36% to 40%). That's because this judge blindly votes for SFT in 40% of the cases and follows the truth in the other 60%, and $0.6 \cdot 0.63 = 0.38$. The interval is narrow and far from the truth. **More prompts don't help against a bias.** They only make you more certain of the wrong answer. [Zheng et al. 2023](https://arxiv.org/abs/2306.05685) found such position biases in strong models too.
+# It says that DPO is clearly worse, with a win rate of 38% (36% to 40%). That's because this judge blindly votes for SFT in 40% of the cases and follows the truth in the other 60%, and $0.6 \cdot 0.63 = 0.38$. The interval is narrow and far from the truth. **Adding prompts doesn't reduce bias.** More prompts only make you more certain of the wrong answer. [Zheng et al. 2023](https://arxiv.org/abs/2306.05685) found such position biases in strong models too.
 #
 # So before you believe a judge, measure it: show it each pair in both orders, check whether it prefers longer answers, and compare it with an oracle or with your own votes on about fifty pairs. The deeper sections on [a judge's biases](#deeper-judges), [a model as judge](#deeper-model) and [your own votes](#deeper-votes) show you how.
 
@@ -1108,7 +1108,7 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 # lm-eval run --model hf --model_args pretrained=BASE,peft=ADAPTER,tokenizer=ADAPTER --tasks ifeval,gsm8k --apply_chat_template --log_samples --output_path results/sft
 # ```
 #
-# `--log_samples` saves one line per prompt, and `read_samples` turns such a file into a frame like those of `evaluate`. So you get the paired intervals of this week for benchmarks that you didn't run yourself:
+# `--log_samples` saves one line per prompt, and `read_samples` turns such a file into a data frame like the ones that `evaluate` returns. This gives you this week's paired intervals even for benchmarks that you didn't run yourself:
 #
 # ```python
 # from pathlib import Path

@@ -1121,7 +1121,7 @@ rows_of = [
 pd.DataFrame(rows_of).round(3)
 
 # %% [markdown]
-# Compared with the model that GRPO started from (`dpo`), pass@1 rose by 15 points, and pass@8 rose by 11 (2 to 20, p = 0.047). Taken alone, this looks like more than sharpening, though only just.
+# Compared with the model that GRPO started from (`dpo`), pass@1 rose by 15 points, and pass@8 rose by 11 (2 to 20, p = 0.047). On its own, this looks like slightly more than sharpening.
 #
 # But look one stage further back, at the `sft` rows. After SFT and before DPO, pass@8 was 68%. DPO lowered it to 57%, and GRPO brought it back to 68%. The GRPO model's pass@1 is 13 points higher than the SFT model's (7 to 19). Its pass@8 is about the same (−1 point, interval −9 to 8). That is what sharpening looks like. So the answer depends on which model you compare with. This is true of every paper that reports a gain over "the starting model". With one seed, 120 problems and at most eight samples, this run can't settle the question.
 #

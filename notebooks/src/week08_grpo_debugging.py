@@ -279,7 +279,7 @@ pd.DataFrame(judged["table"]).set_index("source")[columns].astype("Int64")
 #
 # So we rewrote the rules and tuned them on made-up logs. When the new rules first saw the 48 public logs, they named 24 of the 28 faults and raised no false alarm. The four missed faults come from two runs whose reward gets stuck, and each of these runs appears twice in the folder. We then relaxed the rule for stuck rewards, so the row labeled *today* is no longer a test. Fifteen of the 48 logs are copies of others. The row labeled *copies once* counts each log only once, which leaves 15 faults.
 #
-# We used another 56 logs for a second test. This time, one reader judged them before the doctor saw them. The doctor named 19 of 29 faults and raised two false alarms. Don't conclude that it finds two thirds of all faults, because 16 of the 19 come from a single repository. And eight of the ten missed faults are the same mistake, made by eight people who took the same course: they ran DPO with a reference that isn't the model they started from. There's a rule for this mistake now, so the row labeled *today* isn't a test here, either.
+# We used another 56 logs for a second test. This time, one reader judged them before the doctor saw them. The doctor named 19 of 29 faults and raised two false alarms. Don't conclude that it finds two thirds of all faults, because 16 of the 19 come from a single repository. And eight of the ten missed faults are the same mistake, made by eight people who took the same course: they ran DPO with a reference that isn't the model they started from. A rule now covers this mistake, so here, too, the row labeled *today* is no longer a fair test.
 #
 # For the last 157 logs, we checked only the doctor's alarms, so nobody knows how many faults the doctor missed in them.
 #
@@ -289,7 +289,7 @@ pd.DataFrame(judged["table"]).set_index("source")[columns].astype("Int64")
 pd.DataFrame(judged["by_kind"]["faults"]).T
 
 # %% [markdown]
-# By now, we have also looked at the tiny runs that were once held out, so their row shows only that the new rules haven't become worse on these runs. The new rules name all 20 faults in them and raise one false alarm. The two rows labeled *first sight* are the best estimate of how the doctor will do on your log, but only for similar kinds of faults. So treat a finding as a reason to look, but don't treat an empty list as proof that all is well. If your trainer uses other names, pass them to the doctor: `diagnose(log, keys={"reward": "my/score"})`.
+# We have since looked at the tiny runs that were once held out, so their row shows only that the new rules do no worse on these runs. The new rules name all 20 faults in them and raise one false alarm. The two rows labeled *first sight* are the best estimate of how the doctor will do on your log, but only for similar kinds of faults. So treat a finding as a reason to look, but don't treat an empty list as proof that all is well. If your trainer uses other names, pass them to the doctor: `diagnose(log, keys={"reward": "my/score"})`.
 
 # %% [markdown]
 # <a id="mend" name="mend"></a>
@@ -878,7 +878,7 @@ levels = [
 pd.DataFrame(levels).groupby(["arm", "check"], sort=False).mean().round(2)
 
 # %% [markdown]
-# An open hole isn't always exploited. The schema would have accepted wrong values, but in the *form* arm, the share of true records rose about as much as in the arm that was rewarded for the truth. The share rose from 0.11 to 0.17 in the *form* arm and to 0.16 in the *form and truth* arm. With three seeds and these intervals, we can't tell the two arms apart. Still, look at the two rows for the *form* arm: of the records that the schema accepts at the end, only about a third are true (0.17 of 0.52). If you had only the schema, you wouldn't know how few are true.
+# A loophole in the reward isn't always exploited. The schema would have accepted wrong values, but in the *form* arm, the share of true records rose about as much as in the arm that was rewarded for the truth. The share rose from 0.11 to 0.17 in the *form* arm and to 0.16 in the *form and truth* arm. With three seeds and these intervals, we can't tell the two arms apart. Still, look at the two rows for the *form* arm: of the records that the schema accepts at the end, only about a third are true (0.17 of 0.52). If you had only the schema, you wouldn't know how few are true.
 #
 # Here are some prompts for which the weaker reward (*two tests* or *form*) and the stronger one led to different replies:
 
@@ -1121,7 +1121,7 @@ rise = share_flagged.sub(share_flagged[0], axis=0).drop(columns=0)
 (rise >= 0.15).groupby("arm", sort=False).sum().add_prefix("alarms of 3, step ")
 
 # %% [markdown]
-# As a judge of *changes*, the same monitor does well on the kind of fault it looks for. In the three hacked arms, it raises an alarm at 26 of the 27 evaluations. Two of these arms gave the same replies, so without the copies, it's 17 of 18 evaluations. In the arm with the repaired judge, the monitor raises no alarm at any of the nine evaluations. But it misses the problem in the arm with the second reward (*and a caution*), in which half of the safe requests end up refused and the policy hardly ever admits that it doesn't know. The monitor looks for missing refusals, not for needless ones. It could flag the made-up answers, but their number is hidden in the total. As the policy refuses more and more safe requests, the false alarms on these requests disappear, so the total share of flagged replies doesn't rise. So a monitor has the same weakness as a rubric: it can't find what its author didn't think of. These rates also come from only three seeds and from the same twelve requests at every evaluation. With new requests at every evaluation, noise would raise false alarms.
+# As a judge of *changes*, the same monitor does well on the kind of fault it looks for. In the three hacked arms, it raises an alarm at 26 of the 27 evaluations. Two of these arms gave the same replies, so without the copies, it's 17 of 18 evaluations. In the arm with the repaired judge, the monitor raises no alarm at any of the nine evaluations. But it misses the problem in the arm with the second reward, labeled *and a caution*: half of the safe requests end up refused, and the policy hardly ever admits that it doesn't know. The monitor looks for missing refusals, not for needless ones. It could flag the made-up answers, but their number is hidden in the total. As the policy refuses more and more safe requests, the false alarms on these requests disappear, so the total share of flagged replies doesn't rise. So a monitor has the same weakness as a rubric: it can't find what its author didn't think of. These rates also come from only three seeds and from the same twelve requests at every evaluation. With new requests at every evaluation, noise would raise false alarms.
 #
 # If the monitor is a model, the procedure is the same. You write a rubric of *mis*conduct and use `rubric_question` to ask the model about samples. You log the result next to the reward, but you don't make it part of the reward. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) show why you shouldn't: a policy that is trained against the monitor learns to get past it. The authors of [CHERRL](https://arxiv.org/abs/2606.04923) plant known biases in a rubric's judge, so they know when hacking begins. They then test monitors on such runs, much as we did here.
 
@@ -1278,7 +1278,7 @@ pd.DataFrame(rows).T.rename_axis("answers per group").round(2)
 # - The arm that splits each batch into four updates (*four quarters*, called *four steps* in section 6) scores 0.4 points higher than the arm with a single update (interval: −1.5 to 2.2). This agrees with our guess in section 6 that the recipe's rate was too low for so few updates. But we'd see the same result if the two arms reached the same ceiling at different speeds.
 # - The *GSPO* arm scores 0.4 points lower than the *four quarters* arm (interval of the difference: −2.0 to 1.2). The clip range that we chose for it is the paper's, the same one with which GSPO scored 11 points lower in section 6. This range still removes the gradient of 26% of the answers, but at eight times the rate, we can't measure a disadvantage.
 #
-# An inconclusive result doesn't prove that there is no difference. Taken alone, a typical comparison would have had a good chance of detecting a difference of 1.2 points. As one of 18 corrected comparisons, it would have had the same chance only if the difference had been 2.6 points. With every arm at 94% to 96%, there's also little room for any difference.
+# An inconclusive result doesn't prove that there is no difference. Taken alone, a typical comparison would have had a good chance of detecting a difference of 1.2 points. If it's one of 18 corrected comparisons, the difference has to be 2.6 points for the same chance of being detected. With every arm at 94% to 96%, there's also little room for any difference.
 #
 # **[The extra notebook on variants of GRPO](extras/grpo_variants.ipynb)** shows what every arm cost and how to set it in TRL. The notebook also explains what each change was invented for, and which results may be reversed at scale.
 
@@ -1356,7 +1356,7 @@ pd.DataFrame(rows).T.rename_axis("right answers").round(1)
 #
 # ### Build 8.2 · about 20 minutes · medium
 #
-# In section 5, the doctor found nothing, because it saw only the proxy. But our recorded runs logged a second measure next to it, `rewards/truth/mean`, with a weight of 0. TRL does this for you if you pass several reward functions and set `reward_weights` to 0 for the ones that shouldn't count. Now write the missing rule.
+# In section 5, the doctor found nothing, because it saw only the proxy. But in our stored runs, we also logged a second measure, `rewards/truth/mean`, with a weight of 0. TRL does this for you if you pass several reward functions and set `reward_weights` to 0 for the ones that shouldn't count. Now write the missing rule.
 #
 # `proxy_apart(log)` gets the log history of a run, a list of dictionaries with one entry per step, and returns `True` if the reward (`log[i]["reward"]`) goes up while the true measure (`log[i]["rewards/truth/mean"]`) goes down. The check applies it to six hacked runs and six healthy ones from section 5.
 #
