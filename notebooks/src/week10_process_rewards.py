@@ -7,7 +7,7 @@
 #
 # The second result shows what was missing. A small head that reads the digits and is trained on 32,000 labels ranks every right addition in 250 held-out sums above every wrong one. But on hard sums, choosing the reply that this head scores highest works worse than the majority vote. More than half of the time, the chosen reply adds a wrong *term* or continues from a wrong total, but the additions are correct. If you use the head's scores as weights in the majority vote, the accuracy of the vote rises by four points.
 #
-# The third result is about credit. Even when an error-free checker scored every step, the policy didn't learn faster than with the plain outcome reward. We tried two forms of step credit on sums of five or six terms. Over three seeds, the difference from the outcome reward is +0.1 points for each form (95% interval: -0.5 to +0.6), but the policies hardly diverged in 16 training steps. In a second experiment, with 48 steps, five seeds and more mistakes inside the solutions, they did diverge. There, step credit ended 1.8 points behind (-3.9 to +0.4), which is also inconclusive.
+# The third result is about credit. Even when an error-free checker scored every step, the policy didn't learn faster than with the plain outcome reward. We tried two forms of step credit on sums of five or six terms. Over three seeds, the difference from the outcome reward is +0.1 points for each form (95% interval: -0.5 to +0.6), but the policies hardly diverged in 16 training steps. In a second experiment, with 48 steps, five seeds and more mistakes inside the solutions, they did diverge. There, step credit was 1.8 points behind on average (-3.9 to +0.4), which is also inconclusive.
 #
 # By the end of the core, you'll be able to explain
 #
