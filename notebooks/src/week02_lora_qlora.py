@@ -474,7 +474,7 @@ plot_quality(quality.reset_index())
 #
 # Welch's t-test compares the means of two methods and lets each have its own variance. Each comparison is one more chance to be fooled by noise, so Holm's correction raises the p values to account for all nine (see week 6). To get the column `kept`, divide the first method's share of right answers by the second method's share.
 #
-# `spread` is the standard deviation over the seeds of the method named first. The second-to-last column, `could find`, says what the experiment was able to show. It is the smallest true difference that this many seeds would have an 80% chance of detecting if the spread is as measured. The calculation requires p to be below 0.05 / 9, the threshold that Holm's correction sets for the clearest of nine comparisons.
+# `spread` is the standard deviation over the seeds of the method named first. The second-to-last column, `could find`, says what the experiment was able to show. It is the smallest true difference that this many seeds would have an 80% chance of detecting if the spreads of both methods are as measured. The calculation requires p to be below 0.05 / 9, the threshold that Holm's correction sets for the clearest of nine comparisons.
 
 # %%
 from scipy.stats import ttest_ind
@@ -859,7 +859,7 @@ pd.DataFrame(table).round(1)
 # <a id="rates" name="rates"></a>
 # ## Deeper: learning rates, and *LoRA Without Regret*
 #
-# When LoRA is compared with full fine-tuning, the result often depends on a learning rate that suits only one of them. Here, we tuned each method's rate on the same grid and extended the grid whenever the best rate was at one end of it. We chose each rate by the loss after short runs on rows drawn with different seeds, and never used the held-out rows for this. About a quarter of these rows also occur among the training rows of any one long run, since the tiny world repeats itself.
+# When LoRA is compared with full fine-tuning, the result often depends on a learning rate that suits only one of them. Here, we tuned each method's rate on the same grid and extended the grid whenever the best rate was at one end of it. We chose each rate by the loss after short runs on rows drawn with different seeds, and never used the held-out rows for this. About a quarter of the rows drawn with different seeds also occur among the training rows of any one long run, since the tiny world repeats itself.
 
 # %%
 from postlab.course.week02 import plot_learning_rates

@@ -782,7 +782,7 @@ pd.DataFrame(refused).T[["value", "low", "high", "seeds"]]
 # %% [markdown]
 # ### Train on the curated rows: is it the method, or luck with a seed?
 #
-# So far, the intervals reflect only the variation between prompts. The claim "training on curated rows is better" is about a method, so the unit of analysis is the training seed: would the result be the same with different rows, a differently initialized adapter, and a different order? We compare three arms, each trained for the same 200 steps. One has all 3,200 rows as written. The second has 800 rows that the oracle doesn't call wrong. The third is the control: 800 rows as written, drawn at random. Without a control, you couldn't tell whether curation helped or whether reading fewer rows more often did. Every arm was trained with every seed, so we compare within seeds, and we correct the p values for all sixteen comparisons (Holm).
+# So far, the intervals reflect only the variation between prompts. The claim "training on curated rows is better" is about a method, so the unit of analysis is the training seed: would the result be the same with different rows, a differently initialized adapter, and a different order? We compare three recorded arms, each trained for the same 200 steps. One has all 3,200 rows as written. The second has 800 rows that the oracle doesn't call wrong. The third is the control: 800 rows as written, drawn at random. Without a control, you couldn't tell whether curation helped or whether reading fewer rows more often did. Every arm was trained with every seed, so we compare within seeds, and we correct the p values for all sixteen comparisons (Holm).
 
 # %%
 # NBVAL_CHECK_OUTPUT
