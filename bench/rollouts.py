@@ -34,7 +34,6 @@ import math
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -52,12 +51,12 @@ from postlab.tinyworld.tasks import heldout_suite
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from roofline import machine, timed  # noqa: E402
+from sides import CLOCKS  # noqa: E402
 from steps import paired_ratio  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 GROUP = 8
 KINDS = ("float32", "int8")
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 CASES = {  # model, adapter kept apart, sequences, new tokens, the bar of the ratio
     "tiny, adapter": ("tiny", True, 64, 64, 3.0),
     "tiny, merged": ("tiny", False, 64, 64, 3.0),

@@ -63,9 +63,8 @@ def without_padding(model: Any) -> Iterator[None]:
     # a method's function, so that a copy of the model does not compute with this model's weights
     function = getattr(padded, "__func__", lambda _, *args, **kwargs: padded(*args, **kwargs))
 
-    @functools.wraps(
-        getattr(padded, "__func__", padded)
-    )  # by its `__module__` `decoding` knows a forward that changes no answer
+    # by its `__module__`, `decoding` knows a forward that changes no answer
+    @functools.wraps(getattr(padded, "__func__", padded))
     def packed(decoder: Any, *args: Any, **kwargs: Any) -> Any:
         layout = None if args else _packable(decoder, kwargs)
         if layout is None:

@@ -90,11 +90,8 @@ def loss_of(model, inputs) -> torch.Tensor:
     return -(logps * both).sum() / both.sum()
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("kind", MODELS)
-def test_loss_and_gradients_are_those_of_the_padded_batch(kind, attention, side):
-    model, inputs = small(kind, attention), batch(side)
+def positions_of_equal_training(model, inputs) -> list[int]:
+    """The positions that packing leaves, once loss and gradients are found to be the plain ones."""
     plain = loss_of(model, inputs)
     plain.backward()
     expected = {name: p.grad.clone() for name, p in model.named_parameters()}
@@ -103,10 +100,18 @@ def test_loss_and_gradients_are_those_of_the_padded_batch(kind, attention, side)
     with without_padding(model):
         packed = loss_of(model, inputs)
         packed.backward()
-    assert count.seen == [127]  # in one row, as all of them are shorter together than ROW
     assert packed.item() == pytest.approx(plain.item(), rel=1e-6)
     for name, p in model.named_parameters():
         assert torch.allclose(p.grad, expected[name], atol=1e-6), name
+    return count.seen
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("kind", MODELS)
+def test_loss_and_gradients_are_those_of_the_padded_batch(kind, attention, side):
+    seen = positions_of_equal_training(small(kind, attention), batch(side))
+    assert seen == [127]  # in one row, as all of them are shorter together than ROW
 
 
 def branching(side: str) -> dict[str, torch.Tensor]:
@@ -130,20 +135,9 @@ def branching(side: str) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_shared_beginning_is_computed_once_with_the_same_gradients(kind, attention, side):
-    model, inputs = small(kind, attention), branching(side)
-    plain = loss_of(model, inputs)
-    plain.backward()
-    expected = {name: p.grad.clone() for name, p in model.named_parameters()}
-    model.zero_grad()
-    count = Positions(model)
-    with without_padding(model):
-        packed = loss_of(model, inputs)
-        packed.backward()
+    seen = positions_of_equal_training(small(kind, attention), branching(side))
     # 20 + 20 + 10 + 5 + 13 and 20 + 25 + 0 + 6; 249 tokens with repetitions
-    assert count.seen == ([320] if "window" in kind else [119])
-    assert packed.item() == pytest.approx(plain.item(), rel=1e-6)
-    for name, p in model.named_parameters():
-        assert torch.allclose(p.grad, expected[name], atol=1e-6), name
+    assert seen == ([320] if "window" in kind else [119])
 
 
 def test_the_layout_does_not_depend_on_the_order_of_the_texts():
